@@ -1,0 +1,94 @@
+package fabric
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// State is what one host has read of the cluster's records.
+type State struct {
+	Hosts    map[string]Host    // by name
+	Networks map[string]Network // by ID
+	// Endpoints are by network ID, then by endpoint ID.
+	Endpoints map[string]map[string]Endpoint
+}
+
+// Plan gives the segments that the host self must realise: one for each network
+// that it has an endpoint on, sorted by network ID. An endpoint whose host is
+// not known gets no peer yet: there is no VTEP to send to.
+func Plan(s State, self string) []Segment {
+	var segments []Segment
+	for _, id := range slices.Sorted(maps.Keys(s.Networks)) {
+		segment := segmentOf(s, s.Networks[id], self)
+		if len(segment.Local) > 0 {
+			segments = append(segments, segment)
+		}
+	}
+	return segments
+}
+
+func segmentOf(s State, network Network, self string) Segment {
+	segment := Segment{Network: network, VTEP: s.Hosts[self].VTEP, MTU: mtuOf(s.Hosts, network)}
+	endpoints := s.Endpoints[network.ID]
+	flood := make(map[netip.Addr]bool)
+	for _, id := range slices.Sorted(maps.Keys(endpoints)) {
+		endpoint := endpoints[id]
+		if endpoint.Host == self {
+			segment.Local = append(segment.Local, endpoint)
+			continue
+		}
+		host, known := s.Hosts[endpoint.Host]
+		if !known || !host.VTEP.IsValid() {
+			continue
+		}
+		segment.Remote = append(segment.Remote, Peer{Endpoint: endpoint, VTEP: host.VTEP})
+		flood[host.VTEP] = true
+	}
+	segment.Flood = slices.SortedFunc(maps.Keys(flood), netip.Addr.Compare)
+	return segment
+}
+
+// mtuOf gives the MTU that fits through every host's VTEP device, so that a
+// packet never has to be cut on the way to a host with smaller frames.
+func mtuOf(hosts map[string]Host, network Network) int {
+	if network.MTU > 0 {
+		return network.MTU
+	}
+	smallest := 0
+	for _, host := range hosts {
+		if host.MTU <= 0 {
+			continue
+		}
+		mtu := host.MTU - Overhead(network, host.VTEP)
+		if smallest == 0 || mtu < smallest {
+			smallest = mtu
+		}
+	}
+	return cmp.Or(smallest, defaultMTU)
+}
+
+const defaultMTU = 1450
+
+// Overhead gives the bytes that a tunnel of network adds to a container's IP
+// packet on its way to vtep: outer IP, tunnel header and inner Ethernet.
+// VXLAN: RFC 7348 §5; Geneve without options: RFC 8926 §3; GRE with key: RFC 2890.
+func Overhead(network Network, vtep netip.Addr) int {
+	const ethernet, ipv4, ipv6, udp, vxlan, geneve, gre = 14, 20, 40, 8, 8, 8, 8
+	if network.Mode == ModeUnderlay {
+		return 0
+	}
+	outer := ipv4
+	if vtep.Is6() && !vtep.Is4In6() {
+		outer = ipv6
+	}
+	switch network.Tunnel {
+	case "gre":
+		return outer + gre + ethernet
+	case "geneve":
+		return outer + udp + geneve + ethernet
+	default:
+		return outer + udp + vxlan + ethernet
+	}
+}

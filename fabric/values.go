@@ -1,0 +1,114 @@
+// Package fabric holds the values that the whole of causeway speaks in, and
+// Plan, the one function that turns the cluster's records into what a host
+// must realise.
+//
+// A record travels so: a handler of driver writes an Endpoint to the store;
+// every host that has containers on that network sees it, puts it into a
+// State and calls Plan; the Segment that comes out goes to the data plane of
+// the network's mode, which makes the kernel match it. Nothing here does I/O.
+package fabric
+
+import (
+	"net/netip"
+)
+
+// Mode names the data plane that realises a network.
+type Mode string
+
+// The modes, as users write them in -o mode=….
+const (
+	ModeVXLAN    Mode = "vxlan"
+	ModeOVS      Mode = "ovs"
+	ModeUnderlay Mode = "underlay"
+)
+
+// Host is one Docker engine with its causeway.
+type Host struct {
+	Name string `json:"name"`
+	// VTEP is the address that tunnels end at.
+	VTEP netip.Addr `json:"vtep"`
+	// MTU is that of the VTEP's device, in bytes, before any tunnel overhead.
+	MTU     int    `json:"mtu"`
+	Version string `json:"version,omitempty"`
+	// BootID changes with each boot of the host's kernel.
+	BootID string `json:"boot_id,omitempty"`
+}
+
+// Network is one cluster-wide network. Each host's Docker knows it under
+// another NetworkID; ID is the cluster's own.
+type Network struct {
+	ID   string `json:"id"`
+	Name string `json:"name,omitempty"`
+	Mode Mode   `json:"mode"`
+	// VNI is the 24-bit identifier in the tunnel header (RFC 7348 §5); zero on underlay.
+	VNI     uint32   `json:"vni,omitempty"`
+	Subnets []Subnet `json:"subnets"`
+	// MTU of the containers' interfaces in bytes; zero means the smallest
+	// VTEP device's in the cluster, less the overhead.
+	MTU      int  `json:"mtu,omitempty"`
+	Internal bool `json:"internal,omitempty"`
+	IPv6     bool `json:"ipv6,omitempty"`
+	// Tunnel is the encapsulation of an ovs network: vxlan, geneve or gre.
+	Tunnel string `json:"tunnel,omitempty"`
+	// Parent, Bridge and VLAN place an underlay network.
+	Parent string `json:"parent,omitempty"`
+	Bridge string `json:"bridge,omitempty"`
+	VLAN   int    `json:"vlan,omitempty"`
+	// Options are the user's -o pairs as given, for the mirrors.
+	Options map[string]string `json:"options,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	IPAM    IPAM              `json:"ipam"`
+}
+
+// IPAM says how a network's addresses are given out.
+type IPAM struct {
+	// Driver is the IPAM of the engine where the network was made: "causeway"
+	// or "default", Docker's own.
+	Driver  string            `json:"driver"`
+	Options map[string]string `json:"options,omitempty"`
+}
+
+// Subnet is one CIDR of a network.
+type Subnet struct {
+	// Pool is the key of the pool record that its addresses are claimed in.
+	Pool   string       `json:"pool"`
+	Prefix netip.Prefix `json:"prefix"`
+	// Range is where addresses are picked from (--ip-range); the zero Prefix means all of Prefix.
+	Range   netip.Prefix          `json:"range,omitzero"`
+	Gateway netip.Addr            `json:"gateway,omitzero"`
+	Aux     map[string]netip.Addr `json:"aux,omitempty"`
+}
+
+// Endpoint is one container's place on a network.
+type Endpoint struct {
+	// ID is Docker's EndpointID, 64 hex digits, new on each start of a container.
+	ID      string `json:"id"`
+	Network string `json:"network"`
+	Host    string `json:"host"`
+	MAC     MAC    `json:"mac"`
+	// Addrs are the container's addresses with their subnet's prefix length.
+	Addrs []netip.Prefix `json:"addrs"`
+	// Name is the container's, where known.
+	Name string `json:"name,omitempty"`
+}
+
+// Peer is an endpoint on another host, and the VTEP that leads to it.
+type Peer struct {
+	Endpoint
+	VTEP netip.Addr
+}
+
+// Segment is one network as one host must realise it.
+type Segment struct {
+	Network Network
+	// VTEP is this host's own tunnel address.
+	VTEP netip.Addr
+	// MTU is that of the containers' interfaces, in bytes.
+	MTU int
+	// Local are this host's endpoints, Remote those of the others, by ID.
+	Local  []Endpoint
+	Remote []Peer
+	// Flood are the VTEPs of the other hosts with endpoints here: each gets one
+	// copy of a broadcast or multicast frame. Sorted, without duplicates.
+	Flood []netip.Addr
+}

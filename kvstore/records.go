@@ -1,0 +1,125 @@
+package kvstore
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// The prefixes of the records, each ending in "/" so that no sibling matches.
+const (
+	HostsPrefix       = "hosts/"
+	AlivePrefix       = "alive/"
+	NetworksPrefix    = "networks/"
+	NamesPrefix       = "names/"
+	VNIsPrefix        = "vnis/"
+	AttachmentsPrefix = "attachments/"
+	EndpointsPrefix   = "endpoints/"
+	PoolsPrefix       = "pools/"
+	AddressesPrefix   = "addresses/"
+)
+
+// Keys of single records and of the parts of a prefix.
+func HostKey(host string) string      { return HostsPrefix + host }
+func AliveKey(host string) string     { return AlivePrefix + host }
+func NetworkKey(net string) string    { return NetworksPrefix + net }
+func NameKey(name string) string      { return NamesPrefix + name }
+func VNIKey(vni uint32) string        { return fmt.Sprintf("%s%d", VNIsPrefix, vni) }
+func HostAttachments(h string) string { return AttachmentsPrefix + h + "/" }
+func AttachmentKey(host, dockerID string) string {
+	return HostAttachments(host) + dockerID
+}
+func NetworkEndpoints(net string) string      { return EndpointsPrefix + net + "/" }
+func EndpointKey(net, endpoint string) string { return NetworkEndpoints(net) + endpoint }
+func PoolKey(pool string) string              { return PoolsPrefix + pool }
+func PoolAddresses(pool string) string        { return AddressesPrefix + pool + "/" }
+func AddressKey(pool string, ip netip.Addr) string {
+	return PoolAddresses(pool) + ip.String()
+}
+
+// Attachment ties a Docker network of one host to a cluster network: Docker
+// does not repeat CreateNetwork after a restart.
+type Attachment struct {
+	Network string `json:"network"`
+	// OwnIPAM says that this engine takes the network's addresses from Docker's
+	// allocator, so that CreateEndpoint has to claim them.
+	OwnIPAM bool `json:"own_ipam,omitempty"`
+}
+
+// Pool is one CIDR that addresses are claimed in. Its key is PoolID.
+type Pool struct {
+	// Space keeps pools apart: CIDRs of one space do not overlap.
+	Space  string       `json:"space"`
+	Prefix netip.Prefix `json:"prefix"`
+	// Network is the cluster network that the pool belongs to; empty until
+	// CreateNetwork, and always for networks of other drivers.
+	Network string `json:"network,omitempty"`
+	// DockerIPAM says that an engine's own allocator, which hands out the lowest
+	// free address, shares this pool: causeway then picks from the top down.
+	DockerIPAM bool `json:"docker_ipam,omitempty"`
+	// Users are the hosts whose Docker has requested the pool.
+	Users []string `json:"users,omitempty"`
+}
+
+// PoolID gives the key of the pool of prefix in space: one path element.
+func PoolID(space string, prefix netip.Prefix) string {
+	return space + "-" + strings.ReplaceAll(prefix.Masked().String(), "/", "-")
+}
+
+// AddressKind says what an address is claimed for.
+type AddressKind string
+
+// The kinds of address.
+const (
+	KindGateway  AddressKind = "gateway"
+	KindEndpoint AddressKind = "endpoint"
+	KindAux      AddressKind = "aux"
+	// KindFree marks a freed address that rests: it is given out again only
+	// when no unused one is left, the longest-rested first.
+	KindFree AddressKind = "free"
+	// KindForeign marks an address that answered on the wire though no record has it.
+	KindForeign AddressKind = "foreign"
+)
+
+// Address is one claimed address.
+type Address struct {
+	Kind AddressKind `json:"kind"`
+	// Host made the claim, and frees it.
+	Host string `json:"host,omitempty"`
+	// Endpoint is the ID of the endpoint that has it; empty between
+	// RequestAddress and CreateEndpoint.
+	Endpoint string `json:"endpoint,omitempty"`
+	// Name is the container's, where known.
+	Name string `json:"name,omitempty"`
+}
+
+// Decode reads an item's JSON into a T; the error names the key.
+func Decode[T any](item Item) (T, error) {
+	var value T
+	if err := json.Unmarshal(item.Value, &value); err != nil {
+		return value, fmt.Errorf("record %s: %w", item.Key, err)
+	}
+	return value, nil
+}
+
+// DecodeAll reads the items below prefix into Ts, by the rest of their key.
+// Records that cannot be read are left out and joined into the error.
+func DecodeAll[T any](snapshot Snapshot, prefix string) (map[string]T, error) {
+	values := make(map[string]T, len(snapshot.Items))
+	var bad []string
+	for _, key := range slices.Sorted(maps.Keys(snapshot.Items)) {
+		value, err := Decode[T](snapshot.Items[key])
+		if err != nil {
+			bad = append(bad, err.Error())
+			continue
+		}
+		values[strings.TrimPrefix(key, prefix)] = value
+	}
+	if len(bad) > 0 {
+		return values, fmt.Errorf("%s", strings.Join(bad, "; "))
+	}
+	return values, nil
+}
