@@ -32,7 +32,9 @@ type Store interface {
 	// List returns all records whose key starts with prefix, which ends in "/".
 	List(ctx context.Context, prefix string) (Snapshot, error)
 	// Commit writes all of txn or, with ErrConflict, nothing. It returns the
-	// store's revision after the write.
+	// store's revision after the write. A key that is put must not be written a
+	// second time in txn; an etcd takes 128 guards and 128 writes at most unless
+	// told otherwise. After ErrUnavailable, txn may have been done or not.
 	Commit(ctx context.Context, txn Txn) (int64, error)
 	// Follow calls handle with all records below prefix, and again after each
 	// change, one call at a time, until ctx ends; it returns ctx's error. While
