@@ -13,16 +13,19 @@ type State struct {
 	Networks map[string]Network // by ID
 	// Endpoints are by network ID, then by endpoint ID.
 	Endpoints map[string]map[string]Endpoint
+	// Attached are the IDs of the networks that this host's Docker has.
+	Attached map[string]bool
 }
 
 // Plan gives the segments that the host self must realise: one for each network
-// that it has an endpoint on, sorted by network ID. An endpoint whose host is
-// not known gets no peer yet: there is no VTEP to send to.
+// that it has an endpoint on, and one for each underlay network that its Docker
+// has (its bridge stays while containers come and go), sorted by network ID. An
+// endpoint whose host is not known gets no peer yet: there is no VTEP to send to.
 func Plan(s State, self string) []Segment {
 	var segments []Segment
 	for _, id := range slices.Sorted(maps.Keys(s.Networks)) {
 		segment := segmentOf(s, s.Networks[id], self)
-		if len(segment.Local) > 0 {
+		if len(segment.Local) > 0 || segment.Network.Mode == ModeUnderlay && s.Attached[id] {
 			segments = append(segments, segment)
 		}
 	}

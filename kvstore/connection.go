@@ -8,12 +8,15 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // connection is an etcd client that is made at the first request: with a user,
@@ -22,6 +25,8 @@ type connection struct {
 	// ready holds the client, nil until it was made; whoever takes it out has the turn to.
 	ready chan *clientv3.Client
 	dial  func(context.Context) (*clientv3.Client, error)
+	// cause is why there was no connection within the last request's time; nil when there was.
+	cause atomic.Pointer[string]
 }
 
 func connected(client *clientv3.Client) *connection {
@@ -49,11 +54,14 @@ func dialer(life context.Context, endpoints []string, tlsConfig *tls.Config, use
 			// A peer that vanished without a word is noticed in 15 s.
 			DialKeepAliveTime:    10 * time.Second,
 			DialKeepAliveTimeout: 5 * time.Second,
-			DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-				// gRPC's own would wait up to two minutes after a long outage.
-				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
-				MinConnectTimeout: 3 * time.Second,
-			})},
+			DialOptions: []grpc.DialOption{
+				grpc.WithConnectParams(grpc.ConnectParams{
+					// gRPC's own would wait up to two minutes after a long outage.
+					Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+					MinConnectTimeout: 3 * time.Second,
+				}),
+				grpc.WithChainUnaryInterceptor(c.noteCause),
+			},
 		})
 	}
 	return c
@@ -71,6 +79,23 @@ func (c *connection) client(ctx context.Context) (*clientv3.Client, error) {
 		c.ready <- client
 		return client, err
 	}
+}
+
+// noteCause is a [grpc.UnaryClientInterceptor]. A request waits for a connection
+// until its time is up; gRPC then says why there was none, and etcd's client drops that.
+func (c *connection) noteCause(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn,
+	invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+) error {
+	err := invoke(ctx, method, request, reply, conn, options...)
+	switch {
+	case err == nil:
+		c.cause.Store(nil)
+	case status.Code(err) == codes.Unavailable,
+		status.Code(err) == codes.DeadlineExceeded && strings.Contains(err.Error(), "connection error"):
+		cause := plainCause(err)
+		c.cause.Store(&cause)
+	}
+	return err
 }
 
 func (c *connection) close() error {

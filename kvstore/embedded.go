@@ -137,6 +137,8 @@ func serverConfig(config EmbeddedConfig) (*embed.Config, error) {
 	server.InitialCluster = server.InitialClusterFromName(server.Name)
 	// It makes the cluster ID: a store that is started anew differs from the old one.
 	server.InitialClusterToken = rand.Text()
+	// The one member waits one to five ticks until it elects itself.
+	server.TickMs, server.ElectionMs = 20, 100
 	server.AutoCompactionMode = embed.CompactorModePeriodic
 	server.AutoCompactionRetention = "1h"
 	server.QuotaBackendBytes = 4 << 30

@@ -12,7 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Reasons to list again that are no faults.
+// Reasons to start again that are no faults.
 var (
 	errCompacted = errors.New("the changes since the last list were compacted")
 	errReplaced  = errors.New("another store answers under the same address")
@@ -147,8 +147,8 @@ type faultLog struct {
 
 func (l *faultLog) failed(err error) {
 	switch {
-	case errors.Is(err, errCompacted), errors.Is(err, errReplaced):
-		l.store.log.WithError(err).Debugf("%s: list again", l.what)
+	case errors.Is(err, errCompacted), errors.Is(err, errReplaced), errors.Is(err, errLeaseLost), errors.Is(err, errRecordGone):
+		l.store.log.WithError(err).Debugf("%s: starting again", l.what)
 	case errors.Is(err, ErrUnavailable):
 		l.store.outage.began(err)
 	case !l.bad:

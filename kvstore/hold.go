@@ -9,7 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Reasons to make a held record again.
+// Reasons to make a held record again that are no faults.
 var (
 	errLeaseLost  = errors.New("its lease ran out")
 	errRecordGone = errors.New("someone removed it")

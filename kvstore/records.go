@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // The prefixes of the records, each ending in "/" so that no sibling matches.
@@ -47,6 +48,11 @@ type Attachment struct {
 	// OwnIPAM says that this engine takes the network's addresses from Docker's
 	// allocator, so that CreateEndpoint has to claim them.
 	OwnIPAM bool `json:"own_ipam,omitempty"`
+}
+
+// Alive is held on a lease while a host's causeway runs.
+type Alive struct {
+	Since time.Time `json:"since"`
 }
 
 // Pool is one CIDR that addresses are claimed in. Its key is PoolID.

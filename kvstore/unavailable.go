@@ -37,6 +37,9 @@ func (e *Etcd) explain(ctx context.Context, err error) error {
 		cause = "it is closed"
 	case errors.Is(err, context.DeadlineExceeded), codeOf(err) == codes.DeadlineExceeded:
 		cause = "no answer in time"
+		if known := e.conn.cause.Load(); known != nil {
+			cause = *known
+		}
 	case codeOf(err) == codes.Unavailable:
 		cause = plainCause(err)
 	default:
@@ -64,7 +67,7 @@ func plainCause(err error) string {
 	if i := strings.LastIndex(text, `desc = "`); i >= 0 {
 		text = strings.TrimSuffix(text[i+len(`desc = "`):], `"`)
 	}
-	for _, wrapping := range []string{"transport: ", "Error while dialing: ", "authentication handshake failed: ", "connect: ", "etcdserver: "} {
+	for _, wrapping := range []string{"transport: ", "Error while dialing: ", "authentication handshake failed: ", "error reading server preface: ", "connect: ", "etcdserver: "} {
 		if _, rest, found := strings.Cut(text, wrapping); found {
 			text = rest
 		}

@@ -1,0 +1,107 @@
+// Package driver is Docker's NetworkDriver: the protocol, the options, and the
+// loop that keeps the host's kernel as the cluster's records say.
+//
+// A request travels so. Docker calls CreateNetwork: the options are decoded
+// once (options.go), the network becomes a record, and an attachment ties
+// Docker's NetworkID to it (networks.go). CreateEndpoint claims the container's
+// addresses and writes the endpoint, in one transaction (endpoints.go). Join
+// asks the loop for the link that Docker moves into the container.
+//
+// The loop (loop.go) is the one goroutine that owns the data planes. It follows
+// the records that concern this host (follow.go), has [fabric.Plan] say what
+// they mean here, and hands each segment to its [Dataplane]. Deleting is the
+// same code: an endpoint that is no longer in the records is no longer in the
+// segment. What Docker forgot to delete is found dead and erased (reap.go).
+package driver
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// Dataplane realises the segments of one mode. The loop alone calls it, one
+// call at a time.
+type Dataplane interface {
+	// Check says why network cannot be realised on this host, before anything
+	// is touched; nil when it can.
+	Check(ctx context.Context, network fabric.Network) error
+	// Apply makes one segment so; idempotent. It returns how many entries it
+	// found wrong in the kernel that had been right.
+	Apply(ctx context.Context, segment fabric.Segment) (mended int, err error)
+	// Plug makes the pair of a local endpoint, whose segment was applied before,
+	// and returns the name of the end that Docker takes; idempotent.
+	Plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (link string, err error)
+	// Alive tells which of the segment's local endpoints have a container: the
+	// host's end of the pair is there and the other has left the host's namespace.
+	Alive(ctx context.Context, segment fabric.Segment) (map[string]bool, error)
+	// Prune removes what is ours and not kept.
+	Prune(ctx context.Context, keep []fabric.Segment) error
+	// Distrust makes the next Apply of each segment read the kernel back.
+	Distrust()
+	// Stale says that the kernel (or the switch) lost what Apply made, as far as
+	// that can be told cheaply: it is asked every two seconds.
+	Stale(ctx context.Context) bool
+}
+
+// Config is what a Driver works with. All fields but Timing are required.
+type Config struct {
+	Host  fabric.Host
+	Store kvstore.Store
+	// VTEPNet is the prefix of the VTEP's address on its device: no tunnelled
+	// subnet may overlap it.
+	VTEPNet netip.Prefix
+	// Scope is what Docker is told: "local" or "global".
+	Scope  string
+	Planes map[fabric.Mode]Dataplane
+	Log    *logrus.Entry
+	Timing Timing
+}
+
+// Timing are the loop's periods; a zero field takes the default.
+type Timing struct {
+	Distrust time.Duration // read the kernel back (1 min)
+	Retry    time.Duration // after a failed Apply (2 s)
+	Reap     time.Duration // look for dead endpoints and addresses (15 s)
+	Grace    time.Duration // between the first and the last look (30 s)
+	Lease    time.Duration // of the record alive/<host> (15 s)
+}
+
+func (t Timing) orDefaults() Timing {
+	for field, preset := range map[*time.Duration]time.Duration{
+		&t.Distrust: time.Minute,
+		&t.Retry:    2 * time.Second,
+		&t.Reap:     15 * time.Second,
+		&t.Grace:    30 * time.Second,
+		&t.Lease:    15 * time.Second,
+	} {
+		if *field == 0 {
+			*field = preset
+		}
+	}
+	return t
+}
+
+// Driver serves Docker's NetworkDriver.
+type Driver struct {
+	Config
+	loop *loop
+}
+
+// New makes a Driver; nothing happens before Run.
+func New(config Config) *Driver {
+	config.Timing = config.Timing.orDefaults()
+	return &Driver{Config: config, loop: newLoop(config)}
+}
+
+// Run keeps the kernel as the records say until ctx ends, and leaves it then as
+// it is: containers keep talking.
+func (d *Driver) Run(ctx context.Context) error { return d.loop.run(ctx) }
+
+// Kick has the loop read the whole kernel back now.
+func (d *Driver) Kick() { d.loop.kick() }

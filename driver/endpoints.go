@@ -1,0 +1,187 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// attached gives the cluster network behind Docker's NetworkID on this host.
+func (d *Driver) attached(ctx context.Context, dockerID string) (fabric.Network, kvstore.Attachment, error) {
+	item, err := d.Store.Get(ctx, kvstore.AttachmentKey(d.Host.Name, dockerID))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return fabric.Network{}, kvstore.Attachment{}, fmt.Errorf("network %s is not known to causeway on host %s: remove it and create it again", dockerID, d.Host.Name)
+	}
+	if err != nil {
+		return fabric.Network{}, kvstore.Attachment{}, err
+	}
+	attachment, err := kvstore.Decode[kvstore.Attachment](item)
+	if err != nil {
+		return fabric.Network{}, kvstore.Attachment{}, err
+	}
+	found, err := d.networkByID(ctx, attachment.Network)
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return fabric.Network{}, kvstore.Attachment{}, fmt.Errorf("network %s was removed from the cluster: remove it here and create it again", attachment.Network)
+	}
+	return found, attachment, err
+}
+
+// createEndpoint claims the container's addresses and records the endpoint. It
+// returns the MAC when Docker left it to us, else the zero MAC.
+func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndpointRequest) (fabric.MAC, error) {
+	found, _, err := d.attached(ctx, request.NetworkID)
+	if err != nil {
+		return fabric.MAC{}, err
+	}
+	endpoint, derived, err := d.newEndpoint(found, request)
+	if err != nil {
+		return fabric.MAC{}, err
+	}
+	for range tries {
+		err := d.putEndpoint(ctx, found, endpoint)
+		if err == nil {
+			if derived {
+				return endpoint.MAC, nil
+			}
+			return fabric.MAC{}, nil
+		}
+		if !errors.Is(err, kvstore.ErrConflict) {
+			return fabric.MAC{}, err
+		}
+	}
+	return fabric.MAC{}, fmt.Errorf("endpoint on network %s: %w too often, try again", orID(found), kvstore.ErrConflict)
+}
+
+// newEndpoint reads Docker's request; derived says that the MAC is ours.
+func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpointRequest) (endpoint fabric.Endpoint, derived bool, err error) {
+	endpoint = fabric.Endpoint{ID: request.EndpointID, Network: found.ID, Host: d.Host.Name}
+	if request.EndpointID == "" {
+		return endpoint, false, errors.New("the request names no endpoint")
+	}
+	sent := network.EndpointInterface{}
+	if request.Interface != nil {
+		sent = *request.Interface
+	}
+	for _, text := range []string{sent.Address, sent.AddressIPv6} {
+		if text == "" {
+			continue
+		}
+		address, err := parseAddress(text)
+		if err != nil {
+			return endpoint, false, fmt.Errorf("endpoint on network %s: %w", orID(found), err)
+		}
+		subnet, ok := subnetOf(found, address.Addr())
+		if !ok {
+			return endpoint, false, fmt.Errorf("address %s is in no subnet of network %s, which has %v", address.Addr(), orID(found), prefixesOf(found.Subnets))
+		}
+		endpoint.Addrs = append(endpoint.Addrs, netip.PrefixFrom(address.Addr(), subnet.Prefix.Bits()))
+	}
+	if len(endpoint.Addrs) == 0 {
+		return endpoint, false, fmt.Errorf("endpoint on network %s came without an address", orID(found))
+	}
+	if sent.MacAddress == "" {
+		endpoint.MAC = fabric.DeriveMAC(found.ID, endpoint.Addrs[0].Addr())
+		return endpoint, true, nil
+	}
+	endpoint.MAC, err = fabric.ParseMAC(sent.MacAddress)
+	if err == nil && !endpoint.MAC.IsUnicast() {
+		err = fmt.Errorf("MAC %s is not a station's address", endpoint.MAC)
+	}
+	return endpoint, false, err
+}
+
+// putEndpoint is one transaction: the addresses are claimed and the endpoint is
+// there, or neither.
+func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint) error {
+	key := kvstore.EndpointKey(found.ID, endpoint.ID)
+	txn := kvstore.Txn{
+		If:   []kvstore.Guard{kvstore.Exists(kvstore.NetworkKey(found.ID))},
+		Then: []kvstore.Op{kvstore.Put(key, endpoint)},
+	}
+	for _, address := range endpoint.Addrs {
+		if err := d.claim(ctx, found, endpoint, address.Addr(), &txn); err != nil {
+			return err
+		}
+	}
+	revision, err := d.Store.Commit(ctx, txn)
+	if err != nil {
+		return err
+	}
+	return d.loop.watch(ctx, found.ID, revision)
+}
+
+// claim adds one address to the endpoint's transaction, or says who has it.
+func (d *Driver) claim(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, addr netip.Addr, txn *kvstore.Txn) error {
+	subnet, _ := subnetOf(found, addr)
+	key := kvstore.AddressKey(subnet.Pool, addr)
+	taken := kvstore.Address{Kind: kvstore.KindEndpoint, Host: d.Host.Name, Endpoint: endpoint.ID, Name: endpoint.Name}
+	item, err := d.Store.Get(ctx, key)
+	if errors.Is(err, kvstore.ErrNotFound) {
+		txn.If = append(txn.If, kvstore.Missing(key))
+		txn.Then = append(txn.Then, kvstore.Put(key, taken))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	holder, err := kvstore.Decode[kvstore.Address](item)
+	if err != nil {
+		return err
+	}
+	free, err := d.claimable(ctx, found, endpoint, holder)
+	if err != nil {
+		return err
+	}
+	if !free {
+		return fmt.Errorf("address %s on network %s is in use %s: start the container with another --ip, or create the network with --ipam-driver causeway",
+			addr, orID(found), holder.Holder())
+	}
+	if taken.Name == "" {
+		taken.Name = holder.Name
+	}
+	txn.If = append(txn.If, kvstore.Unchanged(item))
+	txn.Then = append(txn.Then, kvstore.Put(key, taken))
+	return nil
+}
+
+// claimable says whether this host may put endpoint on an address that holder
+// has: it rests, or it was requested here for this very call, or its endpoint is gone.
+func (d *Driver) claimable(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, holder kvstore.Address) (bool, error) {
+	switch {
+	case holder.Kind == kvstore.KindFree:
+		return true, nil
+	case holder.Kind != kvstore.KindEndpoint || holder.Host != d.Host.Name:
+		return false, nil
+	case holder.Endpoint == "" || holder.Endpoint == endpoint.ID:
+		return true, nil
+	}
+	_, err := d.Store.Get(ctx, kvstore.EndpointKey(found.ID, holder.Endpoint))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return true, nil
+	}
+	return false, err
+}
+
+// deleteEndpoint erases the endpoint; the loop then takes its link away. The
+// addresses rest at once where Docker's own allocator gave them; causeway's IPAM
+// is told by ReleaseAddress. An unknown endpoint is a success.
+func (d *Driver) deleteEndpoint(ctx context.Context, dockerID, id string) error {
+	item, err := d.Store.Get(ctx, kvstore.AttachmentKey(d.Host.Name, dockerID))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	attachment, err := kvstore.Decode[kvstore.Attachment](item)
+	if err != nil {
+		return err
+	}
+	return d.loop.records.erase(ctx, attachment.Network, id, attachment.OwnIPAM)
+}

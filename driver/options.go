@@ -1,0 +1,178 @@
+package driver
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// Keys of the maps that Docker sends (libnetwork's netlabel package).
+const (
+	labelGeneric  = "com.docker.network.generic"
+	labelInternal = "com.docker.network.internal"
+	labelIPv6     = "com.docker.network.enable_ipv6"
+	labelMTU      = "com.docker.network.driver.mtu"
+	// OptionNetwork joins a network of the cluster by its name or ID.
+	OptionNetwork = "causeway.network"
+)
+
+// VNIs of ours start clear of Swarm's (4096…); 24 bits is the header's field (RFC 7348 §5).
+const (
+	firstVNI = 0x800000
+	maxVNI   = 1<<24 - 1
+)
+
+// options are a network's -o pairs, decoded once.
+type options struct {
+	network  fabric.Network // the fields that options set
+	join     string
+	internal bool
+	ipv6     bool
+}
+
+// setters lists the options that causeway knows, and how each is read.
+func setters() map[string]func(*options, string) error {
+	text := func(field func(*options) *string) func(*options, string) error {
+		return func(o *options, v string) error {
+			if v == "" {
+				return fmt.Errorf("must not be empty")
+			}
+			*field(o) = v
+			return nil
+		}
+	}
+	number := func(field func(*options) *int, least, most int) func(*options, string) error {
+		return func(o *options, v string) error {
+			n, err := strconv.Atoi(v)
+			if err != nil || n < least || n > most {
+				return fmt.Errorf("must be a number from %d to %d", least, most)
+			}
+			*field(o) = n
+			return nil
+		}
+	}
+	boolean := func(_ *options, v string) error {
+		if _, err := strconv.ParseBool(v); err != nil {
+			return fmt.Errorf("must be true or false")
+		}
+		return nil
+	}
+	ignored := func(*options, string) error { return nil }
+	mtu := number(func(o *options) *int { return &o.network.MTU }, 68, 65535)
+	return map[string]func(*options, string) error{
+		"mode": oneOf(func(o *options, v string) { o.network.Mode = fabric.Mode(v) },
+			string(fabric.ModeVXLAN), string(fabric.ModeOVS), string(fabric.ModeUnderlay)),
+		"tunnel": oneOf(func(o *options, v string) { o.network.Tunnel = v }, "vxlan", "geneve", "gre"),
+		"vni": func(o *options, v string) error {
+			n, err := strconv.ParseUint(v, 0, 32)
+			if err != nil || n < 1 || n > maxVNI {
+				return fmt.Errorf("must be a number from 1 to %d", maxVNI)
+			}
+			o.network.VNI = uint32(n)
+			return nil
+		},
+		"mtu":         mtu,
+		labelMTU:      mtu,
+		"parent":      text(func(o *options) *string { return &o.network.Parent }),
+		"bridge":      text(func(o *options) *string { return &o.network.Bridge }),
+		"vlan":        number(func(o *options) *int { return &o.network.VLAN }, 1, 4094),
+		"force":       boolean,
+		"probe":       boolean,
+		OptionNetwork: text(func(o *options) *string { return &o.join }),
+		// The engine itself acts on these (28.0 and newer).
+		"com.docker.network.advertise_addr_nmsgs": ignored,
+		"com.docker.network.advertise_addr_ms":    ignored,
+	}
+}
+
+func oneOf(set func(*options, string), words ...string) func(*options, string) error {
+	return func(o *options, v string) error {
+		if !slices.Contains(words, v) {
+			return fmt.Errorf("must be one of %s", strings.Join(words, ", "))
+		}
+		set(o, v)
+		return nil
+	}
+}
+
+// decodeOptions reads the Options of CreateNetwork. An option that is not known
+// is an error that lists those that are.
+func decodeOptions(sent map[string]any) (options, error) {
+	var o options
+	o.internal, _ = sent[labelInternal].(bool)
+	o.ipv6, _ = sent[labelIPv6].(bool)
+	pairs, err := genericPairs(sent[labelGeneric])
+	if err != nil {
+		return options{}, err
+	}
+	known := setters()
+	for _, key := range slices.Sorted(maps.Keys(pairs)) {
+		set, ok := known[key]
+		if !ok {
+			return options{}, fmt.Errorf("option %q is not known; known are %s",
+				key, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+		}
+		if err := set(&o, pairs[key]); err != nil {
+			return options{}, fmt.Errorf("option %s=%q %w", key, pairs[key], err)
+		}
+	}
+	o.network.Options = pairs
+	o.network.Internal, o.network.IPv6 = o.internal, o.ipv6
+	if o.network.Mode == "" {
+		o.network.Mode = fabric.ModeVXLAN
+	}
+	return o, o.fit()
+}
+
+func genericPairs(sent any) (map[string]string, error) {
+	generic, ok := sent.(map[string]any)
+	if !ok && sent != nil {
+		return nil, fmt.Errorf("options under %s are not a map", labelGeneric)
+	}
+	pairs := make(map[string]string, len(generic))
+	for key, value := range generic {
+		text, ok := value.(string)
+		if !ok {
+			return nil, fmt.Errorf("option %q must be a text", key)
+		}
+		pairs[key] = text
+	}
+	return pairs, nil
+}
+
+// fit refuses options that mean nothing in the chosen mode: what is ignored
+// silently is looked for in vain.
+func (o options) fit() error {
+	n := o.network
+	for _, pair := range []struct {
+		option string
+		set    bool
+		mode   fabric.Mode
+	}{
+		{"tunnel", n.Tunnel != "", fabric.ModeOVS},
+		{"parent", n.Parent != "", fabric.ModeUnderlay},
+		{"bridge", n.Bridge != "", fabric.ModeUnderlay},
+		{"vlan", n.VLAN != 0, fabric.ModeUnderlay},
+	} {
+		if pair.set && n.Mode != pair.mode {
+			return fmt.Errorf("option %s is for mode=%s, and this network has mode=%s", pair.option, pair.mode, n.Mode)
+		}
+	}
+	if n.Mode == fabric.ModeUnderlay && n.VNI != 0 {
+		return fmt.Errorf("option vni is not for mode=%s: there is no tunnel", n.Mode)
+	}
+	if n.Mode == fabric.ModeUnderlay && n.Parent == "" && n.Bridge == "" && o.join == "" {
+		return fmt.Errorf("mode=%s needs the option parent (the host's interface) or bridge", n.Mode)
+	}
+	if n.VLAN != 0 && n.Parent == "" {
+		return fmt.Errorf("option vlan needs the option parent")
+	}
+	if n.MTU != 0 && n.IPv6 && n.MTU < 1280 {
+		return fmt.Errorf("option mtu must be at least 1280 on an IPv6 network (RFC 8200)")
+	}
+	return nil
+}

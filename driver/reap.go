@@ -1,0 +1,123 @@
+package driver
+
+import (
+	"context"
+	"time"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// reap finds what Docker will not delete: it was killed, or it forgot. An
+// endpoint is alive if and only if its link is; one that is seen dead twice,
+// with the grace time between, is erased. Addresses follow their endpoint.
+func (l *loop) reap(ctx context.Context) {
+	now := time.Now()
+	seen := make(map[string]bool)
+	for _, segment := range fabric.Plan(l.state, l.Host.Name) {
+		plane, ok := l.Planes[segment.Network.Mode]
+		if !ok || len(segment.Local) == 0 {
+			continue
+		}
+		alive, err := plane.Alive(ctx, segment)
+		if err != nil {
+			l.Log.WithError(err).WithField("network", orID(segment.Network)).Warn("cannot tell which endpoints live; none is judged")
+			return
+		}
+		for _, endpoint := range segment.Local {
+			if alive[endpoint.ID] {
+				continue
+			}
+			seen[endpoint.ID] = true
+			l.judge(ctx, endpoint, now)
+		}
+	}
+	for id := range l.dead {
+		if !seen[id] {
+			delete(l.dead, id)
+		}
+	}
+	l.sweep(ctx, now)
+}
+
+func (l *loop) judge(ctx context.Context, endpoint fabric.Endpoint, now time.Time) {
+	first, known := l.dead[endpoint.ID]
+	if !known {
+		l.dead[endpoint.ID] = now
+		return
+	}
+	if now.Sub(first) < l.Timing.Grace {
+		return
+	}
+	l.Log.WithField("endpoint", endpoint.ID[:min(12, len(endpoint.ID))]).
+		WithField("addresses", endpoint.Addrs).Info("endpoint has no container any more; it is erased")
+	l.group.Go(func() error {
+		if err := l.records.erase(ctx, endpoint.Network, endpoint.ID, true); err != nil && ctx.Err() == nil {
+			l.Log.WithError(err).Warn("a dead endpoint could not be erased; trying again")
+		}
+		return nil
+	})
+}
+
+// sweep frees the addresses that this host claimed and that no endpoint has:
+// Docker died between RequestAddress and CreateEndpoint, or before ReleaseAddress.
+// Pools without a network belong to other drivers and are theirs to judge.
+func (l *loop) sweep(ctx context.Context, now time.Time) {
+	var networks []fabric.Network
+	for id := range l.state.Attached {
+		if network, ok := l.state.Networks[id]; ok {
+			networks = append(networks, network)
+		}
+	}
+	l.group.Go(func() error {
+		for _, network := range networks {
+			orphans, err := l.records.orphans(ctx, network)
+			if err != nil {
+				return nil // the store is away: nothing is judged
+			}
+			if err := l.post(ctx, func(ctx context.Context) { l.judgeOrphans(ctx, network.ID, orphans, now) }); err != nil {
+				return nil
+			}
+		}
+		return nil
+	})
+}
+
+func (l *loop) judgeOrphans(ctx context.Context, network string, orphans []kvstore.Item, now time.Time) {
+	seen := l.orphans[network]
+	next := make(map[orphan]time.Time, len(orphans))
+	var free []kvstore.Item
+	for _, item := range orphans {
+		id := orphan{item.Key, item.Revision}
+		first, known := seen[id]
+		if !known {
+			first = now
+		}
+		next[id] = first
+		if now.Sub(first) >= l.Timing.Grace {
+			free = append(free, item)
+		}
+	}
+	l.orphans[network] = next
+	if len(free) == 0 {
+		return
+	}
+	l.group.Go(func() error {
+		for _, item := range free {
+			_, err := l.Store.Commit(ctx, kvstore.Txn{
+				If:   []kvstore.Guard{kvstore.Unchanged(item)},
+				Then: []kvstore.Op{kvstore.Put(item.Key, kvstore.Address{Kind: kvstore.KindFree})},
+			})
+			if err == nil {
+				l.Log.WithField("address", item.Key).Info("address is claimed for no endpoint; it is freed")
+			}
+		}
+		return nil
+	})
+}
+
+// orphan is one claim of an address; a claim made anew is another.
+type orphan struct {
+	key      string
+	revision int64
+}

@@ -1,0 +1,105 @@
+package driver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// records are the writes that handlers and the loop share.
+type records struct {
+	store kvstore.Store
+	host  string
+}
+
+// erase removes this host's endpoint; with free, its addresses rest at once. An
+// endpoint that is not there, or is another host's, is left alone.
+func (r records) erase(ctx context.Context, network, id string, free bool) error {
+	key := kvstore.EndpointKey(network, id)
+	item, err := r.store.Get(ctx, key)
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	endpoint, err := kvstore.Decode[fabric.Endpoint](item)
+	if err != nil {
+		return err
+	}
+	if endpoint.Host != r.host {
+		return nil
+	}
+	txn := kvstore.Txn{
+		If:   []kvstore.Guard{kvstore.Unchanged(item)},
+		Then: []kvstore.Op{kvstore.Delete(key)},
+	}
+	if free {
+		if err := r.rest(ctx, endpoint, &txn); err != nil {
+			return err
+		}
+	}
+	_, err = r.store.Commit(ctx, txn)
+	return err
+}
+
+// rest adds to txn that the addresses which endpoint still holds are freed.
+func (r records) rest(ctx context.Context, endpoint fabric.Endpoint, txn *kvstore.Txn) error {
+	item, err := r.store.Get(ctx, kvstore.NetworkKey(endpoint.Network))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	network, err := kvstore.Decode[fabric.Network](item)
+	if err != nil {
+		return err
+	}
+	for _, address := range endpoint.Addrs {
+		subnet, ok := subnetOf(network, address.Addr())
+		if !ok {
+			continue
+		}
+		item, err := r.store.Get(ctx, kvstore.AddressKey(subnet.Pool, address.Addr()))
+		if errors.Is(err, kvstore.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if holder, err := kvstore.Decode[kvstore.Address](item); err != nil || holder.Endpoint != endpoint.ID {
+			continue
+		}
+		txn.If = append(txn.If, kvstore.Unchanged(item))
+		txn.Then = append(txn.Then, kvstore.Put(item.Key, kvstore.Address{Kind: kvstore.KindFree}))
+	}
+	return nil
+}
+
+// orphans are the addresses of network that this host claimed and no endpoint has.
+func (r records) orphans(ctx context.Context, network fabric.Network) ([]kvstore.Item, error) {
+	endpoints, err := r.store.List(ctx, kvstore.NetworkEndpoints(network.ID))
+	if err != nil {
+		return nil, err
+	}
+	var found []kvstore.Item
+	for _, subnet := range network.Subnets {
+		addresses, err := r.store.List(ctx, kvstore.PoolAddresses(subnet.Pool))
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range addresses.Items {
+			address, err := kvstore.Decode[kvstore.Address](item)
+			if err != nil || address.Kind != kvstore.KindEndpoint || address.Host != r.host {
+				continue
+			}
+			if _, there := endpoints.Items[kvstore.EndpointKey(network.ID, address.Endpoint)]; !there {
+				found = append(found, item)
+			}
+		}
+	}
+	return found, nil
+}

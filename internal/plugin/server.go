@@ -1,0 +1,153 @@
+// Package plugin speaks Docker's plugin protocol: JSON over HTTP on a unix
+// socket that the engine finds in /run/docker/plugins.
+//
+// A request travels so: the engine POSTs /<Service>.<Method>; [Handle] decodes
+// its body into the method's own type, calls the method with a deadline, and
+// encodes what it returns. An error goes back as {"Err": …}, which the engine
+// shows to the user. Several services share one socket and one [Server].
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/sdk"
+	"github.com/sirupsen/logrus"
+)
+
+const (
+	// maxBody is far above what an engine sends: a network with 128 subnets has 20 kB.
+	maxBody = 1 << 20
+	// deadline of a call: engines wait for a v1 plugin for ever, and the user with them.
+	deadline = 10 * time.Second
+)
+
+// Server is one plugin with all its services.
+type Server struct {
+	mux *http.ServeMux
+	log *logrus.Entry
+}
+
+// NewServer makes a server that says it implements the services, such as "NetworkDriver".
+func NewServer(log *logrus.Entry, services ...string) *Server {
+	s := &Server{mux: http.NewServeMux(), log: log}
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, http.StatusNotFound, fmt.Errorf("%s is not a method of causeway", r.URL.Path))
+	})
+	Handle(s, "/Plugin.Activate", func(context.Context, *struct{}) (*manifest, error) {
+		return &manifest{Implements: services}, nil
+	})
+	return s
+}
+
+type manifest struct{ Implements []string }
+
+// Handle binds one method. The engine leaves the body out where Req has no
+// fields; where it has, an empty body is an error: engines send one when they
+// repeat a call that broke off, and nothing can be told from it.
+func Handle[Req, Resp any](s *Server, path string, method func(context.Context, *Req) (*Resp, error)) {
+	bare := reflect.TypeFor[Req]().NumField() == 0
+	s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		request := new(Req)
+		if err := decode(w, r, request, bare); err != nil {
+			fail(w, http.StatusBadRequest, fmt.Errorf("%s: %w", path[1:], err))
+			return
+		}
+		// The engine may hang up and ask again: what was begun is then finished.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), deadline)
+		defer cancel()
+		defer s.recoverPanic(w, path)
+		started := time.Now()
+		response, err := method(ctx, request)
+		log := s.log.WithField("call", path[1:]).WithField("took", time.Since(started).Round(10*time.Microsecond).String())
+		if err != nil {
+			log.WithError(err).Warn("call refused")
+			fail(w, http.StatusInternalServerError, err)
+			return
+		}
+		log.Debug("call done")
+		sdk.EncodeResponse(w, response, false)
+	})
+}
+
+func decode(w http.ResponseWriter, r *http.Request, request any, bare bool) error {
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(request)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil, errors.Is(err, io.EOF) && bare:
+		return nil
+	case errors.Is(err, io.EOF):
+		return errors.New("the request has no body: the engine lost it when it asked again; try once more")
+	case errors.As(err, &tooLarge):
+		return fmt.Errorf("the request is larger than %d bytes", tooLarge.Limit)
+	}
+	return fmt.Errorf("the request is not valid JSON: %w", err)
+}
+
+func (s *Server) recoverPanic(w http.ResponseWriter, path string) {
+	if cause := recover(); cause != nil {
+		s.log.WithField("stack", string(debug.Stack())).Errorf("%s panicked: %v", path[1:], cause)
+		fail(w, http.StatusInternalServerError, fmt.Errorf("%s: a fault in causeway: %v; its log has the stack", path[1:], cause))
+	}
+}
+
+func fail(w http.ResponseWriter, status int, err error) {
+	w.Header().Set("Content-Type", sdk.DefaultContentTypeV1_1)
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(struct{ Err string }{err.Error()}) // the engine hung up
+}
+
+// Serve answers on the listeners until ctx ends, then finishes the calls under way.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	server := &http.Server{Handler: s.mux, ReadHeaderTimeout: deadline}
+	ended := make(chan error, len(listeners))
+	for _, listener := range listeners {
+		go func() { ended <- server.Serve(listener) }()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-ended:
+	}
+	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	return errors.Join(err, server.Shutdown(finish))
+}
+
+// Listen opens the unix socket path for root alone, making its folder where
+// needed. A socket that was left behind is replaced, a live one refused.
+func Listen(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("socket %s: another causeway answers on it", path)
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("socket %s: %w", path, err)
+		}
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, errors.Unwrap(err))
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = listener.Close()
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	return listener, nil
+}

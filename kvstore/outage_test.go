@@ -1,0 +1,204 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus/hooks/test"
+)
+
+// server is an etcd that a test stops and starts at one address.
+type server struct {
+	endpoint    string
+	start, stop func(t *testing.T)
+}
+
+func embeddedServer(t *testing.T) server {
+	config := EmbeddedConfig{DataDir: t.TempDir(), Listen: "http://" + freeAddress(t)}
+	var running *Embedded
+	return server{
+		endpoint: config.Listen,
+		start:    func(t *testing.T) { running = startEmbedded(t, config) },
+		stop:     func(t *testing.T) { closeStore(t, running) },
+	}
+}
+
+func externalServer(t *testing.T) server {
+	x := newExternal(t)
+	return server{endpoint: x.endpoint, start: x.start, stop: func(*testing.T) { x.stop() }}
+}
+
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	for name, make := range map[string]func(*testing.T) server{"embedded": embeddedServer, "external": externalServer} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testOutage(t, make(t))
+		})
+	}
+}
+
+func testOutage(t *testing.T, server server) {
+	log, logged := recordedLog()
+	store := open(t, Config{Endpoints: []string{server.endpoint}, Log: log})
+	server.start(t)
+	next := follow(t, store, "outage/")
+	next("the empty list", always)
+	held := hold(t, store, "alive/h1")
+	put(t, store, "outage/before", 1)
+	next("a change", has("outage/before"))
+
+	server.stop(t)
+	refusedInTime(t, server, store)
+	waitLogged(t, logged, "unavailable")
+
+	server.start(t)
+	other := open(t, Config{Endpoints: []string{server.endpoint}})
+	putOnce(t, other, "outage/after")
+	next("a change after the outage", has("outage/after"))
+	held("the record after the outage", has("alive/h1"))
+	waitLogged(t, logged, "answers again")
+	if n := len(logged.AllEntries()); n != 2 {
+		for _, entry := range logged.AllEntries() {
+			t.Log(entry.Level, entry.Message, entry.Data)
+		}
+		t.Errorf("the outage took %d lines in the log", n)
+	}
+}
+
+// refusedInTime expects requests to fail, for the right reason, while the server is away.
+func refusedInTime(t *testing.T, server server, store Store) {
+	t.Helper()
+	start := time.Now()
+	failed := make(chan error)
+	go func() {
+		_, err := store.Get(t.Context(), "outage/before")
+		failed <- err
+	}()
+	go func() {
+		_, err := store.Commit(t.Context(), Txn{Then: []Op{Put("outage/lost", 1)}})
+		failed <- err
+	}()
+	for range 2 {
+		err := <-failed
+		if want := "store " + server.endpoint + " unavailable: connection refused"; !errors.Is(err, ErrUnavailable) || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+	if took := time.Since(start); took > requestTimeout+time.Second {
+		t.Errorf("it took %v to say so", took)
+	}
+}
+
+// hold holds key until the test ends, and follows it.
+func hold(t *testing.T, store Store, key string) func(string, func(seen) bool) seen {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- store.Hold(ctx, key, nil, 2*time.Second) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	next := follow(t, store, AlivePrefix)
+	next("the held record", has(key))
+	return func(what string, met func(seen) bool) seen {
+		t.Helper()
+		return follow(t, store, AlivePrefix)(what, met)
+	}
+}
+
+// putOnce puts as soon as the store takes it.
+func putOnce(t *testing.T, store Store, key string) {
+	t.Helper()
+	for wait := (pause{}); ; wait.after(t.Context()) {
+		_, err := store.Commit(t.Context(), Txn{Then: []Op{Put(key, 1)}})
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func waitLogged(t *testing.T, log *test.Hook, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	for wait := (pause{}); ctx.Err() == nil; wait.after(ctx) {
+		for _, entry := range log.AllEntries() {
+			if strings.Contains(entry.Message, text) {
+				return
+			}
+		}
+	}
+	t.Fatalf("never logged: %s", text)
+}
+
+// A store that starts anew has lower revisions than a watch waits for.
+func TestFollowNoticesAnotherStore(t *testing.T) {
+	t.Parallel()
+	config := EmbeddedConfig{DataDir: t.TempDir(), Listen: freeAddress(t)}
+	first := startEmbedded(t, config)
+	store := open(t, Config{Endpoints: []string{config.Listen}})
+	next := follow(t, store, "networks/")
+	for i := range 20 {
+		put(t, store, "networks/old", i)
+	}
+	next("the last change", func(s seen) bool { return s.items["networks/old"] == "19" })
+	closeStore(t, first)
+
+	config.DataDir = t.TempDir()
+	second := startEmbedded(t, config)
+	put(t, second, "networks/new", 1)
+	next("the other store's records", func(s seen) bool { return has("networks/new")(s) && lacks("networks/old")(s) })
+}
+
+func TestOpenDoesNotWait(t *testing.T) {
+	t.Parallel()
+	// A listener that never answers, and an address where nobody listens.
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeStore(t, silent)
+	for name, config := range map[string]Config{
+		"connection refused": {Endpoints: []string{freeAddress(t)}},
+		"no answer in time":  {Endpoints: []string{silent.Addr().String()}, Username: "u", Password: "p"},
+	} {
+		start := time.Now()
+		store := open(t, config)
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("%s: Open took %v", name, took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		err := store.Health(ctx)
+		want := "store http://" + config.Endpoints[0] + " unavailable: " + name
+		if !errors.Is(err, ErrUnavailable) || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	for want, config := range map[string]Config{
+		"no endpoint":              {},
+		"is not the address":       {Endpoints: []string{"ftp://h"}},
+		"/no/ca.pem":               {Endpoints: []string{"h"}, CACert: "/no/ca.pem"},
+		"/no/cert.pem":             {Endpoints: []string{"h"}, Cert: "/no/cert.pem", Key: "/no/key.pem"},
+		"c.pem is given without":   {Endpoints: []string{"h"}, Cert: "c.pem"},
+		"would be used without":    {Endpoints: []string{"http://h"}, CACert: "c.pem"},
+		"endpoints mix http and h": {Endpoints: []string{"http://h", "https://h"}},
+	} {
+		if store, err := Open(config); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got store %v, error %v", want, store, err)
+		}
+	}
+}
