@@ -24,6 +24,7 @@ import (
 
 	"github.com/docker/go-plugins-helpers/sdk"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -108,21 +109,26 @@ func fail(w http.ResponseWriter, status int, err error) {
 	_ = json.NewEncoder(w).Encode(struct{ Err string }{err.Error()}) // the engine hung up
 }
 
-// Serve answers on the listeners until ctx ends, then finishes the calls under way.
+// Serve answers on the listeners until ctx ends, then finishes the calls under
+// way. The listeners are closed when it returns.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := &http.Server{Handler: s.mux, ReadHeaderTimeout: deadline}
-	ended := make(chan error, len(listeners))
+	group, ctx := errgroup.WithContext(ctx)
 	for _, listener := range listeners {
-		go func() { ended <- server.Serve(listener) }()
+		group.Go(func() error {
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
 	}
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-ended:
-	}
-	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline)
-	defer cancel()
-	return errors.Join(err, server.Shutdown(finish))
+	group.Go(func() error {
+		<-ctx.Done()
+		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline)
+		defer cancel()
+		return server.Shutdown(finish)
+	})
+	return group.Wait()
 }
 
 // Listen opens the unix socket path for root alone, making its folder where
