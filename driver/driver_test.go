@@ -1,0 +1,236 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/docker/go-plugins-helpers/network"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// Docker's IDs of one network on three hosts.
+var (
+	dockerID1 = strings.Repeat("1a", 32)
+	dockerID2 = strings.Repeat("2b", 32)
+	dockerID3 = strings.Repeat("3c", 32)
+)
+
+func TestEndpointsOfOneNetworkMeet(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo"))
+	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
+	id := networkID(dockerID1)
+
+	first := must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
+	want := fabric.DeriveMAC(id, netip.MustParseAddr("192.168.1.2")).String()
+	if first.Interface.MacAddress != want {
+		t.Errorf("MAC %s, want %s", first.Interface.MacAddress, want)
+	}
+	joined := must[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	if joined.InterfaceName.SrcName != fabric.DeviceName("cwc", "e1") || joined.InterfaceName.DstPrefix != "eth" || joined.Gateway != "" {
+		t.Errorf("Join answers %+v", joined)
+	}
+	must[network.CreateEndpointResponse](h2, "CreateEndpoint", endpointOn(dockerID2, "e2", "192.168.1.3/24"))
+	must[network.JoinResponse](h2, "Join", &network.JoinRequest{NetworkID: dockerID2, EndpointID: "e2"})
+
+	for _, pair := range []struct {
+		host *host
+		peer string
+		vtep string
+	}{{h1, "e2", "10.99.0.2"}, {h2, "e1", "10.99.0.1"}} {
+		eventually(t, pair.host.name+" sees "+pair.peer, func() bool {
+			s, _ := pair.host.plane.segment(id)
+			return len(s.Remote) == 1 && s.Remote[0].ID == pair.peer && s.Remote[0].VTEP.String() == pair.vtep &&
+				len(s.Flood) == 1 && s.Flood[0].String() == pair.vtep
+		})
+	}
+
+	must[empty](h2, "Leave", &network.LeaveRequest{NetworkID: dockerID2, EndpointID: "e2"})
+	must[empty](h2, "DeleteEndpoint", &network.DeleteEndpointRequest{NetworkID: dockerID2, EndpointID: "e2"})
+	eventually(t, "h2 lets the network go", func() bool { _, ok := h2.plane.segment(id); return !ok })
+	eventually(t, "h1 has no peer", func() bool { s, _ := h1.plane.segment(id); return len(s.Remote) == 0 && len(s.Local) == 1 })
+}
+
+func TestAllIsGoneAtTheEnd(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo", "vni=77"))
+	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
+	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
+	must[empty](h2, "DeleteNetwork", &network.DeleteNetworkRequest{NetworkID: dockerID2})
+	if _, ok := contents(t, store)[kvstore.NetworkKey(networkID(dockerID1))]; !ok {
+		t.Error("the network went with the first of its hosts")
+	}
+	for range 2 { // Docker repeats itself
+		must[empty](h1, "DeleteEndpoint", &network.DeleteEndpointRequest{NetworkID: dockerID1, EndpointID: "e1"})
+		must[empty](h1, "DeleteNetwork", &network.DeleteNetworkRequest{NetworkID: dockerID1})
+	}
+	if left := contents(t, store); len(left) > 0 {
+		t.Errorf("left in the store: %v", left)
+	}
+}
+
+func TestRestartNeedsNoCreateNetwork(t *testing.T) {
+	store := kvstore.NewMemory()
+	first := startHost(t, store, 1)
+	must[empty](first, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
+	must[network.CreateEndpointResponse](first, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
+	must[network.JoinResponse](first, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	before, _ := first.plane.segment(networkID(dockerID1))
+	first.stop()
+
+	second := startHost(t, store, 1)
+	second.plane.set(func(l *ledger) { l.alive["e1"] = true })
+	eventually(t, "the segment is applied again", func() bool { _, ok := second.plane.segment(networkID(dockerID1)); return ok })
+	after, _ := second.plane.segment(networkID(dockerID1))
+	if diff := cmp.Diff(fmt.Sprint(before), fmt.Sprint(after)); diff != "" {
+		t.Error(diff)
+	}
+	must[network.CreateEndpointResponse](second, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.3/24"))
+}
+
+func TestBadInputChangesNothing(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo", "vni=77"))
+	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
+	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
+	before := contents(t, store)
+	for name, test := range map[string]struct {
+		method  string
+		request any
+		want    string
+		on      *host // h1 unless set
+	}{
+		"unknown option":       {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "colour=red"), want: `option "colour" is not known; known are bridge, causeway.network`},
+		"vni too large":        {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=16777216"), want: `option vni="16777216" must be a number from 1 to 16777215`},
+		"vni taken":            {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=77"), want: "vni 77 is taken by network foo"},
+		"vni of another":       {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=4444"), want: "vni 4444 is in use by docker's overlay"},
+		"bad CIDR":             {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/40"), want: `subnet "10.1.0.0/40" is not a CIDR`},
+		"no subnet":            {method: "CreateNetwork", request: &network.CreateNetworkRequest{NetworkID: dockerID3}, want: "the network has no subnet: give --subnet"},
+		"overlap":              {method: "CreateNetwork", request: creation(dockerID3, "192.168.0.0/16"), want: "subnet 192.168.0.0/16 overlaps 192.168.1.0/24 of network foo"},
+		"overlaps the VTEP":    {method: "CreateNetwork", request: creation(dockerID3, "10.99.0.128/25"), want: "subnet 10.99.0.128/25 overlaps 10.99.0.0/24, the network of this host's VTEP 10.99.0.1"},
+		"no such plane":        {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "mode=ovs"), want: "this causeway has no data plane for mode=ovs"},
+		"mode that is none":    {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "mode=magic"), want: `option mode="magic" must be one of vxlan, ovs, underlay`},
+		"option of a mode":     {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "parent=eth0"), want: "option parent is for mode=underlay, and this network has mode=vxlan"},
+		"joined otherwise":     {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "causeway.network=foo"), want: "network foo has the subnets [192.168.1.0/24] in the cluster, not [10.1.0.0/24]"},
+		"joined with a vni":    {method: "CreateNetwork", request: creation(dockerID3, "192.168.1.0/24", "causeway.network=foo", "vni=5"), want: "network foo has vni=77 in the cluster, not 5"},
+		"endpoint, no network": {method: "CreateEndpoint", request: endpointOn(dockerID3, "e9", "192.168.1.9/24"), want: "is not known to causeway on host h1: remove it and create it again"},
+		"address in use": {on: h2, method: "CreateEndpoint", request: endpointOn(dockerID2, "e9", "192.168.1.2/24"),
+			want: "address 192.168.1.2 on network foo is in use by host h1: start the container with another --ip"},
+		"address of the gateway": {method: "CreateEndpoint", request: endpointOn(dockerID1, "e9", "192.168.1.1/24"), want: "address 192.168.1.1 on network foo is in use as the gateway"},
+		"address out of pool":    {method: "CreateEndpoint", request: endpointOn(dockerID1, "e9", "10.0.0.1/24"), want: "address 10.0.0.1 is in no subnet of network foo, which has [192.168.1.0/24]"},
+		"no address":             {method: "CreateEndpoint", request: endpointOn(dockerID1, "e9", ""), want: "endpoint on network foo came without an address"},
+		"bad MAC":                {method: "CreateEndpoint", request: &network.CreateEndpointRequest{NetworkID: dockerID1, EndpointID: "e9", Interface: &network.EndpointInterface{Address: "192.168.1.9/24", MacAddress: "01:00:5e:00:00:01"}}, want: "MAC 01:00:5e:00:00:01 is not a station's address"},
+		"gateway check":          {method: "GwAllocCheck", request: &gwAllocCheck{Options: map[string]any{labelGeneric: map[string]any{"colour": "red"}}}, want: `option "colour" is not known`},
+		"options no map":         {method: "CreateNetwork", request: &network.CreateNetworkRequest{NetworkID: dockerID3, Options: map[string]any{labelGeneric: "x"}}, want: "are not a map"},
+		"join of a stranger":     {method: "Join", request: &network.JoinRequest{NetworkID: dockerID3, EndpointID: "e1"}, want: "is not known to causeway on host h1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			on := h1
+			if test.on != nil {
+				on = test.on
+			}
+			if _, err := call[empty](on, test.method, test.request); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+			if diff := cmp.Diff(before, contents(t, store)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestDeletesOfUnknownIDsSucceed(t *testing.T) {
+	h1 := startHost(t, kvstore.NewMemory(), 1)
+	must[empty](h1, "DeleteNetwork", &network.DeleteNetworkRequest{NetworkID: dockerID1})
+	must[empty](h1, "DeleteEndpoint", &network.DeleteEndpointRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	must[empty](h1, "Leave", &network.LeaveRequest{NetworkID: dockerID1, EndpointID: "e1"})
+}
+
+func TestStoreAwayIsSaidAndNothingHangs(t *testing.T) {
+	store, err := kvstore.Open(kvstore.Config{Endpoints: []string{"http://127.0.0.1:9"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	h1 := startHost(t, store, 1)
+	answer := make(chan error, 1)
+	go func() {
+		_, err := call[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
+		answer <- err
+	}()
+	if got := must[capabilities](h1, "GetCapabilities", struct{}{}); got.Scope != "local" || !got.GwAllocChecker {
+		t.Errorf("capabilities %+v", got)
+	}
+	if err := <-answer; err == nil || !strings.Contains(err.Error(), "store http://127.0.0.1:9 unavailable: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDeadEndpointIsErasedAfterGrace(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1 := startHost(t, store, 1)
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
+	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
+	must[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	h1.plane.set(func(l *ledger) { l.alive["e1"] = false })
+	key := kvstore.EndpointKey(networkID(dockerID1), "e1")
+	eventually(t, "the endpoint is erased", func() bool {
+		_, err := store.Get(t.Context(), key)
+		return errors.Is(err, kvstore.ErrNotFound)
+	})
+	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.2/24"))
+}
+
+func TestFaultIsLoggedOnceAndItsEndOnce(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1 := startHost(t, store, 1)
+	h1.plane.set(func(l *ledger) { l.fault = errors.New("the kernel is out of sorts") })
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
+	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
+	_, err := call[empty](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	if err == nil || !strings.Contains(err.Error(), "the kernel is out of sorts") {
+		t.Errorf("Join answers %v", err)
+	}
+	var tried int
+	h1.plane.set(func(l *ledger) { tried = l.applies })
+	eventually(t, "it is tried again and again", func() (ok bool) {
+		h1.plane.set(func(l *ledger) { ok = l.applies > tried+3 })
+		return ok
+	})
+	h1.plane.set(func(l *ledger) { l.fault = nil })
+	eventually(t, "it is applied", func() bool { _, ok := h1.plane.segment(networkID(dockerID1)); return ok })
+	h1.stop()
+	for text, want := range map[string]int{"network cannot be made so": 1, "network is as it should be again": 1} {
+		if got := strings.Count(h1.log.String(), text); got != want {
+			t.Errorf("logged %d times: %s", got, text)
+		}
+	}
+}
+
+func FuzzDecodeOptions(f *testing.F) {
+	f.Add("vni", "77")
+	f.Add("mtu", "-1")
+	f.Add("vlan", "4095")
+	f.Add("mode", "ovs")
+	f.Fuzz(func(t *testing.T, key, value string) {
+		o, err := decodeOptions(map[string]any{labelGeneric: map[string]any{key: value}})
+		if err != nil {
+			if !strings.Contains(err.Error(), "option") && !strings.Contains(err.Error(), "needs") {
+				t.Errorf("%q=%q: %v names no option", key, value, err)
+			}
+			return
+		}
+		if n := o.network; n.VNI > maxVNI || n.VLAN > 4094 || n.MTU < 0 || n.Mode == "" {
+			t.Errorf("%q=%q gives %+v", key, value, n)
+		}
+	})
+}
