@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -60,9 +61,7 @@ func follow[T any](ctx context.Context, l *loop, prefix string, take func(contex
 
 // merge brings a change into table.
 func (c change[T]) merge(table map[string]T) {
-	for key, value := range c.put {
-		table[key] = value
-	}
+	maps.Copy(table, c.put)
 	for _, key := range c.gone {
 		delete(table, key)
 	}

@@ -3,7 +3,6 @@ package driver
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -100,6 +99,3 @@ func (d *Driver) networkByID(ctx context.Context, id string) (fabric.Network, er
 	}
 	return kvstore.Decode[fabric.Network](item)
 }
-
-// dockerIDOf gives the part of an attachment's key that is Docker's NetworkID.
-func dockerIDOf(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }

@@ -140,7 +140,7 @@ func startHost(t *testing.T, store kvstore.Store, n int) *host {
 	server := plugin.NewServer(d.Log, "NetworkDriver")
 	d.Register(server)
 	path := filepath.Join(t.TempDir(), "causeway.sock")
-	listener, err := plugin.Listen(path)
+	listener, err := plugin.Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

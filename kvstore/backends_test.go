@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os/exec"
@@ -157,7 +158,7 @@ func follow(t *testing.T, store Store, prefix string) func(what string, met func
 	}()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != context.Canceled {
+		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Follow returned %v at the end of its context", err)
 		}
 	})

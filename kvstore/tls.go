@@ -14,7 +14,7 @@ func clientTLS(caCert, cert, key string) (*tls.Config, error) {
 		return nil, err
 	}
 	if caCert == "" && cert == "" {
-		return nil, nil
+		return nil, nil //nolint:nilnil // no TLS
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if caCert != "" {

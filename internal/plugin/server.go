@@ -133,11 +133,12 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 
 // Listen opens the unix socket path for root alone, making its folder where
 // needed. A socket that was left behind is replaced, a live one refused.
-func Listen(path string) (net.Listener, error) {
+func Listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(ctx, "unix", path)
 	if err == nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("socket %s: another causeway answers on it", path)
@@ -147,7 +148,7 @@ func Listen(path string) (net.Listener, error) {
 			return nil, fmt.Errorf("socket %s: %w", path, err)
 		}
 	}
-	listener, err := net.Listen("unix", path)
+	listener, err := new(net.ListenConfig).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, errors.Unwrap(err))
 	}

@@ -37,7 +37,7 @@ func serve(t *testing.T) (*http.Client, string) {
 	})
 	Handle(server, "/Test.Bare", func(context.Context, *struct{}) (*greeting, error) { return &greeting{"bare"}, nil })
 	path := filepath.Join(t.TempDir(), "made", "test.sock")
-	listener, err := Listen(path)
+	listener, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestServer(t *testing.T) {
 
 func TestListenRefusesASocketInUse(t *testing.T) {
 	_, path := serve(t)
-	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "another causeway answers on it") {
+	if _, err := Listen(t.Context(), path); err == nil || !strings.Contains(err.Error(), "another causeway answers on it") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -111,7 +111,7 @@ func TestListenReplacesASocketLeftBehind(t *testing.T) {
 	}
 	left.SetUnlinkOnClose(false)
 	left.Close()
-	listener, err := Listen(path)
+	listener, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,67 @@
+# The two commands: `sudo make demo` and `sudo make test`. They install what is missing.
+
+GO      ?= $(or $(shell command -v go),/usr/local/go/bin/go)
+ENGINE  ?= 28.5
+RUN     ?= .
+TOOLS   := bin/tools
+GOTESTSUM := $(TOOLS)/gotestsum-1.13.0
+LINTER    := $(TOOLS)/golangci-lint-2.12.0
+TESTSUM   := $(GOTESTSUM) --format pkgname --hide-summary=output --
+
+# What builds, tests and lab call, by the package that has it.
+PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/ssl/certs/ca-certificates.crt \
+	iproute2=ip iptables=iptables nftables=nft kmod=modprobe procps=ps mount=mount util-linux=unshare \
+	iputils-ping=ping iputils-arping=arping tcpdump=tcpdump ethtool=ethtool iperf3=iperf3 \
+	busybox-static=busybox xz-utils=xz debootstrap=debootstrap
+
+.PHONY: help deps build lint test test-unit test-e2e test-matrix bench fuzz demo lab-down clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+deps: ## Install the Debian packages that are missing
+	@missing=""; for pair in $(PACKAGES); do \
+		need=$${pair#*=}; case $$need in /*) test -e $$need;; *) PATH=$$PATH:/usr/sbin:/sbin command -v $$need >/dev/null;; esac \
+		|| missing="$$missing $${pair%%=*}"; done; \
+	if [ -n "$$missing" ]; then echo "==> installing:$$missing"; \
+		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $$missing; fi
+
+build: ## Build bin/causeway and bin/causeway-lab, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/ ./cmd/...
+
+$(GOTESTSUM):
+	@echo "==> building gotestsum"
+	GOBIN=$(CURDIR)/$(TOOLS) $(GO) install gotest.tools/gotestsum@v1.13.0 && mv $(TOOLS)/gotestsum $@
+
+$(LINTER):
+	@echo "==> building golangci-lint (some minutes, once)"
+	GOBIN=$(CURDIR)/$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.0 && mv $(TOOLS)/golangci-lint $@
+
+lint: $(LINTER) ## Run the linters of .golangci.yml
+	$(LINTER) run ./...
+
+test: deps build test-unit test-e2e ## All tests, the end-to-end ones included
+
+test-unit: deps $(GOTESTSUM) ## Tests of the packages, with the race detector
+	$(TESTSUM) -race $$($(GO) list ./... | grep -v /test$$)
+
+test-e2e: deps build $(GOTESTSUM) ## End-to-end tests on real engines (RUN=regexp ENGINE=20.10|26.1|28.5)
+	CAUSEWAY_ENGINE=$(ENGINE) $(TESTSUM) -count=1 -timeout=30m -run '$(RUN)' ./test
+
+test-matrix: deps build $(GOTESTSUM) ## The end-to-end tests on each engine
+	for engine in 20.10 26.1 28.5; do $(MAKE) test-e2e ENGINE=$$engine || exit 1; done
+
+bench: deps build ## Benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## Fuzz what comes in from outside, half a minute each
+	$(GO) test -run '^$$' -fuzz FuzzDecodeOptions -fuzztime 30s ./driver
+
+demo: deps build ## Two Docker hosts, one network
+	./demo.sh
+
+lab-down: ## Take the demo's lab down
+	bin/causeway-lab down
+
+clean: ## Remove what was built
+	rm -rf bin plugin
