@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/docker/go-plugins-helpers/network"
 
@@ -76,24 +77,29 @@ func networkID(dockerID string) string {
 	return dockerID
 }
 
-// findNetwork looks for the network that join names (an ID or a name), else for
-// the one that was made under dockerID; ErrNotFound when there is none yet.
+// findNetwork looks for the network that join names ("id:" and an ID, or a
+// name), else for the one that was made under dockerID. ErrNotFound says that it
+// is to be made now.
 func (d *Driver) findNetwork(ctx context.Context, dockerID, join string) (fabric.Network, error) {
-	id := join
 	if join == "" {
-		id = networkID(dockerID)
-	} else if item, err := d.Store.Get(ctx, kvstore.NameKey(join)); err == nil {
-		if id, err = kvstore.Decode[string](item); err != nil {
-			return fabric.Network{}, err
-		}
-	} else if !errors.Is(err, kvstore.ErrNotFound) {
-		return fabric.Network{}, err
+		return d.networkByID(ctx, networkID(dockerID))
 	}
-	item, err := d.Store.Get(ctx, kvstore.NetworkKey(id))
+	if id, ok := strings.CutPrefix(join, fabric.NetworkIDPrefix); ok {
+		found, err := d.networkByID(ctx, id)
+		if errors.Is(err, kvstore.ErrNotFound) {
+			return found, fmt.Errorf("network %s is not in the cluster", id)
+		}
+		return found, err
+	}
+	item, err := d.Store.Get(ctx, kvstore.NameKey(join))
 	if err != nil {
 		return fabric.Network{}, err
 	}
-	return kvstore.Decode[fabric.Network](item)
+	id, err := kvstore.Decode[string](item)
+	if err != nil {
+		return fabric.Network{}, err
+	}
+	return d.networkByID(ctx, id)
 }
 
 // compatible refuses to join a network under options that it does not have.

@@ -16,8 +16,6 @@ const (
 	labelInternal = "com.docker.network.internal"
 	labelIPv6     = "com.docker.network.enable_ipv6"
 	labelMTU      = "com.docker.network.driver.mtu"
-	// OptionNetwork joins a network of the cluster by its name or ID.
-	OptionNetwork = "causeway.network"
 )
 
 // VNIs of ours start clear of Swarm's (4096…); 24 bits is the header's field (RFC 7348 §5).
@@ -75,14 +73,14 @@ func setters() map[string]func(*options, string) error {
 			o.network.VNI = uint32(n)
 			return nil
 		},
-		"mtu":         mtu,
-		labelMTU:      mtu,
-		"parent":      text(func(o *options) *string { return &o.network.Parent }),
-		"bridge":      text(func(o *options) *string { return &o.network.Bridge }),
-		"vlan":        number(func(o *options) *int { return &o.network.VLAN }, 1, 4094),
-		"force":       boolean,
-		"probe":       boolean,
-		OptionNetwork: text(func(o *options) *string { return &o.join }),
+		"mtu":                mtu,
+		labelMTU:             mtu,
+		"parent":             text(func(o *options) *string { return &o.network.Parent }),
+		"bridge":             text(func(o *options) *string { return &o.network.Bridge }),
+		"vlan":               number(func(o *options) *int { return &o.network.VLAN }, 1, 4094),
+		"force":              boolean,
+		"probe":              boolean,
+		fabric.OptionNetwork: text(func(o *options) *string { return &o.join }),
 		// The engine itself acts on these (28.0 and newer).
 		"com.docker.network.advertise_addr_nmsgs": ignored,
 		"com.docker.network.advertise_addr_ms":    ignored,
@@ -120,6 +118,7 @@ func decodeOptions(sent map[string]any) (options, error) {
 			return options{}, fmt.Errorf("option %s=%q %w", key, pairs[key], err)
 		}
 	}
+	delete(pairs, fabric.OptionNetwork) // it tells which network, not what it is
 	o.network.Options = pairs
 	o.network.Internal, o.network.IPv6 = o.internal, o.ipv6
 	if o.network.Mode == "" {

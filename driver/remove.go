@@ -9,7 +9,7 @@ import (
 )
 
 // deleteNetwork unties Docker's network, and removes the cluster's with it when
-// no endpoint is on it and no other host has it. An unknown one is a success:
+// no endpoint is on it and no host without a mirror has it: the mirrors follow. An unknown one is a success:
 // Docker sends deletes for networks that we never saw.
 func (d *Driver) deleteNetwork(ctx context.Context, dockerID string) error {
 	for range tries {
@@ -46,30 +46,37 @@ func (d *Driver) untie(ctx context.Context, dockerID string) error {
 	return err
 }
 
-// lastOne adds the removal of the network itself to the transaction when the
-// attachment under key is all that holds it.
+// lastOne adds the removal of the network itself to the transaction when no
+// endpoint is on it, and no host has it whose mirror would not notice.
 func (d *Driver) lastOne(ctx context.Context, key string, network fabric.Network, txn *kvstore.Txn) error {
 	endpoints, err := d.Store.List(ctx, kvstore.NetworkEndpoints(network.ID))
+	if err != nil || len(endpoints.Items) > 0 {
+		return err
+	}
+	txn.If = append(txn.If, kvstore.NoneNewer(kvstore.NetworkEndpoints(network.ID), endpoints.Revision))
+	hosts, err := d.Store.List(ctx, kvstore.HostsPrefix)
 	if err != nil {
 		return err
 	}
-	attachments, err := d.Store.List(ctx, kvstore.AttachmentsPrefix)
-	if err != nil {
-		return err
-	}
-	others := 0
-	for other, item := range attachments.Items {
-		attachment, err := kvstore.Decode[kvstore.Attachment](item)
-		if err == nil && other != key && attachment.Network == network.ID {
-			others++
+	for _, item := range hosts.Items {
+		host, err := kvstore.Decode[fabric.Host](item)
+		if err != nil || host.Mirror {
+			continue
 		}
+		prefix := kvstore.HostAttachments(host.Name)
+		attachments, err := d.Store.List(ctx, prefix)
+		if err != nil {
+			return err
+		}
+		for other, item := range attachments.Items {
+			attachment, err := kvstore.Decode[kvstore.Attachment](item)
+			if err == nil && other != key && attachment.Network == network.ID {
+				txn.If = nil // it stays, and so there is nothing to rely on
+				return nil
+			}
+		}
+		txn.If = append(txn.If, kvstore.NoneNewer(prefix, attachments.Revision))
 	}
-	if len(endpoints.Items) > 0 || others > 0 {
-		return nil
-	}
-	txn.If = append(txn.If,
-		kvstore.NoneNewer(kvstore.NetworkEndpoints(network.ID), endpoints.Revision),
-		kvstore.NoneNewer(kvstore.AttachmentsPrefix, attachments.Revision))
 	txn.Then = append(txn.Then, removal(network)...)
 	return nil
 }

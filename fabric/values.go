@@ -22,6 +22,13 @@ const (
 	ModeUnderlay Mode = "underlay"
 )
 
+// OptionNetwork is the -o option that ties Docker's network to the cluster's of
+// that name, or to the one whose ID follows NetworkIDPrefix.
+const (
+	OptionNetwork   = "causeway.network"
+	NetworkIDPrefix = "id:"
+)
+
 // Host is one Docker engine with its causeway.
 type Host struct {
 	Name string `json:"name"`
@@ -32,6 +39,8 @@ type Host struct {
 	Version string `json:"version,omitempty"`
 	// BootID changes with each boot of the host's kernel.
 	BootID string `json:"boot_id,omitempty"`
+	// Mirror says that the host's networks follow the cluster's by themselves.
+	Mirror bool `json:"mirror,omitempty"`
 }
 
 // Network is one cluster-wide network. Each host's Docker knows it under

@@ -1,0 +1,70 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// adopt writes into the record what only the engine knows. A name that another
+// network of the cluster has is never given twice: the network here makes room.
+func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
+	holder, err := m.Store.Get(ctx, kvstore.NameKey(s.local.Name))
+	if err == nil {
+		if id, err := kvstore.Decode[string](holder); err != nil || id != s.cluster.ID {
+			return m.makeRoom(ctx, local, s.local)
+		}
+	} else if !errors.Is(err, kvstore.ErrNotFound) {
+		return err
+	}
+	item, err := m.Store.Get(ctx, kvstore.NetworkKey(s.cluster.ID))
+	if err != nil {
+		return err
+	}
+	record, err := kvstore.Decode[fabric.Network](item)
+	if err != nil || record.Name != "" {
+		return err // adopted meanwhile
+	}
+	describe(&record, s.local)
+	_, err = m.Store.Commit(ctx, kvstore.Txn{
+		If: []kvstore.Guard{kvstore.Unchanged(item), kvstore.Missing(kvstore.NameKey(record.Name))},
+		Then: []kvstore.Op{
+			kvstore.Put(kvstore.NetworkKey(record.ID), record),
+			kvstore.Put(kvstore.NameKey(record.Name), record.ID),
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("network %s cannot be made known to the cluster: %w", s.local.Name, err)
+	}
+	m.Log.WithField("network", record.Name).Info("network is known to the cluster now")
+	return nil
+}
+
+// describe adds to record what the engine shows of its network.
+func describe(record *fabric.Network, local network.Network) {
+	record.Name = local.Name
+	record.Labels = local.Labels
+	record.IPAM.Options = local.IPAM.Options
+	for i := range record.Subnets {
+		for _, config := range local.IPAM.Config {
+			if config.Subnet.Masked() == record.Subnets[i].Prefix {
+				record.Subnets[i].Range = config.IPRange
+			}
+		}
+	}
+}
+
+// makeRoom removes a network of this engine whose name the cluster has given to
+// another that was made at the same time elsewhere; that one comes in its place.
+func (m *Mirror) makeRoom(ctx context.Context, local *engine, n network.Network) error {
+	if err := local.remove(ctx, n.ID); err != nil {
+		return fmt.Errorf("network %s (%.12s) bears the name of another network of the cluster and cannot be removed here: %w", n.Name, n.ID, err)
+	}
+	m.Log.WithField("network", n.Name).Warnf("network %.12s was removed: another host made one of that name first, which takes its place", n.ID)
+	return nil
+}

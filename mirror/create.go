@@ -1,0 +1,120 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// take does one step.
+func (m *Mirror) take(ctx context.Context, local *engine, s step) error {
+	switch s.kind {
+	case adopt:
+		return m.adopt(ctx, local, s)
+	case remove:
+		return m.remove(ctx, local, s.local)
+	case untie:
+		return m.untie(ctx, s.dockerID)
+	default:
+		return m.create(ctx, local, s.cluster)
+	}
+}
+
+func (m *Mirror) remove(ctx context.Context, local *engine, n network.Network) error {
+	if err := local.remove(ctx, n.ID); err != nil {
+		return fmt.Errorf("network %s is gone from the cluster and cannot be removed here: %w", n.Name, err)
+	}
+	m.Log.WithField("network", n.Name).Info("network is gone from the cluster and was removed here")
+	return nil
+}
+
+// untie forgets a network that the engine lost while nobody told us.
+func (m *Mirror) untie(ctx context.Context, dockerID string) error {
+	key := kvstore.AttachmentKey(m.Host, dockerID)
+	_, err := m.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Delete(key)}})
+	return err
+}
+
+func (m *Mirror) create(ctx context.Context, local *engine, cluster fabric.Network) error {
+	networks, err := local.networks(ctx)
+	if err != nil {
+		return err
+	}
+	for _, other := range networks {
+		if other.Name == cluster.Name {
+			return fmt.Errorf("network %s of the cluster cannot be made here: the engine has another of that name (driver %s); rename or remove it", cluster.Name, other.Driver)
+		}
+	}
+	users, err := m.users(ctx, cluster.ID)
+	if err != nil {
+		return err
+	}
+	if err := local.create(ctx, cluster.Name, m.options(cluster)); err != nil {
+		return fmt.Errorf("network %s of the cluster cannot be made here: %w", cluster.Name, err)
+	}
+	m.mu.Lock()
+	seen := m.seen[cluster.ID]
+	m.mu.Unlock()
+	log := m.Log.WithField("network", cluster.Name)
+	if seen {
+		log.Warnf("network was removed here and put back: in use on %s", strings.Join(users, ", "))
+		return nil
+	}
+	log.Info("network of the cluster was made here")
+	return nil
+}
+
+// users are the hosts that have endpoints on a network.
+func (m *Mirror) users(ctx context.Context, id string) ([]string, error) {
+	snapshot, err := m.Store.List(ctx, kvstore.NetworkEndpoints(id))
+	if err != nil {
+		return nil, err
+	}
+	endpoints, _ := kvstore.DecodeAll[fabric.Endpoint](snapshot, kvstore.NetworkEndpoints(id))
+	hosts := make(map[string]bool)
+	for _, endpoint := range endpoints {
+		hosts[endpoint.Host] = true
+	}
+	return slices.Sorted(maps.Keys(hosts)), nil
+}
+
+// options are those of "docker network create" that make the same network. The
+// addresses come from causeway's IPAM: Docker's own would give them out twice.
+func (m *Mirror) options(cluster fabric.Network) client.NetworkCreateOptions {
+	options := client.NetworkCreateOptions{
+		Driver:   m.Driver,
+		Internal: cluster.Internal,
+		Labels:   cluster.Labels,
+		Options:  map[string]string{},
+		IPAM:     &network.IPAM{Driver: m.Driver},
+	}
+	maps.Copy(options.Options, cluster.Options)
+	options.Options[fabric.OptionNetwork] = fabric.NetworkIDPrefix + cluster.ID
+	if cluster.IPAM.Driver != "default" {
+		options.IPAM.Options = cluster.IPAM.Options
+	}
+	ipv4, ipv6 := false, cluster.IPv6
+	for _, subnet := range cluster.Subnets {
+		if subnet.Prefix.Addr().Is4() {
+			ipv4 = true
+		} else {
+			ipv6 = true
+		}
+		options.IPAM.Config = append(options.IPAM.Config, network.IPAMConfig{
+			Subnet: subnet.Prefix, IPRange: subnet.Range, Gateway: subnet.Gateway, AuxAddress: subnet.Aux,
+		})
+	}
+	options.EnableIPv6 = &ipv6
+	if !ipv4 {
+		options.EnableIPv4 = &ipv4
+	}
+	return options
+}

@@ -1,0 +1,112 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+)
+
+// engine is the local Docker engine, through its API; versions from 1.41
+// (engine 20.10) on.
+type engine struct {
+	api *client.Client
+}
+
+// requestTime bounds one request: creating a network makes the engine call us back.
+const requestTime = 30 * time.Second
+
+func openEngine(socket string) (*engine, error) {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	api, err := client.New(
+		client.WithHTTPClient(&http.Client{Transport: plainGateways{transport}}),
+		client.WithHost("unix://"+socket),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("engine at %s: %w", socket, err)
+	}
+	return &engine{api: api}, nil
+}
+
+func (e *engine) close() { _ = e.api.Close() }
+
+// networks lists what the engine has, a swarm's included.
+func (e *engine) networks(ctx context.Context) ([]network.Network, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	list, err := e.api.NetworkList(ctx, client.NetworkListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var networks []network.Network
+	for _, summary := range list.Items {
+		networks = append(networks, summary.Network)
+	}
+	return networks, nil
+}
+
+func (e *engine) create(ctx context.Context, name string, options client.NetworkCreateOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	_, err := e.api.NetworkCreate(ctx, name, options)
+	return err
+}
+
+func (e *engine) remove(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	_, err := e.api.NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
+	return err
+}
+
+// watch calls changed at each change of a network, until ctx ends or the engine
+// goes away. It calls it once at the start, when no change can be missed any more.
+func (e *engine) watch(ctx context.Context, changed func()) error {
+	events := e.api.Events(ctx, client.EventsListOptions{Filters: make(client.Filters).Add("type", "network")})
+	changed()
+	for {
+		select {
+		case event := <-events.Messages:
+			if event.Action == "create" || event.Action == "destroy" {
+				changed()
+			}
+		case err := <-events.Err:
+			if err == nil || errors.Is(err, io.EOF) {
+				err = errors.New("it ended the stream of events")
+			}
+			return err
+		}
+	}
+}
+
+// plainGateways takes the prefix length off gateways: engines up to 24.0 write
+// one behind an IPv6 gateway that they picked themselves.
+type plainGateways struct{ http.RoundTripper }
+
+func (p plainGateways) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := p.RoundTripper.RoundTrip(request)
+	if err != nil || request.Method != http.MethodGet || !networksPath(request.URL.Path) {
+		return response, err
+	}
+	body, err := io.ReadAll(response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		return nil, err
+	}
+	body = regexp.MustCompile(`("Gateway":"[0-9a-fA-F.:]+)/\d+"`).ReplaceAll(body, []byte(`$1"`))
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return response, nil
+}
+
+func networksPath(path string) bool {
+	return regexp.MustCompile(`^/v[0-9.]+/networks(/|$)`).MatchString(path)
+}
