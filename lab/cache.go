@@ -1,0 +1,150 @@
+package lab
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// pkg is a Debian package of one release.
+type pkg struct{ name, suite string }
+
+// engines lists the packages of each version. The newer ones ask for no newer C
+// library than bookworm's, and its runc serves all.
+func enginePackages() map[string][]pkg {
+	const runc = "bookworm"
+	return map[string][]pkg{
+		"20.10": {{"docker.io", "bookworm"}, {"containerd", "bookworm"}, {"runc", runc}},
+		"26.1":  {{"docker.io", "trixie"}, {"docker-cli", "trixie"}, {"containerd", "trixie"}, {"runc", runc}},
+		"28.5":  {{"docker.io", "forky"}, {"docker-cli", "forky"}, {"containerd", "forky"}, {"runc", runc}},
+	}
+}
+
+// Engines are the versions of Docker that a lab can run.
+func Engines() []string { return slices.Sorted(maps.Keys(enginePackages())) }
+
+// cacheDir is where packages are kept unpacked between labs.
+func cacheDir() string { return cmp.Or(os.Getenv("CAUSEWAY_LAB_CACHE"), "/var/cache/causeway-lab") }
+
+func engineDir(version string) string { return filepath.Join(cacheDir(), "engines", version) }
+
+func enginePath(version string) []string {
+	return []string{filepath.Join(engineDir(version), "usr/sbin"), filepath.Join(engineDir(version), "usr/bin")}
+}
+
+// checkCache refuses a cache where the machines would not see it.
+func checkCache() error {
+	for _, hidden := range []string{"/run/", "/var/lib/", "/sys/", "/etc/"} {
+		if strings.HasPrefix(cacheDir()+"/", hidden) {
+			return fmt.Errorf("cache %s: each machine has a %s of its own and would not see it", cacheDir(), hidden)
+		}
+	}
+	return nil
+}
+
+// Fetch makes sure that the cache holds all that a lab with these options needs.
+func Fetch(ctx context.Context, o Options) error {
+	o = o.withDefaults()
+	if err := checkCache(); err != nil {
+		return err
+	}
+	for _, version := range slices.Compact(slices.Sorted(slices.Values(o.engines()))) {
+		check := func(dir string) error { return checkVersion(ctx, filepath.Join(dir, "usr/sbin/dockerd"), version) }
+		if err := unpacked(ctx, o.Log, engineDir(version), enginePackages()[version], check); err != nil {
+			return fmt.Errorf("engine %s: %w", version, err)
+		}
+	}
+	if o.Store == StoreEtcd {
+		check := func(dir string) error { return checkVersion(ctx, filepath.Join(dir, "usr/bin/etcd"), "") }
+		if err := unpacked(ctx, o.Log, etcdDir(), []pkg{{"etcd-server", "bookworm"}}, check); err != nil {
+			return fmt.Errorf("etcd: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkVersion: a release that is not final may have moved on to another version.
+func checkVersion(ctx context.Context, program, version string) error {
+	output, err := exec.CommandContext(ctx, program, "--version").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s --version: %w: %s", filepath.Base(program), err, strings.TrimSpace(string(output)))
+	}
+	if !strings.Contains(string(output), version) {
+		return fmt.Errorf("the package is another version now: %s", strings.TrimSpace(string(output)))
+	}
+	return nil
+}
+
+// unpacked fills dir with packages, unless it is there. It appears as a whole or
+// not at all, and of several processes one works while the others wait.
+func unpacked(ctx context.Context, log io.Writer, dir string, packages []pkg, check func(dir string) error) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	unlock, err := lockFile(filepath.Join(cacheDir(), "lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	fmt.Fprintf(log, "fetching %s (once)\n", dir)
+	work, err := os.MkdirTemp(cacheDir(), ".fetch-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	root := filepath.Join(work, "root")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return err
+	}
+	if err := fetchPackages(ctx, packages, work, root); err != nil {
+		return err
+	}
+	if err := check(root); err != nil {
+		return err
+	}
+	return os.Rename(root, dir)
+}
+
+// lockFile waits until no other process has the lock.
+func lockFile(path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return func() { _ = file.Close() }, nil
+}
+
+// install copies a program to where a machine runs it, also while an older
+// copy runs.
+func install(from, to string) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(to+".new", text, 0o755); err != nil {
+		return err
+	}
+	return os.Rename(to+".new", to)
+}

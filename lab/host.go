@@ -1,0 +1,108 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+)
+
+// Host is a machine with a Docker engine.
+type Host struct {
+	*Machine
+	// Docker is the engine; its containerd is its child.
+	Docker *Daemon
+	// Causeway is `causeway serve`; nil in a lab without it.
+	Causeway *Daemon
+}
+
+func (l *Lab) newHost(m *Machine) *Host {
+	h := &Host{Machine: m}
+	h.Docker = &Daemon{
+		machine: m, name: "docker", argv: func() []string { return dockerArgv(l.state.Options, m.name) },
+		ready: func(ctx context.Context) error {
+			return answers(ctx, m.Path("/run/docker.sock"), http.MethodGet, "/_ping")
+		},
+	}
+	if l.state.Options.NoCauseway {
+		m.daemons = []*Daemon{h.Docker}
+		return h
+	}
+	h.Causeway = &Daemon{
+		machine: m, name: "causeway", argv: func() []string { return causewayArgv(l.state.Options, m.spec) },
+		prepare: func() error { return install(l.state.Options.Causeway, m.Path(filepath.Join(binDir, "causeway"))) },
+		ready: func(ctx context.Context) error {
+			return answers(ctx, m.Path("/run/docker/plugins/causeway.sock"), http.MethodPost, "/Plugin.Activate")
+		},
+	}
+	m.daemons = []*Daemon{h.Causeway, h.Docker}
+	return h
+}
+
+// start brings the host's daemons up, causeway first: an engine that finds its
+// plugin at once never waits for it.
+func (h *Host) start(ctx context.Context) error {
+	for _, d := range h.daemons {
+		if err := d.Start(ctx); err != nil {
+			return err
+		}
+	}
+	return h.loadBusybox(ctx)
+}
+
+// dockerArgv leaves every path at its default: they are the machine's own.
+func dockerArgv(o Options, host string) []string {
+	return append([]string{
+		"dockerd", "--exec-opt", "native.cgroupdriver=cgroupfs",
+		"--cgroup-parent", "/" + filepath.Join(cgroupRoot, o.Name, host),
+	}, o.DockerArgs...)
+}
+
+// storeURL is where the lab's records are.
+func storeURL(o Options) string {
+	at := lan4(1)
+	if o.Store == StoreEtcd {
+		at = lan4(storeNumber)
+	}
+	return fmt.Sprintf("http://%s:2379", at)
+}
+
+func causewayArgv(o Options, s spec) []string {
+	vtep := s.nics[0].addrs[0]
+	if o.VTEP6 {
+		vtep = s.nics[0].addrs[1]
+	}
+	argv := []string{"causeway", "serve", "--host-name", s.name, "--vtep", vtep.Addr().String()}
+	if o.Store == StoreEmbedded && s.name == hostName(1) {
+		argv = append(argv, "--store-listen", storeURL(o))
+	} else {
+		argv = append(argv, "--store", storeURL(o))
+	}
+	return append(argv, o.CausewayArgs...)
+}
+
+// answers says whether an HTTP server on a unix socket is content with an empty request.
+func answers(ctx context.Context, socket, method, path string) error {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	defer transport.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, method, "http://lab"+path, strings.NewReader(""))
+	if err != nil {
+		return err
+	}
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return err
+	}
+	if err := response.Body.Close(); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return errors.New(path + ": " + response.Status)
+	}
+	return nil
+}
