@@ -104,11 +104,7 @@ func (l *loop) judgeOrphans(ctx context.Context, network string, orphans []kvsto
 	}
 	l.group.Go(func() error {
 		for _, item := range free {
-			_, err := l.Store.Commit(ctx, kvstore.Txn{
-				If:   []kvstore.Guard{kvstore.Unchanged(item)},
-				Then: []kvstore.Op{kvstore.Put(item.Key, kvstore.Address{Kind: kvstore.KindFree})},
-			})
-			if err == nil {
+			if l.records.free(ctx, item) == nil {
 				l.Log.WithField("address", item.Key).Info("address is claimed for no endpoint; it is freed")
 			}
 		}

@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/causeway-net/causeway/driver"
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/plugin"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// Config says what the agent tells about.
+type Config struct {
+	Host  fabric.Host
+	Store kvstore.Store
+	// Troubles lists what could not be done, as sentences.
+	Troubles func() []string
+	Log      *logrus.Entry
+}
+
+type nothing struct{}
+
+// hostName is the request of a release.
+type hostName struct {
+	Host string
+}
+
+// Released is what "causeway hosts rm" did.
+type Released struct {
+	Endpoints int
+}
+
+const (
+	statusPath  = "/Agent.Status"
+	releasePath = "/Agent.ReleaseHost"
+)
+
+// NewServer makes the server of the agent's socket.
+func NewServer(config Config) *plugin.Server {
+	server := plugin.NewServer(config.Log)
+	plugin.Handle(server, statusPath, func(ctx context.Context, _ *nothing) (*Status, error) {
+		s := status(ctx, config.Store, config.Host, config.Troubles())
+		return &s, nil
+	})
+	plugin.Handle(server, releasePath, func(ctx context.Context, request *hostName) (*Released, error) {
+		if request.Host == "" {
+			return nil, errors.New("the request names no host")
+		}
+		endpoints, err := driver.Release(ctx, config.Store, request.Host)
+		return &Released{Endpoints: endpoints}, err
+	})
+	return server
+}
+
+// Client asks the agent at a socket.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// NewClient makes a client; nothing is opened before the first request.
+func NewClient(socket string) *Client {
+	return &Client{socket: socket, http: &http.Client{
+		Timeout: 30 * time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}},
+	}}
+}
+
+// Status asks for the cluster as the agent's host sees it.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return ask[Status](ctx, c, statusPath, nothing{})
+}
+
+// ReleaseHost gives up all that a dead host had.
+func (c *Client) ReleaseHost(ctx context.Context, host string) (Released, error) {
+	return ask[Released](ctx, c, releasePath, hostName{Host: host})
+}
+
+func ask[Resp any](ctx context.Context, c *Client, path string, request any) (Resp, error) {
+	var answer struct {
+		Err string
+	}
+	var value Resp
+	body, err := json.Marshal(request)
+	if err != nil {
+		return value, err
+	}
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+path, bytes.NewReader(body))
+	if err != nil {
+		return value, err
+	}
+	response, err := c.http.Do(post)
+	if err != nil {
+		return value, fmt.Errorf("the agent at %s does not answer (is causeway running, and are you root?): %w", c.socket, errors.Unwrap(err))
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return value, fmt.Errorf("the agent at %s: %w", c.socket, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		if err := json.Unmarshal(text, &answer); err != nil || answer.Err == "" {
+			return value, fmt.Errorf("the agent at %s answers %s", c.socket, response.Status)
+		}
+		return value, errors.New(answer.Err)
+	}
+	return value, json.Unmarshal(text, &value)
+}

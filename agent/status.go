@@ -1,0 +1,172 @@
+// Package agent answers the command line: what the cluster looks like from this
+// host, and what is wrong.
+//
+// "causeway status" asks the agent of its own host over a socket that root alone
+// can open (server.go); the agent reads the records and the mirror's list of
+// troubles, and answers with one [Status], as JSON.
+package agent
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// Status is the cluster as one host sees it.
+type Status struct {
+	Host    string `json:"host"`
+	Version string `json:"version"`
+	// Store is empty while the store answers, else says why it does not; the
+	// lists are then empty.
+	Store     string     `json:"store,omitempty"`
+	Hosts     []Host     `json:"hosts"`
+	Networks  []Network  `json:"networks"`
+	Endpoints []Endpoint `json:"endpoints"`
+	// Troubles are sentences: what the mirror could not do, and hosts that differ in version.
+	Troubles []string `json:"troubles"`
+}
+
+// Host is one host of the cluster.
+type Host struct {
+	fabric.Host
+	// AliveSince is when its causeway started; nil while none runs there.
+	AliveSince *time.Time `json:"alive_since,omitempty"`
+	Endpoints  int        `json:"endpoints"`
+}
+
+// Network is one network of the cluster.
+type Network struct {
+	fabric.Network
+	// Pools are in the order of Subnets.
+	Pools []Pool `json:"pools"`
+	// Hosts are those with endpoints on it.
+	Hosts []string `json:"hosts"`
+}
+
+// Pool counts a subnet's addresses.
+type Pool struct {
+	Prefix netip.Prefix `json:"prefix"`
+	// Used are the addresses that someone has: endpoints, gateway, aux.
+	Used int `json:"used"`
+	// Free are the others that may be given out; -1 where they are past counting.
+	Free int `json:"free"`
+}
+
+// Endpoint is one container's place, with its network's name.
+type Endpoint struct {
+	fabric.Endpoint
+	NetworkName string `json:"network_name"`
+}
+
+// reader collects a Status.
+type reader struct {
+	store kvstore.Store
+	err   error
+}
+
+// all reads every record below prefix; after an error it does nothing more.
+func all[T any](ctx context.Context, r *reader, prefix string) map[string]T {
+	if r.err != nil {
+		return nil
+	}
+	snapshot, err := r.store.List(ctx, prefix)
+	if err != nil {
+		r.err = err
+		return nil
+	}
+	values, err := kvstore.DecodeAll[T](snapshot, prefix)
+	r.err = err
+	return values
+}
+
+// status reads the records.
+func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles []string) Status {
+	s := Status{Host: host.Name, Version: host.Version, Troubles: troubles}
+	r := &reader{store: store}
+	hosts := all[fabric.Host](ctx, r, kvstore.HostsPrefix)
+	alive := all[kvstore.Alive](ctx, r, kvstore.AlivePrefix)
+	networks := all[fabric.Network](ctx, r, kvstore.NetworksPrefix)
+	endpoints := all[fabric.Endpoint](ctx, r, kvstore.EndpointsPrefix)
+	addresses := all[kvstore.Address](ctx, r, kvstore.AddressesPrefix)
+	if r.err != nil {
+		s.Store = r.err.Error()
+		return s
+	}
+	on := make(map[string]map[string]int) // endpoints by network and host
+	for _, endpoint := range endpoints {
+		if on[endpoint.Network] == nil {
+			on[endpoint.Network] = make(map[string]int)
+		}
+		on[endpoint.Network][endpoint.Host]++
+		s.Endpoints = append(s.Endpoints, Endpoint{endpoint, nameOf(networks[endpoint.Network], endpoint.Network)})
+	}
+	slices.SortFunc(s.Endpoints, func(a, b Endpoint) int {
+		return cmp.Or(strings.Compare(a.NetworkName, b.NetworkName), strings.Compare(a.Host, b.Host), strings.Compare(a.ID, b.ID))
+	})
+	used := usage(addresses)
+	for _, id := range slices.Sorted(maps.Keys(networks)) {
+		network := Network{Network: networks[id], Hosts: slices.Sorted(maps.Keys(on[id]))}
+		for _, subnet := range network.Subnets {
+			network.Pools = append(network.Pools, pool(subnet, used[subnet.Pool]))
+		}
+		s.Networks = append(s.Networks, network)
+	}
+	for _, name := range slices.Sorted(maps.Keys(hosts)) {
+		s.Hosts = append(s.Hosts, hostStatus(hosts[name], alive, on))
+		if version := hosts[name].Version; version != host.Version {
+			s.Troubles = append(s.Troubles, fmt.Sprintf("host %s runs causeway %s, this one %s: bring all hosts to one version", name, version, host.Version))
+		}
+	}
+	return s
+}
+
+func nameOf(network fabric.Network, id string) string { return cmp.Or(network.Name, id) }
+
+func hostStatus(host fabric.Host, alive map[string]kvstore.Alive, on map[string]map[string]int) Host {
+	h := Host{Host: host}
+	if held, ok := alive[host.Name]; ok {
+		h.AliveSince = &held.Since
+	}
+	for _, hosts := range on {
+		h.Endpoints += hosts[host.Name]
+	}
+	return h
+}
+
+// usage counts the addresses that are not free, by pool.
+func usage(addresses map[string]kvstore.Address) map[string]int {
+	used := make(map[string]int)
+	for key, address := range addresses {
+		if pool, _, ok := strings.Cut(key, "/"); ok && address.Kind != kvstore.KindFree {
+			used[pool]++
+		}
+	}
+	return used
+}
+
+// pool counts what is left of a subnet. IPv4 has a network and a broadcast
+// address, IPv6 the subnet-router anycast address (RFC 4291 §2.6.1).
+func pool(subnet fabric.Subnet, used int) Pool {
+	p := Pool{Prefix: subnet.Prefix, Used: used, Free: -1}
+	bits := subnet.Prefix.Addr().BitLen() - subnet.Prefix.Bits()
+	if bits > 24 {
+		return p
+	}
+	size := 1 << bits
+	switch {
+	case subnet.Prefix.Addr().Is4() && bits > 1:
+		size -= 2
+	case subnet.Prefix.Addr().Is6() && bits > 0:
+		size--
+	}
+	p.Free = max(0, size-used)
+	return p
+}

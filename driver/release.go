@@ -1,0 +1,88 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// Release erases all that a host which is gone had: its endpoints with their
+// addresses, its ties to networks, and itself. It returns the number of
+// endpoints. A host that is alive is refused; one that is not known is
+// [kvstore.ErrNotFound].
+func Release(ctx context.Context, store kvstore.Store, host string) (int, error) {
+	if _, err := store.Get(ctx, kvstore.AliveKey(host)); err == nil {
+		return 0, fmt.Errorf("host %s is alive: stop causeway there first", host)
+	} else if !errors.Is(err, kvstore.ErrNotFound) {
+		return 0, err
+	}
+	if _, err := store.Get(ctx, kvstore.HostKey(host)); err != nil {
+		return 0, fmt.Errorf("host %s: %w", host, err)
+	}
+	gone := records{store: store, host: host}
+	erased, err := gone.eraseAll(ctx)
+	if err != nil {
+		return erased, err
+	}
+	if err := gone.freeAll(ctx); err != nil {
+		return erased, err
+	}
+	_, err = store.Commit(ctx, kvstore.Txn{
+		If: []kvstore.Guard{kvstore.Missing(kvstore.AliveKey(host))},
+		Then: []kvstore.Op{
+			kvstore.DeletePrefix(kvstore.HostAttachments(host)),
+			kvstore.Delete(kvstore.HostKey(host)),
+		},
+	})
+	return erased, err
+}
+
+// eraseAll erases the host's endpoints on all networks, and counts them.
+func (r records) eraseAll(ctx context.Context) (int, error) {
+	snapshot, err := r.store.List(ctx, kvstore.EndpointsPrefix)
+	if err != nil {
+		return 0, err
+	}
+	erased := 0
+	for _, item := range snapshot.Items {
+		endpoint, err := kvstore.Decode[fabric.Endpoint](item)
+		if err != nil || endpoint.Host != r.host {
+			continue
+		}
+		if err := r.erase(ctx, endpoint.Network, endpoint.ID, true); err != nil {
+			return erased, err
+		}
+		erased++
+	}
+	return erased, nil
+}
+
+// freeAll frees what the host claimed for endpoints that never came.
+func (r records) freeAll(ctx context.Context) error {
+	snapshot, err := r.store.List(ctx, kvstore.AddressesPrefix)
+	if err != nil {
+		return err
+	}
+	for _, item := range snapshot.Items {
+		address, err := kvstore.Decode[kvstore.Address](item)
+		if err != nil || address.Kind != kvstore.KindEndpoint || address.Host != r.host {
+			continue
+		}
+		if err := r.free(ctx, item); err != nil && !errors.Is(err, kvstore.ErrConflict) {
+			return err
+		}
+	}
+	return nil
+}
+
+// free lets a claimed address rest, unless it changed since item was read.
+func (r records) free(ctx context.Context, item kvstore.Item) error {
+	_, err := r.store.Commit(ctx, kvstore.Txn{
+		If:   []kvstore.Guard{kvstore.Unchanged(item)},
+		Then: []kvstore.Op{kvstore.Put(item.Key, kvstore.Address{Kind: kvstore.KindFree})},
+	})
+	return err
+}
