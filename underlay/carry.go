@@ -1,0 +1,145 @@
+package underlay
+
+import (
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// device is one end of a move.
+type device struct {
+	index int
+	name  string
+}
+
+// on gives m as it reads on the device to, when it was read on from.
+func (m message) on(from, to device) message {
+	n := m.clone()
+	switch m.kind {
+	case address:
+		binary.NativeEndian.PutUint32(n.header[4:], uint32(to.index))
+		if label, ok := relabel(cString(m.get(unix.IFA_LABEL)), from.name, to.name); ok {
+			n.set(unix.IFA_LABEL, append([]byte(label), 0))
+		}
+	case route:
+		n.routeOn(from, to)
+	case neighbour:
+		binary.NativeEndian.PutUint32(n.header[4:], uint32(to.index))
+		n.drop(unix.NDA_CACHEINFO, unix.NDA_PROBES)
+		if state := m.neighbourState(); state&(unix.NUD_PERMANENT|unix.NUD_NOARP) == 0 {
+			binary.NativeEndian.PutUint16(n.header[8:], unix.NUD_STALE)
+		}
+	}
+	return n
+}
+
+// relabel turns eth0:1 into br0:1. A label that is not the device's own, or
+// would not fit into IFNAMSIZ, stays: the kernel takes any.
+func relabel(label, from, to string) (string, bool) {
+	rest, own := strings.CutPrefix(label, from)
+	if !own || rest != "" && rest[0] != ':' || len(to)+len(rest) >= unix.IFNAMSIZ {
+		return "", false
+	}
+	return to + rest, true
+}
+
+// routeOn turns the route's device, or those of its next hops, from one into
+// the other, and what only a reply has into what a request wants.
+func (m *message) routeOn(from, to device) {
+	binary.NativeEndian.PutUint32(m.header[8:], binary.NativeEndian.Uint32(m.header[8:])&unix.RTNH_F_ONLINK)
+	if m.uint32(unix.RTA_OIF) == uint32(from.index) {
+		m.setUint32(unix.RTA_OIF, uint32(to.index))
+	}
+	if hops := m.get(unix.RTA_MULTIPATH); hops != nil {
+		hops = slices.Clone(hops)
+		for hop := range nextHops(hops) {
+			hop[2] &= unix.RTNH_F_ONLINK
+			if binary.NativeEndian.Uint32(hop[4:]) == uint32(from.index) {
+				binary.NativeEndian.PutUint32(hop[4:], uint32(to.index))
+			}
+		}
+		m.set(unix.RTA_MULTIPATH, hops)
+	}
+	// struct rta_cacheinfo: rta_expires is the third field, in 1/100 s (USER_HZ).
+	if info := m.get(unix.RTA_CACHEINFO); len(info) >= 12 {
+		if expires := binary.NativeEndian.Uint32(info[8:]); m.is6() && expires > 0 {
+			m.setUint32(unix.RTA_EXPIRES, max(1, expires/100))
+		}
+	}
+	m.drop(unix.RTA_CACHEINFO)
+}
+
+// nextHops walks the struct rtnexthop of an RTA_MULTIPATH in place.
+func nextHops(raw []byte) func(func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		for len(raw) >= unix.SizeofRtNexthop {
+			size := int(binary.NativeEndian.Uint16(raw))
+			if size < unix.SizeofRtNexthop || size > len(raw) || !yield(raw[:size]) {
+				return
+			}
+			raw = raw[min(len(raw), (size+3)&^3):]
+		}
+	}
+}
+
+// leaves says whether the route goes out of the device.
+func (m message) leaves(index int) bool {
+	if m.uint32(unix.RTA_OIF) == uint32(index) {
+		return true
+	}
+	for hop := range nextHops(m.get(unix.RTA_MULTIPATH)) {
+		if binary.NativeEndian.Uint32(hop[4:]) == uint32(index) {
+			return true
+		}
+	}
+	return false
+}
+
+// viaGateway tells routes that need another route to be there first.
+func (m message) viaGateway() bool {
+	return m.get(unix.RTA_GATEWAY) != nil || m.get(unix.RTA_VIA) != nil || m.get(unix.RTA_MULTIPATH) != nil
+}
+
+// madeByKernel tells the routes that come and go with an address.
+func (m message) madeByKernel() bool {
+	return m.header[5] == unix.RTPROT_KERNEL &&
+		slices.Contains([]byte{unix.RTN_LOCAL, unix.RTN_BROADCAST, unix.RTN_ANYCAST}, m.header[7])
+}
+
+func (m message) cached() bool {
+	return binary.NativeEndian.Uint32(m.header[8:])&unix.RTM_F_CLONED != 0
+}
+
+func (m message) neighbourState() uint16 { return binary.NativeEndian.Uint16(m.header[8:]) }
+
+// carryable tells neighbours worth carrying: those that a user made, and those
+// whose MAC is known, so that nothing has to be resolved anew in the middle of
+// a move. Entries without ARP are the kernel's own (multicast).
+func (m message) carryable() bool {
+	const known = unix.NUD_PERMANENT | unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE
+	return m.get(unix.NDA_LLADDR) != nil && m.neighbourState()&known != 0
+}
+
+// isLinkLocal tells fe80::/10.
+func (m message) isLinkLocal() bool {
+	return m.is6() && m.header[3] == unix.RT_SCOPE_LINK
+}
+
+// isDynamic tells an address with a lifetime: DHCP's, or a router's (RFC 4862).
+func (m message) isDynamic() bool {
+	return m.addressFlags()&unix.IFA_F_PERMANENT == 0
+}
+
+func (m message) addressFlags() uint32 {
+	if m.get(unix.IFA_FLAGS) != nil {
+		return m.uint32(unix.IFA_FLAGS)
+	}
+	return uint32(m.header[2])
+}
+
+func (m *message) setAddressFlags(flags uint32) {
+	m.header[2] = byte(flags)
+	m.setUint32(unix.IFA_FLAGS, flags)
+}

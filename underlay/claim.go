@@ -1,0 +1,87 @@
+package underlay
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// claim makes the record's bridge with its NIC or VLAN as a port.
+func (p *Plane) claim(r *record) error {
+	first := r.Phase == ""
+	work := p.take
+	if r.VLAN != 0 {
+		work = p.tag
+	}
+	if err := work(r); err != nil {
+		return err
+	}
+	if first {
+		p.log.Infof("bridge %s has taken %s in, with all its addresses and routes", r.Bridge, r.Parent)
+		p.warnOfLeases(r)
+	}
+	return nil
+}
+
+// release undoes claim. A parent that is gone gets nothing back.
+func (p *Plane) release(r *record) error {
+	work := p.giveBack
+	if r.VLAN != 0 {
+		work = p.untag
+	}
+	err := work(r)
+	if errors.Is(err, errGone) {
+		p.log.Warnf("bridge %s goes with all it has: %v", r.Bridge, err)
+		return errors.Join(p.removeBridge(r), p.forget(r))
+	}
+	if err == nil {
+		p.log.Infof("bridge %s has given %s back", r.Bridge, r.Parent)
+	}
+	return err
+}
+
+// inPlace says whether the kernel still has what claim made: the bridge is up,
+// the parent is its port, and no DHCP client or user has given the parent an
+// address again.
+func (p *Plane) inPlace(r *record) (bool, error) {
+	bridge, found, err := p.kernel.find(r.Bridge)
+	if err != nil || !found || bridge.Attrs().Flags&unix.IFF_UP == 0 {
+		return false, err
+	}
+	port, err := p.port(r)
+	if errors.Is(err, errGone) {
+		return false, nil
+	}
+	if err != nil || port.Attrs().MasterIndex != bridge.Attrs().Index {
+		return false, err
+	}
+	if r.VLAN != 0 {
+		return true, nil
+	}
+	now, err := p.kernel.read(deviceOf(port))
+	return !now.hasAddress(), err
+}
+
+// port finds the bridge's port to the wire.
+func (p *Plane) port(r *record) (netlink.Link, error) {
+	if r.VLAN == 0 {
+		return p.parent(r)
+	}
+	link, found, err := p.kernel.find(vlanName(r.Parent, r.VLAN))
+	if err == nil && !found {
+		return nil, fmt.Errorf("VLAN %d of %s: %w", r.VLAN, r.Parent, errGone)
+	}
+	return link, err
+}
+
+// warnOfLeases tells of addresses whose owner renews them on the NIC.
+func (p *Plane) warnOfLeases(r *record) {
+	for _, a := range r.Saved.Addresses {
+		if a.isDynamic() {
+			p.log.Warnf("address %s of %s is leased: it runs out on bridge %s unless the DHCP client is told to run there",
+				a, r.Parent, r.Bridge)
+		}
+	}
+}

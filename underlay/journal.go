@@ -1,0 +1,120 @@
+package underlay
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// phase is how far a bridge's life has come.
+type phase string
+
+const (
+	taking    phase = "taking"    // the NIC's addresses are on their way to the bridge
+	taken     phase = "taken"     // they are there
+	returning phase = "returning" // they are on their way back
+)
+
+// record is one bridge of ours. It is written before the kernel is touched and
+// erased after the last trace is gone: whoever finds it knows what was meant.
+type record struct {
+	Bridge string `json:"bridge"`
+	Parent string `json:"parent"`
+	VLAN   int    `json:"vlan,omitempty"`
+	// Index and MAC are the parent's, Boot is that of the kernel which gave them.
+	Index int        `json:"index"`
+	MAC   fabric.MAC `json:"mac"`
+	Boot  string     `json:"boot"`
+	// WasDown says that the parent was down, and is to be so again.
+	WasDown bool  `json:"was_down,omitempty"`
+	Phase   phase `json:"phase"`
+	// Saved is what the parent had when it was taken or, in phase returning, the bridge.
+	Saved state `json:"saved"`
+}
+
+// journal keeps records in a folder, a file for each bridge.
+type journal string
+
+func (j journal) path(bridge string) string { return filepath.Join(string(j), bridge+".json") }
+
+// write stores the record; it is on the disk when write returns.
+func (j journal) write(r *record) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write journal of bridge %s: %w", r.Bridge, err)
+	}
+	path := j.path(r.Bridge)
+	err = errors.Join(os.MkdirAll(string(j), 0o700), writeSynced(path+".new", text))
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err == nil {
+		err = syncFolder(string(j))
+	}
+	if err != nil {
+		return fmt.Errorf("write journal of bridge %s: %w", r.Bridge, err)
+	}
+	return nil
+}
+
+func (j journal) erase(r *record) error {
+	err := os.Remove(j.path(r.Bridge))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("erase journal of bridge %s: %w", r.Bridge, err)
+	}
+	return syncFolder(string(j))
+}
+
+// read returns all records by bridge. What was being written when the host went
+// down has the suffix .new and counts for nothing.
+func (j journal) read() (map[string]*record, error) {
+	records := make(map[string]*record)
+	entries, err := os.ReadDir(string(j))
+	if errors.Is(err, fs.ErrNotExist) {
+		return records, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	for _, entry := range entries {
+		if !strings.HasSuffix(entry.Name(), ".json") {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(string(j), entry.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("read journal: %w", err)
+		}
+		r := new(record)
+		if err := json.Unmarshal(text, r); err != nil {
+			return nil, fmt.Errorf("read journal %s: %w", entry.Name(), err)
+		}
+		records[r.Bridge] = r
+	}
+	return records, nil
+}
+
+func writeSynced(path string, text []byte) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(text)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}
+
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}

@@ -1,0 +1,5 @@
+package underlay
+
+const childEnv = "CAUSEWAY_UNDERLAY_CHILD"
+
+func runChild(string) int { return 0 }

@@ -1,0 +1,183 @@
+package underlay
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// kind is what an rtnetlink message is about.
+type kind int
+
+const (
+	address kind = iota
+	route
+	neighbour
+)
+
+// types gives the message types that add, remove and list a kind.
+func (k kind) types() (add, del, get uint16) {
+	switch k {
+	case address:
+		return unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_GETADDR
+	case route:
+		return unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_GETROUTE
+	default:
+		return unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH, unix.RTM_GETNEIGH
+	}
+}
+
+// headerLen is the size of struct ifaddrmsg, rtmsg or ndmsg; each starts with the family.
+func (k kind) headerLen() int {
+	if k == address {
+		return unix.SizeofIfAddrmsg
+	}
+	return unix.SizeofRtMsg
+}
+
+func (k kind) String() string { return [...]string{"address", "route", "neighbour"}[k] }
+
+// message is an address, a route or a neighbour as the kernel itself tells it.
+// It is kept and given back as it came, attribute by attribute, so that what
+// this code does not know of (metrics, encapsulation, preference…) is carried
+// over as well; `ip route save` does the same.
+type message struct {
+	kind   kind
+	header []byte
+	attrs  []attr
+}
+
+type attr struct {
+	typ   uint16 // without the NLA_F_* bits
+	value []byte
+}
+
+const nlaTypeMask = 1<<14 - 1 // NLA_TYPE_MASK
+
+func parseMessage(k kind, raw []byte) (message, error) {
+	if len(raw) < k.headerLen() {
+		return message{}, fmt.Errorf("%s of %d bytes is too short", k, len(raw))
+	}
+	m := message{kind: k, header: slices.Clone(raw[:k.headerLen()])}
+	parsed, err := nl.ParseRouteAttr(raw[k.headerLen():])
+	if err != nil {
+		return message{}, fmt.Errorf("%s: %w", k, err)
+	}
+	for _, a := range parsed {
+		m.attrs = append(m.attrs, attr{a.Attr.Type & nlaTypeMask, slices.Clone(a.Value)})
+	}
+	return m, nil
+}
+
+func (m message) bytes() []byte {
+	raw := slices.Clone(m.header)
+	for _, a := range m.attrs {
+		raw = append(raw, nl.NewRtAttr(int(a.typ), a.value).Serialize()...)
+	}
+	return raw
+}
+
+func (m message) clone() message {
+	m.header = slices.Clone(m.header)
+	m.attrs = slices.Clone(m.attrs)
+	return m
+}
+
+func (m message) family() byte { return m.header[0] }
+
+func (m message) is6() bool { return m.family() == unix.AF_INET6 }
+
+// get returns an attribute's value, nil if there is none.
+func (m message) get(typ uint16) []byte {
+	for _, a := range m.attrs {
+		if a.typ == typ {
+			return a.value
+		}
+	}
+	return nil
+}
+
+func (m message) uint32(typ uint16) uint32 {
+	if value := m.get(typ); len(value) == 4 {
+		return binary.NativeEndian.Uint32(value)
+	}
+	return 0
+}
+
+func (m *message) set(typ uint16, value []byte) {
+	m.drop(typ)
+	m.attrs = append(m.attrs, attr{typ, value})
+}
+
+func (m *message) setUint32(typ uint16, value uint32) {
+	m.set(typ, binary.NativeEndian.AppendUint32(nil, value))
+}
+
+func (m *message) drop(types ...uint16) {
+	m.attrs = slices.DeleteFunc(m.attrs, func(a attr) bool { return slices.Contains(types, a.typ) })
+}
+
+// key is equal for messages that name the same thing: lifetimes, flags and
+// whatever else the kernel lets one change in place are left out.
+func (m message) key() string {
+	n := m.clone()
+	switch m.kind {
+	case address:
+		n.header = append(slices.Clone(m.header[:2]), m.header[4:]...) // without flags and scope
+		n.attrs = slices.DeleteFunc(n.attrs, func(a attr) bool {
+			return a.typ != unix.IFA_ADDRESS && a.typ != unix.IFA_LOCAL
+		})
+	case route:
+		n.header = m.header[:8] // without flags
+		n.drop(unix.RTA_CACHEINFO, unix.RTA_EXPIRES, unix.RTA_PREF)
+	case neighbour:
+		n.header = m.header[:8] // without state and flags
+		n.attrs = slices.DeleteFunc(n.attrs, func(a attr) bool { return a.typ != unix.NDA_DST })
+	}
+	slices.SortFunc(n.attrs, func(a, b attr) int { return cmp.Compare(a.typ, b.typ) })
+	return string(n.bytes())
+}
+
+// String is the message for people, about as ip(8) puts it.
+func (m message) String() string {
+	switch m.kind {
+	case address:
+		addr := m.get(unix.IFA_LOCAL)
+		if addr == nil {
+			addr = m.get(unix.IFA_ADDRESS)
+		}
+		return prefixText(addr, m.header[1])
+	case route:
+		words := []string{"default"}
+		if dst := m.get(unix.RTA_DST); dst != nil {
+			words[0] = prefixText(dst, m.header[1])
+		}
+		if via, ok := netip.AddrFromSlice(m.get(unix.RTA_GATEWAY)); ok {
+			words = append(words, "via", via.String())
+		}
+		if metric := m.uint32(unix.RTA_PRIORITY); metric != 0 {
+			words = append(words, "metric", fmt.Sprint(metric))
+		}
+		if table := m.uint32(unix.RTA_TABLE); table != unix.RT_TABLE_MAIN {
+			words = append(words, "table", fmt.Sprint(table))
+		}
+		return strings.Join(words, " ")
+	default:
+		addr, _ := netip.AddrFromSlice(m.get(unix.NDA_DST))
+		return addr.String()
+	}
+}
+
+func prefixText(addr []byte, bits byte) string {
+	a, _ := netip.AddrFromSlice(addr)
+	return netip.PrefixFrom(a, int(bits)).String()
+}
+
+func cString(b []byte) string { return string(bytes.TrimRight(b, "\x00")) }

@@ -1,0 +1,137 @@
+package underlay
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// state is all that makes a device the host's: its addresses, the routes that
+// leave through it, and its neighbours.
+type state struct {
+	Addresses  []message `json:"addresses,omitempty"`
+	Routes     []message `json:"routes,omitempty"`
+	Neighbours []message `json:"neighbours,omitempty"`
+}
+
+// lists is for what is done alike to all three kinds.
+func (s *state) lists() []*[]message {
+	return []*[]message{&s.Addresses, &s.Routes, &s.Neighbours}
+}
+
+// on gives the state as it reads on another device.
+func (s state) on(from, to device) state {
+	for _, list := range s.lists() {
+		moved := make([]message, len(*list))
+		for i, m := range *list {
+			moved[i] = m.on(from, to)
+		}
+		*list = moved
+	}
+	return s
+}
+
+// with adds what only other has.
+func (s state) with(other state) state {
+	theirs := other.lists()
+	for i, list := range s.lists() {
+		*list = append(slices.Clone(*list), without(*theirs[i], *list)...)
+	}
+	return s
+}
+
+// without gives the messages of list that are not in other.
+func without(list, other []message) []message {
+	keys := make(map[string]bool, len(other))
+	for _, m := range other {
+		keys[m.key()] = true
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(m message) bool { return keys[m.key()] })
+}
+
+// read lists what the kernel has on the device, each list in the order in which
+// it must be made again.
+func (k *kernel) read(d device) (state, error) {
+	var s state
+	addresses, err := k.dump(address, unix.AF_UNSPEC)
+	if err != nil {
+		return state{}, err
+	}
+	s.Addresses = onDevice(addresses, d.index)
+	// The kernel lists the newest IPv6 address first, the newest IPv4 one last.
+	four := slices.DeleteFunc(slices.Clone(s.Addresses), message.is6)
+	six := slices.DeleteFunc(s.Addresses, func(m message) bool { return !m.is6() })
+	slices.Reverse(six)
+	s.Addresses = append(four, six...)
+
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		routes, err := k.dump(route, family)
+		if err != nil {
+			return state{}, err
+		}
+		s.Routes = append(s.Routes, slices.DeleteFunc(routes, func(m message) bool {
+			return !m.leaves(d.index) || m.madeByKernel() || m.cached()
+		})...)
+	}
+	slices.SortStableFunc(s.Routes, func(a, b message) int { return boolRank(a.viaGateway()) - boolRank(b.viaGateway()) })
+
+	neighbours, err := k.dump(neighbour, unix.AF_UNSPEC)
+	if err != nil {
+		return state{}, err
+	}
+	s.Neighbours = slices.DeleteFunc(onDevice(neighbours, d.index), func(m message) bool {
+		return !m.carryable() || m.family() != unix.AF_INET && m.family() != unix.AF_INET6
+	})
+	return s, nil
+}
+
+func onDevice(list []message, index int) []message {
+	return slices.DeleteFunc(list, func(m message) bool {
+		return binary.NativeEndian.Uint32(m.header[4:]) != uint32(index)
+	})
+}
+
+func boolRank(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// saved is a message in the journal: the text is for whoever has to repair a
+// host by hand.
+type saved struct {
+	Kind string `json:"kind"`
+	Text string `json:"text"`
+	Raw  string `json:"raw"` // header and attributes, base64
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (m message) MarshalJSON() ([]byte, error) {
+	return json.Marshal(saved{
+		Kind: m.kind.String(), Text: m.String(), Raw: base64.StdEncoding.EncodeToString(m.bytes()),
+	})
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (m *message) UnmarshalJSON(text []byte) error {
+	var s saved
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	raw, err := base64.StdEncoding.DecodeString(s.Raw)
+	if err != nil {
+		return err
+	}
+	for _, k := range []kind{address, route, neighbour} {
+		if k.String() == s.Kind {
+			*m, err = parseMessage(k, raw)
+			return err
+		}
+	}
+	return fmt.Errorf("no kind of message is called %q", s.Kind)
+}

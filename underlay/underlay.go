@@ -1,0 +1,228 @@
+// Package underlay is the data plane that puts containers onto the host's own
+// network: a bridge takes the host's NIC in, and each container's veth is
+// another port of it.
+//
+// A frame travels so. A container sends to its router or to a machine nearby:
+// the bridge forwards the frame, unchanged, out of the NIC; the answer comes in
+// through the NIC and is forwarded to the container's port, or up to the host if
+// it bears the host's MAC. There is no tunnel, no NAT and no route of ours.
+//
+// For that the NIC has to hand over to the bridge all that makes it the host's:
+// MAC, addresses, routes, neighbours (move.go). They are carried as the kernel's
+// own messages (message.go, carry.go), and the intent is in a journal before the
+// first write (journal.go), so that a host that is killed on the way finishes at
+// the next start, and never stays without its addresses. After the last network
+// of a NIC all goes back the same way.
+//
+// A bridge that a user made (-o bridge=… without parent) is used as it is.
+package underlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netns"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// Config is what a Plane works with. All fields are required.
+type Config struct {
+	// HostNS is the namespace of the host's NICs; it stays the caller's to close.
+	HostNS netns.NsHandle
+	// Journal is a folder for what must be known after a crash. It must outlive
+	// the process, not the kernel.
+	Journal string
+	Log     *logrus.Entry
+}
+
+// Plane realises underlay networks. It is not for concurrent use, but for Probe.
+type Plane struct {
+	kernel  *kernel
+	journal journal
+	log     *logrus.Entry
+	boot    string // of the running kernel
+	records map[string]*record
+	// applied are the segments as Apply last made them, by network; empty when distrusted.
+	applied map[string]fabric.Segment
+	// before are the networks that were right once: what is wrong there is mended.
+	before map[string]bool
+}
+
+// New reads the journal. It changes nothing: Recover does.
+func New(config Config) (*Plane, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("underlay: read the kernel's boot ID: %w", err)
+	}
+	j := journal(config.Journal)
+	records, err := j.read()
+	if err != nil {
+		return nil, fmt.Errorf("underlay: %w", err)
+	}
+	k, err := openKernel(config.HostNS)
+	if err != nil {
+		return nil, fmt.Errorf("underlay: %w", err)
+	}
+	return &Plane{
+		kernel: k, journal: j, log: config.Log, boot: strings.TrimSpace(string(boot)), records: records,
+		applied: make(map[string]fabric.Segment), before: make(map[string]bool),
+	}, nil
+}
+
+// Close ends the plane and leaves the kernel as it is.
+func (p *Plane) Close() error { return p.kernel.close() }
+
+// Recover finishes the moves that broke off. It needs no records of the
+// cluster, and is called before the first is read: the store may lie behind the
+// very NIC that was on its way.
+func (p *Plane) Recover(context.Context) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(p.records)) {
+		r := p.records[name]
+		if r.Phase == taken {
+			continue
+		}
+		p.log.Infof("bridge %s: finish %s %s, which broke off", r.Bridge, r.Phase, r.Parent)
+		if r.Phase == taking {
+			errs = append(errs, p.claim(r))
+		} else {
+			errs = append(errs, p.release(r))
+		}
+	}
+	return wrap(errors.Join(errs...))
+}
+
+// Apply makes the segment's bridge and puts its local endpoints' links into it.
+func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (mended int, err error) {
+	id := segment.Network.ID
+	if done, ok := p.applied[id]; ok && sameLocal(done, segment) {
+		return 0, nil
+	}
+	delete(p.applied, id)
+	changed, err := p.bridgeFor(ctx, segment.Network)
+	if err != nil {
+		return 0, wrap(err)
+	}
+	moved, err := p.joinPorts(segment)
+	if err != nil {
+		return 0, wrap(err)
+	}
+	if p.before[id] {
+		mended = changed + moved
+	}
+	p.applied[id], p.before[id] = segment, true
+	return mended, nil
+}
+
+// bridgeFor has the network's bridge ready, and counts what it had to do.
+func (p *Plane) bridgeFor(ctx context.Context, network fabric.Network) (changed int, err error) {
+	name := bridgeName(network)
+	if network.Parent == "" {
+		_, err := p.foreignBridge(name)
+		return 0, err
+	}
+	r, ok := p.records[name]
+	if !ok {
+		if err := p.check(ctx, network); err != nil {
+			return 0, err
+		}
+		r = &record{Bridge: name, Parent: network.Parent, VLAN: network.VLAN}
+	}
+	if r.Phase == taken {
+		if fine, err := p.inPlace(r); fine || err != nil {
+			return 0, err
+		}
+	}
+	return 1, p.claim(r)
+}
+
+// Prune gives back the NICs, and removes the links, that keep does not need.
+func (p *Plane) Prune(_ context.Context, keep []fabric.Segment) error {
+	bridges, endpoints := make(map[string]bool), make(map[string]bool)
+	networks := make(map[string]bool)
+	for _, segment := range keep {
+		networks[segment.Network.ID] = true
+		bridges[bridgeName(segment.Network)] = true
+		for _, endpoint := range segment.Local {
+			endpoints[endpoint.ID] = true
+		}
+	}
+	errs := []error{p.unplug(endpoints)}
+	for _, name := range slices.Sorted(maps.Keys(p.records)) {
+		if !bridges[name] {
+			errs = append(errs, p.release(p.records[name]))
+		}
+	}
+	maps.DeleteFunc(p.applied, func(id string, _ fabric.Segment) bool { return !networks[id] })
+	maps.DeleteFunc(p.before, func(id string, _ bool) bool { return !networks[id] })
+	return wrap(errors.Join(errs...))
+}
+
+// Distrust makes the next Apply of each segment read the kernel back.
+func (p *Plane) Distrust() { clear(p.applied) }
+
+// Stale says that a bridge of ours is gone or has lost its NIC.
+func (p *Plane) Stale(context.Context) bool {
+	for _, r := range p.records {
+		if fine, err := p.inPlace(r); err == nil && !fine {
+			return true
+		}
+	}
+	return false
+}
+
+// note writes the record, and holds it from then on.
+func (p *Plane) note(r *record) error {
+	if err := p.kernel.do(fmt.Sprintf("note %s %s", r.Phase, r.Parent), func() error { return p.journal.write(r) }); err != nil {
+		return err
+	}
+	p.records[r.Bridge] = r
+	return nil
+}
+
+func (p *Plane) forget(r *record) error {
+	if err := p.kernel.do("forget bridge "+r.Bridge, func() error { return p.journal.erase(r) }); err != nil {
+		return err
+	}
+	delete(p.records, r.Bridge)
+	return nil
+}
+
+// bridgeName gives the bridge of a network: the user's, or one that shows the parent.
+func bridgeName(network fabric.Network) string {
+	name := network.Bridge
+	if name == "" {
+		name = "cw-" + network.Parent
+		if network.VLAN != 0 {
+			name = fmt.Sprintf("%s.%d", name, network.VLAN)
+		}
+		if len(name) > maxName {
+			name = fabric.DeviceName("cw-", name)
+		}
+	}
+	return name
+}
+
+const maxName = 15 // IFNAMSIZ less the zero
+
+// sameLocal says that two segments ask the same of this host.
+func sameLocal(a, b fabric.Segment) bool {
+	return bridgeName(a.Network) == bridgeName(b.Network) && slices.EqualFunc(a.Local, b.Local,
+		func(a, b fabric.Endpoint) bool {
+			return a.ID == b.ID && a.MAC == b.MAC && slices.Equal(a.Addrs, b.Addrs)
+		})
+}
+
+func wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("underlay: %w", err)
+}
