@@ -1,0 +1,98 @@
+// Package nl has the few netlink helpers that the data planes share.
+//
+// A change to the kernel travels so: a data plane opens one [Handle] for each
+// network namespace that it works in, finds links by name, and sends messages
+// through the methods of the netlink library, which a Handle has all of. No
+// thread of the process changes its namespace for longer than it takes to open
+// a socket there.
+package nl
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotFound says that there is no such link or no such namespace.
+var ErrNotFound = errors.New("not found")
+
+// Handle is a netlink socket in one network namespace, and that namespace. An
+// open Handle keeps its namespace alive, even one that has lost its name.
+type Handle struct {
+	*netlink.Handle
+	ns netns.NsHandle
+}
+
+// Open opens a Handle in ns; [netns.None] stands for the caller's namespace. ns
+// stays the caller's to close.
+func Open(ns netns.NsHandle) (*Handle, error) {
+	own, err := duplicate(ns)
+	if err != nil {
+		return nil, fmt.Errorf("open a network namespace: %w", err)
+	}
+	handle, err := netlink.NewHandleWithOptions(netlink.HandleOptions{
+		NetNS: &own, RetryInterrupted: true, DisableVFInfoCollection: true,
+	}, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open a netlink socket: %w", err), own.Close())
+	}
+	return &Handle{Handle: handle, ns: own}, nil
+}
+
+func duplicate(ns netns.NsHandle) (netns.NsHandle, error) {
+	if !ns.IsOpen() {
+		return netns.Get()
+	}
+	fd, err := unix.FcntlInt(uintptr(ns), unix.F_DUPFD_CLOEXEC, 0)
+	return netns.NsHandle(fd), err
+}
+
+// Close closes the socket and lets the namespace go.
+func (h *Handle) Close() error {
+	h.Handle.Close()
+	return h.ns.Close()
+}
+
+// NS is the Handle's namespace; it is closed with the Handle.
+func (h *Handle) NS() netns.NsHandle { return h.ns }
+
+// Link finds a link by name; without one the error is [ErrNotFound].
+func (h *Handle) Link(name string) (netlink.Link, error) {
+	link, err := h.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil, fmt.Errorf("link %s: %w", name, ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("link %s: %w", name, err)
+	}
+	return link, nil
+}
+
+// Remove deletes the link of that name, if there is one.
+func (h *Handle) Remove(name string) error {
+	link, err := h.Link(name)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := h.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete link %s: %w", name, err)
+	}
+	return nil
+}
+
+// IP gives the form that the netlink library takes; nil for the zero Addr.
+func IP(addr netip.Addr) net.IP { return addr.Unmap().AsSlice() }
+
+// Addr gives the comparable form of ip; the zero Addr for what is not an address.
+func Addr(ip net.IP) netip.Addr {
+	addr, _ := netip.AddrFromSlice(ip)
+	return addr.Unmap()
+}

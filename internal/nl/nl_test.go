@@ -1,0 +1,167 @@
+package nl
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/vishvananda/netns"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fresh gives a Handle in a namespace of its own.
+func fresh(t *testing.T) *Handle {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	ns, err := NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	handle, err := Open(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { handle.Close() })
+	return handle
+}
+
+func TestNamespaceIsNamedAndForgotten(t *testing.T) {
+	handle := fresh(t)
+	path := filepath.Join(t.TempDir(), "netns", "one")
+	t.Cleanup(func() { _ = unix.Unmount(filepath.Dir(path), unix.MNT_DETACH) })
+
+	if _, err := OpenNamespace(path); !errors.Is(err, ErrNotFound) {
+		t.Errorf("before Bind: %v, want ErrNotFound", err)
+	}
+	if err := Bind(handle.NS(), path); err != nil {
+		t.Fatal(err)
+	}
+	if !handle.IsBound(path) {
+		t.Error("the name is not that of the namespace")
+	}
+	ns, err := OpenNamespace(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	if !ns.Equal(handle.NS()) {
+		t.Error("the name leads to another namespace")
+	}
+	if err := Bind(handle.NS(), path); err != nil { // a second mount over the first
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Unbind(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if handle.IsBound(path) {
+		t.Error("the name is still there")
+	}
+	if err := os.WriteFile(path, nil, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenNamespace(path); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an empty file: %v, want ErrNotFound", err)
+	}
+}
+
+func TestNewNamespaceLeavesTheCallerWhereItIs(t *testing.T) {
+	before, err := netns.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	if fresh(t).NS().Equal(before) {
+		t.Error("the namespace is not a new one")
+	}
+	after, err := netns.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.Close()
+	if !before.Equal(after) {
+		t.Error("the caller was moved")
+	}
+}
+
+func TestPairIsMadeOnceAndMended(t *testing.T) {
+	host, home := fresh(t), fresh(t)
+	pair := Pair{Endpoint: "e1", MAC: fabric.MAC{2, 0, 0, 0, 0, 1}, MTU: 1400, Alias: "causeway:test"}
+	first, err := pair.Ensure(host, home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := host.Link(ContainerEnd("e1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := other.Attrs(); got.HardwareAddr.String() != pair.MAC.String() || got.MTU != pair.MTU {
+		t.Errorf("the container's end has MAC %s and MTU %d", got.HardwareAddr, got.MTU)
+	}
+	again, err := pair.Ensure(host, home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Attrs(); got.Index != first.Attrs().Index || got.Alias != pair.Alias || got.HardwareAddr.String() != "fe:00:00:00:00:01" {
+		t.Errorf("a second Ensure gave %+v", got)
+	}
+	if err := host.LinkSetNsFd(other, int(fresh(t).NS())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pair.Ensure(host, home); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := host.Link(ContainerEnd("e1")); err != nil {
+		t.Errorf("the pair was not made anew for Docker to take: %v", err)
+	}
+	for range 2 {
+		if err := home.Remove(HostEnd("e1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := host.Link(ContainerEnd("e1")); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the container's end: %v, want ErrNotFound", err)
+	}
+}
+
+func TestPairWithinOneNamespace(t *testing.T) {
+	host := fresh(t)
+	pair := Pair{Endpoint: "e1", MAC: fabric.MAC{0xfe, 0, 0, 0, 0, 1}, MTU: 1500, Alias: "causeway:test"}
+	first, err := pair.Ensure(host, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := pair.Ensure(host, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Attrs().Index != again.Attrs().Index {
+		t.Error("a second Ensure made another pair")
+	}
+}
+
+func TestAddressesConvertBothWays(t *testing.T) {
+	for _, text := range []string{"10.0.0.1", "fd00::1"} {
+		addr := netip.MustParseAddr(text)
+		if got := Addr(IP(addr)); got != addr {
+			t.Errorf("%s became %s", addr, got)
+		}
+		if got := Addr(IP(netip.AddrFrom16(addr.As16()))); got != addr {
+			t.Errorf("%s in 16 bytes became %s", addr, got)
+		}
+	}
+	if IP(netip.Addr{}) != nil || Addr(nil).IsValid() {
+		t.Error("no address became one")
+	}
+}

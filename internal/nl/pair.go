@@ -1,0 +1,117 @@
+package nl
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// Pair is the veth pair of a local endpoint. Docker takes one end, whose name,
+// MAC and MTU are set; the host's end is what the data plane works on.
+type Pair struct {
+	Endpoint string     // Docker's EndpointID
+	MAC      fabric.MAC // of the container's end
+	MTU      int        // of both ends, in bytes
+	Alias    string     // of the host's end: says whose it is
+	Master   int        // index of the bridge that takes the host's end in; zero for none
+}
+
+// HostEnd is the name of the end that stays.
+func HostEnd(endpoint string) string { return fabric.DeviceName("cw", endpoint) }
+
+// ContainerEnd is the name of the end that Docker takes.
+func ContainerEnd(endpoint string) string { return fabric.DeviceName("cwc", endpoint) }
+
+// Ensure makes the pair, the container's end in the namespace of host and the
+// other in that of home, which may be the same; idempotent. A pair whose other
+// end is not where Docker can take it is made anew. It returns the host's end, up.
+func (p Pair) Ensure(host, home *Handle) (netlink.Link, error) {
+	end, err := p.find(host, home)
+	if errors.Is(err, ErrNotFound) {
+		end, err = p.create(host, home)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("veth pair of endpoint %.12s: %w", p.Endpoint, err)
+	}
+	if err := p.equip(home, end); err != nil {
+		return nil, fmt.Errorf("veth pair of endpoint %.12s: %w", p.Endpoint, err)
+	}
+	return end, nil
+}
+
+// find gives the host's end of a pair that is whole and as wanted.
+func (p Pair) find(host, home *Handle) (netlink.Link, error) {
+	end, err := home.Link(HostEnd(p.Endpoint))
+	if err != nil {
+		return nil, err
+	}
+	other, err := host.Link(ContainerEnd(p.Endpoint))
+	if err != nil {
+		return nil, err
+	}
+	have := other.Attrs()
+	if have.ParentIndex != end.Attrs().Index || have.HardwareAddr.String() != p.MAC.String() || have.MTU != p.MTU {
+		return nil, ErrNotFound
+	}
+	return end, nil
+}
+
+func (p Pair) create(host, home *Handle) (netlink.Link, error) {
+	if err := home.Remove(HostEnd(p.Endpoint)); err != nil {
+		return nil, err
+	}
+	if err := host.Remove(ContainerEnd(p.Endpoint)); err != nil {
+		return nil, err
+	}
+	pair := &netlink.Veth{
+		LinkAttrs:        netlink.NewLinkAttrs(),
+		PeerName:         ContainerEnd(p.Endpoint),
+		PeerHardwareAddr: p.MAC.HardwareAddr(),
+		PeerNamespace:    netlink.NsFd(host.NS()),
+	}
+	pair.Name = HostEnd(p.Endpoint)
+	pair.MTU = p.MTU
+	pair.HardwareAddr = hostMAC(p.MAC).HardwareAddr()
+	if err := home.LinkAdd(pair); err != nil {
+		return nil, fmt.Errorf("create: %w", err)
+	}
+	return home.Link(pair.Name)
+}
+
+// hostMAC differs from the container's, and is higher than any other on a
+// bridge, which therefore never takes it for its own.
+func hostMAC(container fabric.MAC) fabric.MAC {
+	const highest, next = 0xfe, 0xfa // locally administered unicast, both
+	if container[0] == highest {
+		container[0] = next
+	} else {
+		container[0] = highest
+	}
+	return container
+}
+
+func (p Pair) equip(home *Handle, end netlink.Link) error {
+	have := end.Attrs()
+	if have.Alias != p.Alias {
+		if err := home.LinkSetAlias(end, p.Alias); err != nil {
+			return fmt.Errorf("set alias: %w", err)
+		}
+	}
+	if have.MTU != p.MTU {
+		if err := home.LinkSetMTU(end, p.MTU); err != nil {
+			return fmt.Errorf("set MTU %d: %w", p.MTU, err)
+		}
+	}
+	if p.Master != 0 && have.MasterIndex != p.Master {
+		if err := home.LinkSetMasterByIndex(end, p.Master); err != nil {
+			return fmt.Errorf("put into the bridge: %w", err)
+		}
+	}
+	if err := home.LinkSetUp(end); err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	return nil
+}
