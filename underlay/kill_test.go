@@ -1,5 +1,186 @@
 package underlay
 
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netns"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// childEnv has the test's own program be a causeway that is killed: its value is
+// "<journal> <take or return> <steps to do before the kill>".
 const childEnv = "CAUSEWAY_UNDERLAY_CHILD"
 
-func runChild(string) int { return 0 }
+// childNS is the file descriptor of the host's namespace in the child.
+const childNS = 3
+
+func runChild(work string) int {
+	var folder, what string
+	var steps int
+	if _, err := fmt.Sscan(work, &folder, &what, &steps); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	p, err := New(Config{HostNS: netns.NsHandle(childNS), Journal: folder, Log: logrus.NewEntry(log)})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	p.kernel.step = func(what string) {
+		if steps--; steps < 0 {
+			fmt.Println(what)
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+	}
+	ctx := context.Background()
+	if what == "take" {
+		_, err = p.Apply(ctx, segment("phys", nil))
+	} else {
+		err = p.Prune(ctx, nil)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	return 0
+}
+
+// killed runs a causeway that dies before its step number n, and returns what
+// that step was; false when it came to its end before.
+func (l *lan) killed(folder, what string, n int) (step string, killed bool) {
+	l.t.Helper()
+	ns, err := syscall.Dup(int(l.host.ns))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(ns), "host")
+	defer file.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", childEnv, folder, what, n))
+	cmd.ExtraFiles = []*os.File{file}
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return "", false
+	case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
+		return strings.TrimSpace(string(out)), true
+	default:
+		l.t.Fatalf("%s, step %d: %v: %s", what, n, err, out)
+		return "", false
+	}
+}
+
+// crowd gives the host about everything that a move must carry.
+func (l *lan) crowd() {
+	l.connect(l.host, "eth1", "203.0.113.10/24", "2001:db8:3::10/64")
+	l.host.ip(`addr add 192.0.2.11/24 dev eth0 label eth0:web
+		addr add 192.0.2.12/32 peer 192.0.2.13/32 dev eth0
+		addr add 198.18.0.1/16 dev eth0 noprefixroute
+		addr add 198.19.0.1/16 dev eth0 metric 77
+		addr add 192.0.2.14/24 dev eth0 valid_lft 86400 preferred_lft 43200
+		-6 addr add 2001:db8:1::11/64 dev eth0 nodad valid_lft 86400 preferred_lft 0
+		-6 addr add 2001:db8:1::12/128 dev eth0
+		-6 addr add 2001:db8:2::10/64 dev eth0 noprefixroute
+		route add 10.1.0.0/16 via 192.0.2.1 src 192.0.2.11 metric 50 proto static
+		route add 10.2.0.0/16 nexthop via 192.0.2.1 dev eth0 weight 2 nexthop via 203.0.113.1 dev eth1
+		route add default via 192.0.2.1 dev eth0 table 100 mtu 1300
+		route add 10.3.0.0/16 dev eth0 scope link
+		route add default via 192.0.2.200 metric 500
+		-6 route add 2001:db8:a::/48 via 2001:db8:1::1 dev eth0 metric 50 src 2001:db8:1::10
+		-6 route add 2001:db8:b::/48 nexthop via 2001:db8:1::1 dev eth0 nexthop via 2001:db8:3::1 dev eth1
+		-6 route add 2001:db8:c::/48 via fe80::1 dev eth0 pref high table 100
+		-6 route add default via 2001:db8:1::200 dev eth0 metric 2048
+		rule add from 192.0.2.11 lookup 100
+		neigh add 192.0.2.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent`)
+	l.host.settled()
+}
+
+func TestKilledAtAnyStep(t *testing.T) {
+	l := newLAN(t)
+	l.crowd()
+	before := l.host.text("eth0")
+	s := segment("phys", nil)
+	folder := t.TempDir()
+	apply(t, newPlane(t, l.host, folder), s)
+	moved := l.host.text("cw-eth0")
+	want := strings.Split(strings.ReplaceAll(before, "eth0", "cw-eth0"), "\n")
+	if diff := cmp.Diff(want, strings.Split(moved, "\n"), cmpopts.SortSlices(strings.Compare)); diff != "" {
+		t.Fatalf("the bridge has not what the NIC had:\n%s", diff)
+	}
+	prune(t, newPlane(t, l.host, folder))
+	if diff := cmp.Diff(before, l.host.text("eth0")); diff != "" {
+		t.Fatalf("the host is not as it was:\n%s", diff)
+	}
+	for _, what := range []string{"take", "return"} {
+		for n := 0; ; n++ {
+			if what == "return" {
+				apply(t, newPlane(t, l.host, folder), s)
+			}
+			step, killed := l.killed(folder, what, n)
+			where := fmt.Sprintf("%s, killed before step %d (%s)", what, n, step)
+			l.reachable(where + ", before the next start")
+			p := newPlane(t, l.host, folder)
+			if err := p.Recover(t.Context()); err != nil {
+				t.Fatalf("%s: %v", where, err)
+			}
+			l.reachable(where)
+			if what == "take" {
+				apply(t, p, s)
+				if diff := cmp.Diff(moved, l.host.text("cw-eth0")); diff != "" {
+					t.Fatalf("%s: the bridge has not all:\n%s", where, diff)
+				}
+				if text := l.host.text("eth0"); strings.TrimSpace(text) != "" {
+					t.Fatalf("%s: the NIC still has\n%s", where, text)
+				}
+			}
+			prune(t, p)
+			if diff := cmp.Diff(before, l.host.text("eth0")); diff != "" {
+				t.Fatalf("%s: the host is not as it was:\n%s", where, diff)
+			}
+			if !killed {
+				t.Logf("%s: %d steps", what, n)
+				break
+			}
+		}
+	}
+}
+
+// reachable holds the host to being reached at its addresses.
+func (l *lan) reachable(when string) {
+	l.t.Helper()
+	for _, addr := range []string{"192.0.2.10", "192.0.2.11", "2001:db8:1::10"} {
+		eventually(l.t, fmt.Sprintf("%s: the router reaches %s", when, addr), func() error {
+			_, err := l.router.command("ping", "-n", "-c1", "-W1", addr)
+			return err
+		})
+	}
+}
+
+func apply(t *testing.T, p *Plane, s fabric.Segment) {
+	t.Helper()
+	if _, err := p.Apply(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func prune(t *testing.T, p *Plane, keep ...fabric.Segment) {
+	t.Helper()
+	if err := p.Prune(t.Context(), keep); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -92,19 +93,22 @@ func (m *machine) ip(script string) {
 
 func (m *machine) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), m.ns) }
 
+// lifetime matches what differs from one second to the next.
+var lifetime = regexp.MustCompile(`_lft \d+sec`)
+
 // text is all that a move must carry, as ip(8) tells it, in a fixed order.
 func (m *machine) text(device string) string {
 	m.t.Helper()
 	var lines []string
 	for _, args := range []string{
-		"-o addr show dev " + device, "-4 route show table all", "-6 route show table all",
+		"-o addr show dev " + device, "-o -4 route show table all", "-o -6 route show table all",
 	} {
 		for line := range strings.Lines(m.run("ip", strings.Fields(args)...)) {
-			line = strings.TrimSpace(line)
-			if strings.HasPrefix(args, "-o") {
+			line = lifetime.ReplaceAllString(strings.TrimSpace(line), "_lft some seconds")
+			if strings.HasPrefix(args, "-o addr") {
 				_, line, _ = strings.Cut(line, ": ") // without the index
 			}
-			if strings.HasPrefix(args, "-o") || strings.Contains(line+" ", "dev "+device+" ") {
+			if strings.HasPrefix(args, "-o addr") || strings.Contains(line+" ", "dev "+device+" ") {
 				lines = append(lines, line)
 			}
 		}
@@ -175,8 +179,14 @@ func (l *lan) connect(m *machine, nic string, addrs ...string) {
 		}
 		m.ip(family + " addr add " + addr + " dev " + nic + nodad)
 	}
-	eventually(l.t, nic+" is ready", func() error {
-		if out := m.run("ip", "-6", "addr", "show", "dev", nic); strings.Contains(out, "tentative") {
+	m.settled()
+}
+
+// settled waits for the end of duplicate address detection.
+func (m *machine) settled() {
+	m.t.Helper()
+	eventually(m.t, m.name+" is settled", func() error {
+		if out := m.run("ip", "-6", "addr"); strings.Contains(out, "tentative") {
 			return fmt.Errorf("%s", out)
 		}
 		return nil

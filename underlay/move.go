@@ -137,7 +137,11 @@ func (m move) addAddresses() error {
 	for _, a := range without(m.want.Addresses, there.Addresses) {
 		if a.is6() {
 			a = a.clone()
-			a.setAddressFlags(a.addressFlags() | unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE)
+			flags := a.addressFlags() | unix.IFA_F_NOPREFIXROUTE
+			if flags&unix.IFA_F_DADFAILED == 0 { // else it is another's
+				flags |= unix.IFA_F_NODAD
+			}
+			a.setAddressFlags(flags)
 		}
 		if err := m.add(a, m.to, unix.NLM_F_EXCL); err != nil {
 			return err
