@@ -18,12 +18,13 @@ import (
 // pkg is a Debian package of one release.
 type pkg struct{ name, suite string }
 
-// engines lists the packages of each version. The newer ones ask for no newer C
-// library than bookworm's, and its runc serves all.
+// enginePackages lists the packages of each version. The newer ones ask for no
+// newer C library than bookworm's, and its runc serves all. Libraries that a
+// small Debian lacks come along.
 func enginePackages() map[string][]pkg {
 	const runc = "bookworm"
 	return map[string][]pkg{
-		"20.10": {{"docker.io", "bookworm"}, {"containerd", "bookworm"}, {"runc", runc}},
+		"20.10": {{"docker.io", "bookworm"}, {"containerd", "bookworm"}, {"runc", runc}, {"libdevmapper1.02.1", "bookworm"}},
 		"26.1":  {{"docker.io", "trixie"}, {"docker-cli", "trixie"}, {"containerd", "trixie"}, {"runc", runc}},
 		"28.5":  {{"docker.io", "forky"}, {"docker-cli", "forky"}, {"containerd", "forky"}, {"runc", runc}},
 	}
@@ -39,6 +40,17 @@ func engineDir(version string) string { return filepath.Join(cacheDir(), "engine
 
 func enginePath(version string) []string {
 	return []string{filepath.Join(engineDir(version), "usr/sbin"), filepath.Join(engineDir(version), "usr/bin")}
+}
+
+// libraryPath has programs that were unpacked to root find the libraries there.
+func libraryPath(root string) string {
+	var dirs []string
+	for _, pattern := range []string{"lib/*-linux-gnu*", "usr/lib/*-linux-gnu*"} {
+		// The pattern is well-formed: there is no error.
+		found, _ := filepath.Glob(filepath.Join(root, pattern))
+		dirs = append(dirs, found...)
+	}
+	return "LD_LIBRARY_PATH=" + strings.Join(dirs, ":")
 }
 
 // checkCache refuses a cache where the machines would not see it.
@@ -58,13 +70,13 @@ func Fetch(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, version := range slices.Compact(slices.Sorted(slices.Values(o.engines()))) {
-		check := func(dir string) error { return checkVersion(ctx, filepath.Join(dir, "usr/sbin/dockerd"), version) }
+		check := func(dir string) error { return checkVersion(ctx, dir, "usr/sbin/dockerd", version) }
 		if err := unpacked(ctx, o.Log, engineDir(version), enginePackages()[version], check); err != nil {
 			return fmt.Errorf("engine %s: %w", version, err)
 		}
 	}
 	if o.Store == StoreEtcd {
-		check := func(dir string) error { return checkVersion(ctx, filepath.Join(dir, "usr/bin/etcd"), "") }
+		check := func(dir string) error { return checkVersion(ctx, dir, "usr/bin/etcd", "") }
 		if err := unpacked(ctx, o.Log, etcdDir(), []pkg{{"etcd-server", "bookworm"}}, check); err != nil {
 			return fmt.Errorf("etcd: %w", err)
 		}
@@ -73,8 +85,10 @@ func Fetch(ctx context.Context, o Options) error {
 }
 
 // checkVersion: a release that is not final may have moved on to another version.
-func checkVersion(ctx context.Context, program, version string) error {
-	output, err := exec.CommandContext(ctx, program, "--version").CombinedOutput()
+func checkVersion(ctx context.Context, root, program, version string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(root, program), "--version")
+	cmd.Env = append(os.Environ(), libraryPath(root))
+	output, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s --version: %w: %s", filepath.Base(program), err, strings.TrimSpace(string(output)))
 	}

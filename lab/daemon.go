@@ -19,7 +19,7 @@ type Daemon struct {
 	// argv is made anew for each start.
 	argv func() []string
 	// prepare is called before a start; it may be nil.
-	prepare func() error
+	prepare func(context.Context) error
 	// ready says why the daemon does not serve yet.
 	ready func(context.Context) error
 }
@@ -58,16 +58,16 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if d.Running() {
 		return fmt.Errorf("%s on %s runs already", d.name, d.machine.name)
 	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
 	if d.prepare != nil {
-		if err := d.prepare(); err != nil {
+		if err := d.prepare(ctx); err != nil {
 			return d.fault(err)
 		}
 	}
 	if err := d.launch(); err != nil {
 		return d.fault(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
-	defer cancel()
 	err := until(ctx, func(ctx context.Context) error {
 		if !d.Running() {
 			return errEnded
@@ -126,6 +126,7 @@ func (d *Daemon) end(ctx context.Context, sig syscall.Signal) error {
 	if err := p.wait(ctx); err != nil {
 		return d.fault(err)
 	}
+	p.reap()
 	return nil
 }
 

@@ -25,6 +25,7 @@ func (l *Lab) Down(ctx context.Context) error {
 	if err := l.killMembers(ctx); err != nil {
 		return fmt.Errorf("lab %s: %w", l.Name(), err)
 	}
+	l.reap()
 	if err := until(ctx, func(context.Context) error { return removeCgroups(l.Name()) }); err != nil {
 		return fmt.Errorf("lab %s: %w", l.Name(), err)
 	}
@@ -38,6 +39,16 @@ func (l *Lab) Down(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// reap takes away what this process itself had started.
+func (l *Lab) reap() {
+	for _, r := range l.state.Machines {
+		r.Keeper.reap()
+		for _, p := range r.Daemons {
+			p.reap()
+		}
+	}
 }
 
 func isInUse(err error) bool {

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -23,6 +26,9 @@ func (l *Lab) newHost(m *Machine) *Host {
 	h := &Host{Machine: m}
 	h.Docker = &Daemon{
 		machine: m, name: "docker", argv: func() []string { return dockerArgv(l.state.Options, m.name) },
+		prepare: func(ctx context.Context) error {
+			return dropPIDFiles(ctx, m, "/run/docker.pid", "/run/docker/containerd/containerd.pid")
+		},
 		ready: func(ctx context.Context) error {
 			return answers(ctx, m.Path("/run/docker.sock"), http.MethodGet, "/_ping")
 		},
@@ -33,7 +39,9 @@ func (l *Lab) newHost(m *Machine) *Host {
 	}
 	h.Causeway = &Daemon{
 		machine: m, name: "causeway", argv: func() []string { return causewayArgv(l.state.Options, m.spec) },
-		prepare: func() error { return install(l.state.Options.Causeway, m.Path(filepath.Join(binDir, "causeway"))) },
+		prepare: func(context.Context) error {
+			return install(l.state.Options.Causeway, m.Path(filepath.Join(binDir, "causeway")))
+		},
 		ready: func(ctx context.Context) error {
 			return answers(ctx, m.Path("/run/docker/plugins/causeway.sock"), http.MethodPost, "/Plugin.Activate")
 		},
@@ -51,6 +59,33 @@ func (h *Host) start(ctx context.Context) error {
 		}
 	}
 	return h.loadBusybox(ctx)
+}
+
+// dropPIDFiles removes those of an engine that was killed, once its containerd has
+// ended too: old engines take a zombie for a living process.
+func dropPIDFiles(ctx context.Context, m *Machine, paths ...string) error {
+	for _, path := range paths {
+		text, err := os.ReadFile(m.Path(path))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if p, err := identify(pid); err == nil {
+			if err := p.wait(ctx); err != nil {
+				return err
+			}
+		}
+		if err := os.Remove(m.Path(path)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dockerArgv leaves every path at its default: they are the machine's own.

@@ -52,8 +52,8 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 
 // checkMachine says at once all that this machine lacks.
 func checkMachine() error {
-	if os.Geteuid() != 0 {
-		return errors.New("the lab makes network namespaces: run it as root")
+	if err := checkRoot(); err != nil {
+		return err
 	}
 	var missing []string
 	for command, debian := range requirements() {
@@ -63,6 +63,13 @@ func checkMachine() error {
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("the lab needs %s: make deps installs them", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+func checkRoot() error {
+	if os.Geteuid() != 0 {
+		return errors.New("the lab lives in network namespaces: this needs root")
 	}
 	return nil
 }
@@ -98,6 +105,9 @@ func create(o Options) (*Lab, error) {
 func Open(name string) (*Lab, error) {
 	if name == "" {
 		name = DefaultName()
+	}
+	if err := checkRoot(); err != nil {
+		return nil, err
 	}
 	s, err := load(name)
 	if err != nil {

@@ -78,7 +78,7 @@ func (m *Machine) environ() []string {
 	}
 	env := append(os.Environ(), "PATH="+strings.Join(append(path, os.Getenv("PATH")), ":"))
 	if m.engine != "" {
-		env = append(env, "DOCKER_HOST=unix:///run/docker.sock")
+		env = append(env, "DOCKER_HOST=unix:///run/docker.sock", libraryPath(engineDir(m.engine)))
 	}
 	return env
 }
@@ -133,8 +133,8 @@ func (m *Machine) startKeeper(varLib string) (output string, err error) {
 		return "", err
 	}
 	defer func() { _ = r.Close() }()
-	// Slave: what the machine mounts stays inside.
-	cmd := exec.Command("unshare", "--mount", "--net", "--uts", "--propagation", "slave",
+	// Slave: what the machine mounts stays inside. The keeper ends with Down alone.
+	cmd := exec.CommandContext(context.Background(), "unshare", "--mount", "--net", "--uts", "--propagation", "slave",
 		"sh", "-c", machineScript, "lab-machine", m.name, varLib)
 	cmd.Stdout = w
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

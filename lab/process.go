@@ -20,46 +20,59 @@ type process struct {
 }
 
 func identify(pid int) (process, error) {
-	start, _, err := readStat(pid)
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return process{}, err
+	}
+	start, err := parseStart(string(stat))
 	return process{PID: pid, Start: start}, err
 }
 
-func readStat(pid int) (start uint64, state string, err error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, "", err
-	}
-	return parseStat(string(stat))
-}
-
-// parseStat reads the start time and the state letter. The command's name, field
-// 2, stands in brackets and may hold anything, brackets and blanks too.
-func parseStat(stat string) (start uint64, state string, err error) {
+// parseStart reads the start time. The command's name, field 2, stands in
+// brackets and may hold anything, brackets and blanks too.
+func parseStart(stat string) (uint64, error) {
 	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
 	if len(fields) < 20 {
-		return 0, "", fmt.Errorf("cannot read process state %q", stat)
+		return 0, fmt.Errorf("cannot read process state %q", stat)
 	}
-	start, err = strconv.ParseUint(fields[19], 10, 64)
-	return start, fields[0], err
+	return strconv.ParseUint(fields[19], 10, 64)
 }
 
-// alive is false for a zombie too.
-func (p process) alive() bool {
-	start, state, err := readStat(p.PID)
-	return err == nil && start == p.Start && state != "Z" && state != "X"
-}
-
-// open gives a descriptor that stays with this process; ESRCH if it is gone.
+// open gives a descriptor that stays with this process, pidfd_open(2); ESRCH if
+// it is gone.
 func (p process) open() (int, error) {
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
 		return -1, err
 	}
-	if !p.alive() {
+	if now, err := identify(p.PID); err != nil || now != p {
 		_ = unix.Close(fd)
 		return -1, unix.ESRCH
 	}
 	return fd, nil
+}
+
+// ended waits some milliseconds for the end. A process has ended when all its
+// threads have; a zombie that is left of it counts as nothing.
+func ended(fd int, ms int) (bool, error) {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, ms)
+	if errors.Is(err, unix.EINTR) {
+		return false, nil
+	}
+	return n == 1, err
+}
+
+func (p process) alive() bool {
+	if p.PID == 0 {
+		return false
+	}
+	fd, err := p.open()
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(fd) }()
+	over, err := ended(fd, 0)
+	return err == nil && !over
 }
 
 // signal does nothing if the process is gone.
@@ -78,24 +91,23 @@ func (p process) signal(sig syscall.Signal) error {
 	return nil
 }
 
-// wait returns when the process has ended. A child of ours is reaped.
+// reap takes a zombie away that we started ourselves; where another did (ECHILD),
+// that other does it.
+func (p process) reap() { _, _ = syscall.Wait4(p.PID, nil, syscall.WNOHANG, nil) }
+
+// wait returns when the process has ended; it may be a zombie still.
 func (p process) wait(ctx context.Context) error {
-	defer func() {
-		// ECHILD where it is the child of another.
-		_, _ = syscall.Wait4(p.PID, nil, syscall.WNOHANG, nil)
-	}()
 	fd, err := p.open()
-	if err != nil {
+	if errors.Is(err, unix.ESRCH) {
 		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("process %d: %w", p.PID, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
 	for ctx.Err() == nil {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100)
-		if n == 1 {
-			return nil
-		}
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait for process %d: %w", p.PID, err)
+		if over, err := ended(fd, 100); over || err != nil {
+			return err
 		}
 	}
 	return fmt.Errorf("process %d does not end: %w", p.PID, ctx.Err())

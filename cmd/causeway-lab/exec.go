@@ -30,7 +30,7 @@ func execCommand(name *string) *cobra.Command {
 				return inside.Err
 			}
 			// Becoming the command passes on streams, terminal, signals and exit code.
-			err = syscall.Exec(inside.Path, inside.Args, inside.Env)
+			err = syscall.Exec(inside.Path, inside.Args, inside.Environ())
 			return fmt.Errorf("%s: %w", inside.Path, err)
 		},
 	}

@@ -18,6 +18,9 @@ func upCommand(name *string) *cobra.Command {
 		Short: "Bring a lab up: hosts h1, h2, …, a router, a machine outside and one without Docker",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Hosts < 1 {
+				return fmt.Errorf("--hosts is %d: a lab has at least one", o.Hosts)
+			}
 			o.Name, o.Log = *name, os.Stderr
 			started := time.Now()
 			l, err := lab.Up(cmd.Context(), o)
