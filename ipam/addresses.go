@@ -1,0 +1,282 @@
+package ipam
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// addressRequest is a RequestAddress, decoded.
+type addressRequest struct {
+	// addr is the one that is wanted; zero for any.
+	addr    netip.Addr
+	gateway bool
+	// name is the container's, where the engine tells it.
+	name string
+}
+
+func badAddress(text string) error { return fmt.Errorf("%q is not an address", text) }
+
+// target is a pool that an address is wanted in.
+type target struct {
+	poolID
+	pool kvstore.Pool
+}
+
+func (t target) String() string {
+	if t.within.IsValid() {
+		return fmt.Sprintf("range %s of pool %s", t.within, t.pool.Prefix)
+	}
+	return "pool " + t.pool.Prefix.String()
+}
+
+// requestAddress claims an address and returns it with its subnet's length.
+func (i *IPAM) requestAddress(ctx context.Context, pool string, want addressRequest) (netip.Prefix, error) {
+	t, err := i.target(ctx, pool)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	addr := want.addr
+	switch {
+	case addr.IsValid():
+		err = i.claimThis(ctx, t, want)
+	case want.gateway:
+		addr, err = i.claimGateway(ctx, t)
+	default:
+		addr, err = i.claimAny(ctx, t, want)
+	}
+	return netip.PrefixFrom(addr, t.pool.Prefix.Bits()), err
+}
+
+func (i *IPAM) target(ctx context.Context, text string) (target, error) {
+	id, err := parsePoolID(text)
+	if err != nil {
+		return target{}, err
+	}
+	item, err := i.Store.Get(ctx, kvstore.PoolKey(id.key))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return target{}, fmt.Errorf("pool %s is not in the cluster: remove the network and create it again", id.key)
+	}
+	if err != nil {
+		return target{}, err
+	}
+	pool, err := kvstore.Decode[kvstore.Pool](item)
+	return target{poolID: id, pool: pool}, err
+}
+
+// claim is the record of an address that is given out now. What swarm's leader
+// claims belongs to no host until the node asks that runs the task.
+func (i *IPAM) claim(t target, want addressRequest) kvstore.Address {
+	claim := kvstore.Address{Kind: kvstore.KindEndpoint, Host: i.Host, Name: want.name}
+	if want.gateway {
+		claim.Kind = kvstore.KindGateway
+	}
+	if t.global {
+		claim.Host = ""
+	}
+	return claim
+}
+
+// commit writes a claim if the address is still as guard says.
+func (i *IPAM) commit(ctx context.Context, t target, addr netip.Addr, guard kvstore.Guard, claim kvstore.Address) error {
+	_, err := i.Store.Commit(ctx, kvstore.Txn{
+		If:   []kvstore.Guard{kvstore.Exists(kvstore.PoolKey(t.key)), guard},
+		Then: []kvstore.Op{kvstore.Put(kvstore.AddressKey(t.key, addr), claim)},
+	})
+	return err
+}
+
+// claimThis claims the address that the user chose. To ask again for what one
+// has is no error: engines repeat themselves, and every host asks for the gateway.
+func (i *IPAM) claimThis(ctx context.Context, t target, want addressRequest) error {
+	if !t.pool.Prefix.Contains(want.addr) {
+		return fmt.Errorf("address %s is not in pool %s", want.addr, t.pool.Prefix)
+	}
+	if !assignable(t.pool.Prefix, want.addr) {
+		return fmt.Errorf("address %s of pool %s is the network's own and no station's", want.addr, t.pool.Prefix)
+	}
+	key := kvstore.AddressKey(t.key, want.addr)
+	for range tries {
+		guard := kvstore.Missing(key)
+		item, err := i.Store.Get(ctx, key)
+		if err == nil {
+			var had bool
+			if had, err = i.mayTake(ctx, t, item, want); had || err != nil {
+				return err
+			}
+			guard = kvstore.Unchanged(item)
+		} else if !errors.Is(err, kvstore.ErrNotFound) {
+			return err
+		}
+		err = i.commit(ctx, t, want.addr, guard, i.claim(t, want))
+		if !errors.Is(err, kvstore.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("address %s: %w too often, try again", want.addr, kvstore.ErrConflict)
+}
+
+// mayTake says whether the one who asks has the address already, or else, with
+// no error, that it can be had.
+func (i *IPAM) mayTake(ctx context.Context, t target, item kvstore.Item, want addressRequest) (had bool, err error) {
+	holder, err := kvstore.Decode[kvstore.Address](item)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case holder.Kind == kvstore.KindFree:
+		return false, nil
+	case want.gateway && holder.Kind == kvstore.KindGateway, !want.gateway && holder.Kind == kvstore.KindAux:
+		return true, nil
+	case holder.Kind == kvstore.KindEndpoint && !want.gateway && holder.Host == "":
+		return t.global, nil // swarm's leader claimed it for the node that asks now
+	case holder.Kind == kvstore.KindEndpoint && !want.gateway && (holder.Host == i.Host || t.global):
+		bound, err := i.bound(ctx, t, holder)
+		if err != nil || !bound || t.global {
+			return true, err
+		}
+	}
+	return false, fmt.Errorf("address %s of pool %s is in use %s", want.addr, t.pool.Prefix, holder.Holder())
+}
+
+// bound says whether the address belongs to an endpoint that is there.
+func (i *IPAM) bound(ctx context.Context, t target, holder kvstore.Address) (bool, error) {
+	if holder.Endpoint == "" {
+		return false, nil
+	}
+	_, err := i.Store.Get(ctx, kvstore.EndpointKey(t.pool.Network, holder.Endpoint))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// claimGateway gives the gateway that the pool has, else the lowest address.
+func (i *IPAM) claimGateway(ctx context.Context, t target) (netip.Addr, error) {
+	t.within = netip.Prefix{} // --ip-range is for containers
+	t.pool.DockerIPAM = false
+	_, known, err := i.known(ctx, t)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for addr, address := range known {
+		if address.Kind == kvstore.KindGateway {
+			return addr, nil
+		}
+	}
+	return i.claimAny(ctx, t, addressRequest{gateway: true})
+}
+
+// known are the addresses of the pool that have a record.
+func (i *IPAM) known(ctx context.Context, t target) (kvstore.Snapshot, map[netip.Addr]kvstore.Address, error) {
+	prefix := kvstore.PoolAddresses(t.key)
+	snapshot, err := i.Store.List(ctx, prefix)
+	if err != nil {
+		return snapshot, nil, err
+	}
+	byText, err := kvstore.DecodeAll[kvstore.Address](snapshot, prefix)
+	if err != nil {
+		return snapshot, nil, err
+	}
+	known := make(map[netip.Addr]kvstore.Address, len(byText))
+	for text, address := range byText {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return snapshot, nil, badAddress(text)
+		}
+		known[addr] = address
+	}
+	return snapshot, known, nil
+}
+
+// claimAny claims an address that nobody ever had, else the one that rested longest.
+func (i *IPAM) claimAny(ctx context.Context, t target, want addressRequest) (netip.Addr, error) {
+	snapshot, known, err := i.known(ctx, t)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	claim := i.claim(t, want)
+	inRange := 0
+	for addr := range candidates(t.pool.Prefix, t.within, t.pool.DockerIPAM) {
+		inRange++
+		if _, taken := known[addr]; taken {
+			continue
+		}
+		err := i.commit(ctx, t, addr, kvstore.Missing(kvstore.AddressKey(t.key, addr)), claim)
+		if !errors.Is(err, kvstore.ErrConflict) {
+			return addr, err
+		}
+	}
+	for _, addr := range rested(t, snapshot, known) {
+		item := snapshot.Items[kvstore.AddressKey(t.key, addr)]
+		err := i.commit(ctx, t, addr, kvstore.Unchanged(item), claim)
+		if !errors.Is(err, kvstore.ErrConflict) {
+			return addr, err
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("%s is full: all of its %d addresses are in use", t, inRange)
+}
+
+// rested are the freed addresses that may be picked, the longest-rested first.
+func rested(t target, snapshot kvstore.Snapshot, known map[netip.Addr]kvstore.Address) []netip.Addr {
+	var free []netip.Addr
+	for addr, address := range known {
+		inRange := !t.within.IsValid() || t.within.Contains(addr)
+		if address.Kind == kvstore.KindFree && inRange && assignable(t.pool.Prefix, addr) {
+			free = append(free, addr)
+		}
+	}
+	slices.SortFunc(free, func(a, b netip.Addr) int {
+		return cmp.Compare(snapshot.Items[kvstore.AddressKey(t.key, a)].Revision, snapshot.Items[kvstore.AddressKey(t.key, b)].Revision)
+	})
+	return free
+}
+
+// releaseAddress frees an address that this host asked for and that no endpoint
+// has. Gateways and aux addresses go with their pool; an unknown one is a success.
+func (i *IPAM) releaseAddress(ctx context.Context, pool, text string) error {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return badAddress(text)
+	}
+	t, err := i.target(ctx, pool)
+	if errors.Is(err, kvstore.ErrUnavailable) {
+		return err
+	}
+	if err != nil {
+		return nil // the pool went with its network
+	}
+	key := kvstore.AddressKey(t.key, addr)
+	for range tries {
+		item, err := i.Store.Get(ctx, key)
+		if errors.Is(err, kvstore.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		holder, err := kvstore.Decode[kvstore.Address](item)
+		if err != nil {
+			return err
+		}
+		if holder.Kind != kvstore.KindEndpoint || holder.Host != i.Host && !(t.global && holder.Host == "") {
+			return nil
+		}
+		if bound, err := i.bound(ctx, t, holder); bound || err != nil {
+			return err
+		}
+		_, err = i.Store.Commit(ctx, kvstore.Txn{
+			If:   []kvstore.Guard{kvstore.Unchanged(item)},
+			Then: []kvstore.Op{kvstore.Put(key, kvstore.Address{Kind: kvstore.KindFree})},
+		})
+		if !errors.Is(err, kvstore.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("address %s: %w too often, try again", addr, kvstore.ErrConflict)
+}

@@ -1,0 +1,49 @@
+// Package ipam is Docker's IpamDriver: it gives out subnets and addresses so
+// that no two hosts of the cluster ever have the same one.
+//
+// A request travels so. Docker calls RequestPool for each subnet of a network:
+// the pool becomes a record, or the one that is there is shared, for every host
+// asks for its own copy of the network (pools.go). RequestAddress then claims an
+// address in it (addresses.go): a candidate from what the records show
+// (candidates.go), claimed by a guarded create; whoever loses takes the next.
+// ReleaseAddress leaves a tombstone, so that an address rests as long as there
+// are fresh ones. The driver ties pool and addresses to network and endpoint.
+//
+// Any network driver may use it: docker network create -d macvlan --ipam-driver causeway.
+package ipam
+
+import (
+	"net/netip"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// The address spaces that Docker is told. Swarm's leader asks in the global one
+// for the whole cluster, then each node again in the local one, for itself.
+const (
+	localSpace  = "causeway.local"
+	globalSpace = "causeway.global"
+)
+
+// tries bounds how often a transaction is made anew after a conflict.
+const tries = 64
+
+// Config is what an IPAM works with. All fields are required.
+type Config struct {
+	// Host is this host's name.
+	Host  string
+	Store kvstore.Store
+	// VTEPNet is the network that tunnels go over: no pool is picked from it.
+	VTEPNet netip.Prefix
+	Log     *logrus.Entry
+}
+
+// IPAM serves Docker's IpamDriver.
+type IPAM struct {
+	Config
+}
+
+// New makes an IPAM.
+func New(config Config) *IPAM { return &IPAM{Config: config} }

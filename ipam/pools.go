@@ -1,0 +1,142 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// Where subnets are picked from when the user gives none: a part of RFC 1918's
+// that Docker's own pools leave alone, and a unique local prefix (RFC 4193).
+const (
+	picks4 = "10.128.0.0/9"
+	picks6 = "fd8c:3a5e:71c4::/48"
+)
+
+// requestPool makes the pool that want describes, or shares the one that is
+// there; where any will do, want is told which it is.
+func (i *IPAM) requestPool(ctx context.Context, want *poolRequest) (poolID, error) {
+	asked := want.prefix
+	for range tries {
+		want.prefix = asked
+		id, err := i.tryPool(ctx, want)
+		if !errors.Is(err, kvstore.ErrConflict) {
+			return id, err
+		}
+	}
+	return poolID{}, fmt.Errorf("subnet %s: %w too often, try again", asked, kvstore.ErrConflict)
+}
+
+func (i *IPAM) tryPool(ctx context.Context, want *poolRequest) (poolID, error) {
+	snapshot, err := i.Store.List(ctx, kvstore.PoolsPrefix)
+	if err != nil {
+		return poolID{}, err
+	}
+	pools, err := kvstore.DecodeAll[kvstore.Pool](snapshot, kvstore.PoolsPrefix)
+	if err != nil {
+		return poolID{}, err
+	}
+	if want.prefix.Addr().IsUnspecified() {
+		if want.prefix, err = i.pick(pools, *want); err != nil {
+			return poolID{}, err
+		}
+	}
+	id := poolID{key: kvstore.PoolID(want.space, want.prefix), global: want.global, within: want.within}
+	key := kvstore.PoolKey(id.key)
+	if pool, there := pools[id.key]; there {
+		if slices.Contains(pool.Users, i.Host) {
+			return id, nil
+		}
+		pool.Users = append(pool.Users, i.Host)
+		_, err := i.Store.Commit(ctx, kvstore.Txn{
+			If: []kvstore.Guard{kvstore.Unchanged(snapshot.Items[key])}, Then: []kvstore.Op{kvstore.Put(key, pool)},
+		})
+		return id, err
+	}
+	if other, clash := kvstore.Overlapping(pools, want.space, want.prefix); clash {
+		return poolID{}, fmt.Errorf("subnet %s overlaps %s of %s: take another, or put it in an address space of its own with --ipam-opt space=NAME",
+			want.prefix, other.Prefix, i.holder(ctx, other))
+	}
+	_, err = i.Store.Commit(ctx, kvstore.Txn{
+		If:   []kvstore.Guard{kvstore.NoneNewer(kvstore.PoolsPrefix, snapshot.Revision), kvstore.Missing(key)},
+		Then: []kvstore.Op{kvstore.Put(key, kvstore.Pool{Space: want.space, Prefix: want.prefix, Users: []string{i.Host}})},
+	})
+	return id, err
+}
+
+// pick finds a free subnet of the length that is wanted.
+func (i *IPAM) pick(pools map[string]kvstore.Pool, want poolRequest) (netip.Prefix, error) {
+	from := netip.MustParsePrefix(picks4)
+	if want.prefix.Addr().Is6() {
+		from = netip.MustParsePrefix(picks6)
+	}
+	if want.prefix.Bits() < from.Bits() {
+		return netip.Prefix{}, fmt.Errorf("a subnet of length /%d is picked from %s, which is too small: give --subnet", want.prefix.Bits(), from)
+	}
+	candidate := netip.PrefixFrom(from.Addr(), want.prefix.Bits())
+	for from.Contains(candidate.Addr()) {
+		taken := i.VTEPNet
+		if other, clash := kvstore.Overlapping(pools, want.space, candidate); clash {
+			taken = other.Prefix
+		} else if !candidate.Overlaps(i.VTEPNet) {
+			return candidate, nil
+		}
+		if taken.Bits() > candidate.Bits() {
+			taken = candidate
+		}
+		candidate = netip.PrefixFrom(lastOf(taken).Next(), candidate.Bits())
+	}
+	return netip.Prefix{}, fmt.Errorf("no subnet of length /%d is free in %s: give --subnet", want.prefix.Bits(), from)
+}
+
+// holder says who has a pool.
+func (i *IPAM) holder(ctx context.Context, pool kvstore.Pool) string {
+	if pool.Network == "" {
+		return fmt.Sprintf("a network on %v", pool.Users)
+	}
+	if item, err := i.Store.Get(ctx, kvstore.NetworkKey(pool.Network)); err == nil {
+		if network, err := kvstore.Decode[fabric.Network](item); err == nil && network.Name != "" {
+			return "network " + network.Name
+		}
+	}
+	return "network " + pool.Network
+}
+
+// releasePool ends this host's use of a pool. One that belongs to a network of
+// causeway's goes with the network; another's goes with its last user. An
+// unknown one is a success.
+func (i *IPAM) releasePool(ctx context.Context, text string) error {
+	id, err := parsePoolID(text)
+	if err != nil {
+		return err
+	}
+	key := kvstore.PoolKey(id.key)
+	for range tries {
+		item, err := i.Store.Get(ctx, key)
+		if errors.Is(err, kvstore.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		pool, err := kvstore.Decode[kvstore.Pool](item)
+		if err != nil {
+			return err
+		}
+		pool.Users = slices.DeleteFunc(pool.Users, func(user string) bool { return user == i.Host })
+		then := []kvstore.Op{kvstore.Put(key, pool)}
+		if pool.Network == "" && len(pool.Users) == 0 {
+			then = []kvstore.Op{kvstore.Delete(key), kvstore.DeletePrefix(kvstore.PoolAddresses(id.key))}
+		}
+		_, err = i.Store.Commit(ctx, kvstore.Txn{If: []kvstore.Guard{kvstore.Unchanged(item)}, Then: then})
+		if !errors.Is(err, kvstore.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("pool %s: %w too often, try again", id.key, kvstore.ErrConflict)
+}

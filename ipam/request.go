@@ -1,0 +1,124 @@
+package ipam
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-plugins-helpers/ipam"
+
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// poolRequest is a RequestPool, decoded.
+type poolRequest struct {
+	// space is that of the records, not Docker's.
+	space string
+	// global says that swarm's leader asks, for the whole cluster.
+	global bool
+	// prefix has an unspecified address where any of its length will do.
+	prefix netip.Prefix
+	// within is the part that addresses are picked from (--ip-range); zero means all.
+	within netip.Prefix
+}
+
+// optionSpace is --ipam-opt space=NAME: pools of different spaces may overlap.
+const optionSpace = "space"
+
+// The length of a subnet that the user does not give.
+const (
+	pickedBits4 = 24
+	pickedBits6 = 64
+)
+
+func decodePool(r *ipam.RequestPoolRequest) (poolRequest, error) {
+	want := poolRequest{space: kvstore.DefaultSpace, global: r.AddressSpace == globalSpace}
+	if r.AddressSpace != localSpace && r.AddressSpace != globalSpace {
+		return want, fmt.Errorf("address space %q is not causeway's: it has %s and %s", r.AddressSpace, localSpace, globalSpace)
+	}
+	for _, option := range slices.Sorted(maps.Keys(r.Options)) {
+		value := r.Options[option]
+		switch {
+		case option != optionSpace:
+			return want, fmt.Errorf("IPAM option %q is not known; known is %s", option, optionSpace)
+		case !regexp.MustCompile(`^[a-z0-9][a-z0-9_.]{0,62}$`).MatchString(value):
+			return want, fmt.Errorf("IPAM option %s=%q must be a word of small letters, digits, dots and underscores", option, value)
+		}
+		want.space = value
+	}
+	var err error
+	if want.prefix, err = decodePrefix(r.Pool, r.V6); err != nil {
+		return want, err
+	}
+	if r.SubPool == "" {
+		return want, nil
+	}
+	if want.within, err = netip.ParsePrefix(r.SubPool); err != nil {
+		return want, fmt.Errorf("range %q is not a CIDR", r.SubPool)
+	}
+	want.within = want.within.Masked()
+	if r.Pool == "" || want.within.Bits() < want.prefix.Bits() || !want.prefix.Contains(want.within.Addr()) {
+		return want, fmt.Errorf("range %s is not inside the subnet %s", want.within, want.prefix)
+	}
+	return want, nil
+}
+
+// decodePrefix reads the pool that Docker wants; "" is any.
+func decodePrefix(text string, v6 bool) (netip.Prefix, error) {
+	if text == "" && v6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), pickedBits6), nil
+	}
+	if text == "" {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), pickedBits4), nil
+	}
+	prefix, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil:
+		return prefix, fmt.Errorf("subnet %q is not a CIDR", text)
+	case prefix != prefix.Masked():
+		return prefix, fmt.Errorf("subnet %s has bits behind its length: write %s", prefix, prefix.Masked())
+	case prefix.Bits() == 0:
+		return prefix, fmt.Errorf("subnet %s holds every address", prefix)
+	case v6 && prefix.Addr().Is4():
+		return prefix, fmt.Errorf("subnet %s is asked for as IPv6 and is not", prefix)
+	}
+	return prefix, nil
+}
+
+// poolID is what Docker calls a pool by: the record, who asked, and the range.
+type poolID struct {
+	key    string
+	global bool
+	within netip.Prefix
+}
+
+const globalMark = "global:"
+
+func (p poolID) String() string {
+	text := p.key
+	if p.global {
+		text = globalMark + text
+	}
+	if p.within.IsValid() {
+		text += "/" + p.within.String()
+	}
+	return text
+}
+
+func parsePoolID(text string) (poolID, error) {
+	var p poolID
+	text, p.global = strings.CutPrefix(text, globalMark)
+	key, within, ranged := strings.Cut(text, "/")
+	p.key = key
+	if !ranged {
+		return p, nil
+	}
+	var err error
+	if p.within, err = netip.ParsePrefix(within); err != nil {
+		return p, fmt.Errorf("pool %q is not one of causeway's", text)
+	}
+	return p, nil
+}
