@@ -1,0 +1,65 @@
+package ovs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	goovs "github.com/digitalocean/go-openvswitch/ovs"
+)
+
+// Exec runs one command of Open vSwitch and returns its standard output; a nil
+// stdin is empty. The error of a command that failed is what it said.
+type Exec func(ctx context.Context, stdin io.Reader, command string, args ...string) ([]byte, error)
+
+// commandTimeout bounds a command: ovs-vsctl waits for a daemon that is gone
+// for as long as it is let.
+const commandTimeout = 5 * time.Second
+
+// execIn gives an Exec that runs the real commands against the daemons of runDir.
+func execIn(runDir string) Exec {
+	return func(ctx context.Context, stdin io.Reader, command string, args ...string) ([]byte, error) {
+		ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+		defer cancel()
+		var stdout, stderr bytes.Buffer
+		cmd := exec.CommandContext(ctx, command, args...)
+		cmd.Env = append(os.Environ(), "OVS_RUNDIR="+runDir)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
+		err := cmd.Run()
+		switch {
+		case err == nil:
+			return stdout.Bytes(), nil
+		case errors.Is(err, exec.ErrNotFound):
+			return nil, fmt.Errorf("%s is not on the PATH: install openvswitch-switch", command)
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("%s did not answer within %s", command, commandTimeout)
+		}
+		if said := strings.TrimSpace(stderr.String()); said != "" {
+			return nil, errors.New(said)
+		}
+		return nil, fmt.Errorf("%s: %w", command, err)
+	}
+}
+
+// client has the verbs of go-openvswitch run through s.exec under ctx, which
+// the library itself does not know.
+func (s vswitch) client(ctx context.Context) *goovs.Client {
+	return goovs.New(goovs.Exec(func(command string, args ...string) ([]byte, error) {
+		return s.exec(ctx, nil, command, args...)
+	}))
+}
+
+// cause takes the library's wrapping off what the command said.
+func cause(err error) error {
+	var wrapped *goovs.Error
+	if errors.As(err, &wrapped) {
+		return wrapped.Err
+	}
+	return err
+}

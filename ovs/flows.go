@@ -1,0 +1,170 @@
+package ovs
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
+)
+
+// The tables of the pipeline, in a frame's order.
+const (
+	tableClassify   = 0
+	tableAntiSpoof  = 10
+	tableNeighbours = 20
+	tableNDAnswer   = 25
+	tableLocal      = 30
+	tableRemote     = 40
+	tableFlood      = 50
+)
+
+// staticFlows are those that serve every network.
+func staticFlows() []flow {
+	w := writer{cookie: cookieOurs}
+	w.add(tableNeighbours, 50, "arp", "drop")
+	// Router and neighbour solicitations and advertisements, and redirects (RFC 4861 §4).
+	for kind := 133; kind <= 137; kind++ {
+		w.add(tableNeighbours, 50, fmt.Sprintf("icmp6,icmp_type=%d", kind), "drop")
+	}
+	w.add(tableNeighbours, 0, "", to(tableLocal))
+	w.add(tableNDAnswer, 100, "icmp6,icmp_type=136", "move:NXM_OF_ETH_SRC[]->NXM_NX_ND_TLL[],IN_PORT")
+	w.add(tableLocal, 50, "dl_dst=01:00:00:00:00:00/01:00:00:00:00:00", to(tableFlood))
+	w.add(tableLocal, 10, "reg1=0", to(tableRemote))
+	return w.flows
+}
+
+// flowsOf gives the flows of one segment, whose local endpoints all have their
+// port on the bridge. It is pure: equal segments give equal flows.
+func flowsOf(segment fabric.Segment) []flow {
+	w := writer{cookie: cookieOf(segment.Network), vni: segment.Network.VNI, tunnel: tunnelPort(segment.Network)}
+	for _, vtep := range segment.Flood {
+		w.add(tableClassify, 100, fmt.Sprintf("tun_id=%#x,%s=%s,in_port=%s", w.vni, tunnelField(vtep, "src"), vtep, w.tunnel),
+			fmt.Sprintf("set_field:%#x->reg0,set_field:0x1->reg1,%s", w.vni, to(tableLocal)))
+	}
+	for _, endpoint := range segment.Local {
+		w.container(endpoint)
+		w.answer(endpoint)
+		w.add(tableLocal, 100, w.at(endpoint.MAC), "output:"+nl.HostEnd(endpoint.ID))
+	}
+	for _, peer := range segment.Remote {
+		w.answer(peer.Endpoint)
+		w.add(tableRemote, 100, w.at(peer.MAC), w.send(peer.VTEP))
+	}
+	w.flood(segment)
+	slices.SortFunc(w.flows, compareFlows)
+	return slices.Compact(w.flows)
+}
+
+// writer gathers the flows of one network.
+type writer struct {
+	cookie uint64
+	vni    uint32
+	tunnel string // the port's name
+	flows  []flow
+}
+
+func (w *writer) add(table, priority int, match, actions string) {
+	w.flows = append(w.flows, flow{w.cookie, table, priority, match, actions})
+}
+
+// container lets a container's frames in: its own, and nobody else's.
+func (w *writer) container(e fabric.Endpoint) {
+	port := "in_port=" + nl.HostEnd(e.ID)
+	w.add(tableClassify, 100, port, fmt.Sprintf("set_field:%#x->reg0,%s", w.vni, to(tableAntiSpoof)))
+	from := fmt.Sprintf("%s,dl_src=%s", port, e.MAC)
+	for _, addr := range addresses(e) {
+		if addr.Is6() {
+			w.add(tableAntiSpoof, 100, fmt.Sprintf("ipv6,%s,ipv6_src=%s", from, addr), to(tableNeighbours))
+			w.add(tableNeighbours, 110, fmt.Sprintf("icmp6,%s,icmp_type=135,nd_target=%s", port, addr), "drop")
+			continue
+		}
+		w.add(tableAntiSpoof, 100, fmt.Sprintf("ip,%s,nw_src=%s", from, addr), to(tableNeighbours))
+		// A probe has no sender address yet (RFC 5227 §2.1.1).
+		for _, sender := range []netip.Addr{addr, netip.IPv4Unspecified()} {
+			w.add(tableAntiSpoof, 100, fmt.Sprintf("arp,%s,arp_spa=%s,arp_sha=%s", from, sender, e.MAC), to(tableNeighbours))
+		}
+		w.add(tableNeighbours, 110, fmt.Sprintf("arp,%s,arp_tpa=%s", port, addr), "drop")
+	}
+}
+
+// answer turns a question for e's address into its answer, and sends it back.
+// Open vSwitch lets a solicitation become an advertisement, yet takes the
+// target's link address only in a table that matches one: hence table 25.
+func (w *writer) answer(e fabric.Endpoint) {
+	const solicitedOverride = 0x60000000 // RFC 4861 §4.4
+	for _, addr := range addresses(e) {
+		if addr.Is6() {
+			w.add(tableNeighbours, 100, fmt.Sprintf("icmp6,reg0=%#x,icmp_type=135,nd_target=%s", w.vni, addr), strings.Join([]string{
+				"move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]", fmt.Sprintf("set_field:%s->eth_src", e.MAC),
+				"move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[]", fmt.Sprintf("set_field:%s->ipv6_src", addr),
+				fmt.Sprintf("set_field:%d->nd_reserved", solicitedOverride), "set_field:2->nd_options_type",
+				fmt.Sprintf("set_field:%s->nd_sll", e.MAC), "set_field:136->icmpv6_type", to(tableNDAnswer),
+			}, ","))
+			continue
+		}
+		w.add(tableNeighbours, 100, fmt.Sprintf("arp,reg0=%#x,arp_tpa=%s,arp_op=1", w.vni, addr), strings.Join([]string{
+			"move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]", fmt.Sprintf("set_field:%s->eth_src", e.MAC), "set_field:2->arp_op",
+			"move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]", fmt.Sprintf("set_field:%s->arp_sha", e.MAC),
+			"move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]", fmt.Sprintf("set_field:%s->arp_spa", addr), "IN_PORT",
+		}, ","))
+	}
+}
+
+// flood serves broadcast and multicast. The switch itself never sends a frame
+// back to the port that it came from.
+func (w *writer) flood(segment fabric.Segment) {
+	var local, remote []string
+	for _, endpoint := range segment.Local {
+		local = append(local, "output:"+nl.HostEnd(endpoint.ID))
+	}
+	for _, vtep := range segment.Flood {
+		remote = append(remote, w.send(vtep))
+	}
+	for fromTunnel, outputs := range [][]string{slices.Concat(local, remote), local} {
+		actions := "drop"
+		if len(outputs) > 0 {
+			actions = strings.Join(outputs, ",")
+		}
+		// A register prints zero without 0x.
+		w.add(tableFlood, 100, fmt.Sprintf("reg0=%#x,reg1=%s", w.vni, []string{"0", "0x1"}[fromTunnel]), actions)
+	}
+}
+
+func (w *writer) at(mac fabric.MAC) string {
+	return fmt.Sprintf("reg0=%#x,dl_dst=%s", w.vni, mac)
+}
+
+func (w *writer) send(vtep netip.Addr) string {
+	return fmt.Sprintf("set_field:%#x->tun_id,set_field:%s->%s,output:%s", w.vni, vtep, tunnelField(vtep, "dst"), w.tunnel)
+}
+
+func to(table int) string { return fmt.Sprintf("goto_table:%d", table) }
+
+func tunnelField(vtep netip.Addr, end string) string {
+	if vtep.Is6() {
+		return "tun_ipv6_" + end
+	}
+	return "tun_" + end
+}
+
+func cookieOf(network fabric.Network) uint64 { return cookieOurs | uint64(network.VNI) }
+
+// addresses are all that e answers for: those of its record, and where one of
+// them is IPv6 the link-local address that its MAC makes (RFC 4291, appendix A).
+func addresses(e fabric.Endpoint) []netip.Addr {
+	var addrs []netip.Addr
+	six := false
+	for _, prefix := range e.Addrs {
+		addrs = append(addrs, prefix.Addr().Unmap())
+		six = six || addrs[len(addrs)-1].Is6()
+	}
+	if six {
+		link := [16]byte{0: 0xfe, 1: 0x80, 8: e.MAC[0] ^ 2, 9: e.MAC[1], 10: e.MAC[2], 11: 0xff, 12: 0xfe}
+		copy(link[13:], e.MAC[3:])
+		addrs = append(addrs, netip.AddrFrom16(link))
+	}
+	return addrs
+}

@@ -1,0 +1,147 @@
+package ovs
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// inventory is what the switch has of ours, as last read and as changed since.
+type inventory struct {
+	present bool // the bridge is there
+	made    bool // and we made it
+	tunnels map[string]interfaceRow
+	ports   map[string]portRow // by endpoint ID
+	foreign int                // ports of others on the bridge
+	// internal names the devices that bridges have on the host.
+	internal map[string]bool
+}
+
+// portRow is the port of an endpoint.
+type portRow struct {
+	name     string
+	network  string
+	attached bool
+}
+
+// look reads the inventory if it is not to be trusted.
+func (p *Plane) look(ctx context.Context) error {
+	if p.have != nil {
+		return nil
+	}
+	generation := p.vswitch.generation()
+	bridges, err := p.vswitch.bridges(ctx)
+	if err != nil {
+		return err
+	}
+	have := &inventory{tunnels: map[string]interfaceRow{}, ports: map[string]portRow{}, internal: map[string]bool{}}
+	for _, bridge := range bridges {
+		if bridge.Name != p.Bridge {
+			continue
+		}
+		have.present, have.made = true, bridge.ExternalIDs[idBridge] == p.Bridge
+		// Of a bridge that somebody else made we take no more than what is ours.
+		if have.made && (bridge.FailMode != "secure" || bridge.Datapath != p.Datapath) {
+			have.present = false
+		}
+	}
+	interfaces, err := p.vswitch.interfaces(ctx)
+	if err != nil {
+		return err
+	}
+	var on []string
+	if have.present || have.made {
+		if on, err = p.vswitch.client(ctx).VSwitch.ListPorts(p.Bridge); err != nil {
+			return fmt.Errorf("list ports of bridge %s: %w", p.Bridge, cause(err))
+		}
+	}
+	for _, row := range interfaces {
+		have.sort(row, slices.Contains(on, row.Name))
+	}
+	p.have, p.generation = have, generation
+	return nil
+}
+
+// sort puts one interface where it belongs.
+func (have *inventory) sort(row interfaceRow, onBridge bool) {
+	if row.Type == "internal" {
+		have.internal[row.Name] = true
+	}
+	endpoint := row.ExternalIDs[idEndpoint]
+	switch {
+	case !onBridge:
+	case row.ExternalIDs[idTunnel] != "":
+		have.tunnels[row.Name] = row
+	case endpoint != "":
+		have.ports[endpoint] = portRow{name: row.Name, network: row.ExternalIDs[idNetwork], attached: row.Attached}
+	default:
+		have.foreign++
+	}
+}
+
+// ensureBridge makes the bridge, and the flows that serve every network.
+func (p *Plane) ensureBridge(ctx context.Context, vtep netip.Addr) (mended int, err error) {
+	if !p.have.present {
+		if err := p.leaves(vtep, p.have.internal); err != nil {
+			return 0, err
+		}
+		if err := p.vswitch.addBridge(ctx, p.Datapath); err != nil {
+			return 0, err
+		}
+		p.have.present, p.have.made = true, true
+		p.generation = p.vswitch.generation()
+	}
+	return p.program(ctx, static, programme{})
+}
+
+// ensureTunnel makes the tunnel port of segment's network.
+func (p *Plane) ensureTunnel(ctx context.Context, segment fabric.Segment) (mended int, err error) {
+	name := tunnelPort(segment.Network)
+	want := p.tunnelOf(segment)
+	row, there := p.have.tunnels[name]
+	if there && row.Attached && row.Type == want.kind && maps.Equal(row.Options, want.options()) {
+		return 0, nil
+	}
+	if err := p.vswitch.addTunnel(ctx, name, want); err != nil {
+		return 0, err
+	}
+	rows, err := p.vswitch.interfaces(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, row := range rows {
+		if row.Name != name {
+			continue
+		}
+		if !row.Attached {
+			return 0, fmt.Errorf("tunnel port %s: %s", name, row.Error)
+		}
+		p.have.tunnels[name] = row
+	}
+	if there {
+		mended = 1
+	}
+	return mended, nil
+}
+
+func (p *Plane) tunnelOf(segment fabric.Segment) tunnel {
+	t := tunnel{kind: kindOf(segment.Network), vtep: segment.VTEP}
+	if t.kind == "vxlan" {
+		t.port = p.VXLANPort
+	}
+	return t
+}
+
+// tunnelPort names the port of network's tunnel type.
+func tunnelPort(network fabric.Network) string { return "cw" + kindOf(network) }
+
+func kindOf(network fabric.Network) string {
+	if network.Tunnel == "" {
+		return "vxlan"
+	}
+	return network.Tunnel
+}
