@@ -264,7 +264,11 @@ func (i *IPAM) releaseAddress(ctx context.Context, pool, text string) error {
 		if err != nil {
 			return err
 		}
-		if holder.Kind != kvstore.KindEndpoint || holder.Host != i.Host && !(t.global && holder.Host == "") {
+		owner := i.Host
+		if t.global {
+			owner = ""
+		}
+		if holder.Kind != kvstore.KindEndpoint || holder.Host != owner {
 			return nil
 		}
 		if bound, err := i.bound(ctx, t, holder); bound || err != nil {

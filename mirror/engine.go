@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 )
@@ -69,18 +70,37 @@ func (e *engine) remove(ctx context.Context, id string) error {
 	return err
 }
 
-// watch calls changed at each change of a network, until ctx ends or the engine
-// goes away. It calls it once at the start, when no change can be missed any more.
-func (e *engine) watch(ctx context.Context, changed func()) error {
-	events := e.api.Events(ctx, client.EventsListOptions{Filters: make(client.Filters).Add("type", "network")})
+// containers gives the names of a network's containers, by endpoint ID.
+func (e *engine) containers(ctx context.Context, id string) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	found, err := e.api.NetworkInspect(ctx, id, client.NetworkInspectOptions{})
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]string, len(found.Network.Containers))
+	for _, container := range found.Network.Containers {
+		names[container.EndpointID] = container.Name
+	}
+	return names, nil
+}
+
+// watch calls changed at each change of a network, and connected with the ID of
+// one that a container came to, until ctx ends or the engine goes away. It calls
+// changed once at the start, when no change can be missed any more.
+func (e *engine) watch(ctx context.Context, changed func(), connected func(string)) error {
+	stream := e.api.Events(ctx, client.EventsListOptions{Filters: make(client.Filters).Add("type", "network")})
 	changed()
 	for {
 		select {
-		case event := <-events.Messages:
-			if event.Action == "create" || event.Action == "destroy" {
+		case event := <-stream.Messages:
+			switch event.Action {
+			case events.ActionCreate, events.ActionDestroy:
 				changed()
+			case events.ActionConnect:
+				connected(event.Actor.ID)
 			}
-		case err := <-events.Err:
+		case err := <-stream.Err:
 			if err == nil || errors.Is(err, io.EOF) {
 				err = errors.New("it ended the stream of events")
 			}

@@ -56,6 +56,9 @@ const (
 type Mirror struct {
 	Config
 	wake chan struct{}
+	// named are the containers' names that are in the records, by endpoint.
+	// Only the working goroutine uses it.
+	named map[string]string
 
 	mu          sync.Mutex // guards all below
 	networks    map[string]fabric.Network
@@ -63,6 +66,7 @@ type Mirror struct {
 	read        map[string]bool               // the prefixes that were read once
 	troubles    map[string]string             // by what they concern
 	seen        map[string]bool               // cluster networks that the engine has had
+	unnamed     map[string]bool               // Docker's networks that a container came to
 	missing     map[string]time.Time          // attachments without a network in the engine, since when
 }
 
@@ -70,6 +74,7 @@ type Mirror struct {
 func New(config Config) *Mirror {
 	return &Mirror{
 		Config: config, wake: make(chan struct{}, 1),
+		named: map[string]string{}, unnamed: map[string]bool{},
 		read: map[string]bool{}, troubles: map[string]string{}, seen: map[string]bool{},
 	}
 }
@@ -127,7 +132,7 @@ func (m *Mirror) kick() {
 // listen watches the engine's events, and waits for it while it is away.
 func (m *Mirror) listen(ctx context.Context, local *engine) error {
 	for {
-		err := local.watch(ctx, m.kick)
+		err := local.watch(ctx, m.kick, m.connected)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -145,6 +150,7 @@ func (m *Mirror) work(ctx context.Context, local *engine) error {
 		if !m.mend(ctx, local) {
 			wait = again
 		}
+		m.nameEndpoints(ctx, local)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
