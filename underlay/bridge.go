@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
+	rtnl "github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -73,14 +71,14 @@ const mark = "causeway underlay "
 // user later does about STP, which is off.
 func (k *kernel) setForwardDelay(link netlink.Link) error {
 	req := k.request(unix.RTM_NEWLINK, unix.NLM_F_ACK)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg := rtnl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index = int32(link.Attrs().Index)
 	req.AddData(msg)
-	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
-	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
-	data.AddRtAttr(nl.IFLA_BR_STP_STATE, nl.Uint32Attr(0))
-	data.AddRtAttr(nl.IFLA_BR_FORWARD_DELAY, nl.Uint32Attr(0))
+	info := rtnl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(rtnl.IFLA_INFO_KIND, rtnl.NonZeroTerminated("bridge"))
+	data := info.AddRtAttr(rtnl.IFLA_INFO_DATA, nil)
+	data.AddRtAttr(rtnl.IFLA_BR_STP_STATE, rtnl.Uint32Attr(0))
+	data.AddRtAttr(rtnl.IFLA_BR_FORWARD_DELAY, rtnl.Uint32Attr(0))
 	req.AddData(info)
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
@@ -98,7 +96,7 @@ func (p *Plane) removeBridge(r *record) error {
 // disable_ipv6…), as far as they differ. A VLAN's bridge takes no part in IPv6:
 // the host has no business on that wire, and would believe its routers.
 func (p *Plane) settings(r *record, parent string) error {
-	return inNamespace(p.kernel.ns, func() error {
+	return inNamespace(p.kernel.NS(), func() error {
 		if r.VLAN != 0 {
 			return writeSetting(filepath.Join(settingsRoot, "ipv6/conf", r.Bridge, "disable_ipv6"), "1")
 		}
@@ -130,31 +128,6 @@ const settingsRoot = "/proc/sys/net"
 
 func writeSetting(path, value string) error {
 	return os.WriteFile(path, []byte(value), 0)
-}
-
-// inNamespace calls work on a thread that is in ns. A thread that cannot come
-// back is never used again: it ends with the goroutine that is locked to it.
-func inNamespace(ns netns.NsHandle, work func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		back, err := netns.Get()
-		if err != nil {
-			done <- fmt.Errorf("look up the thread's namespace: %w", err)
-			return
-		}
-		defer back.Close()
-		if err := netns.Set(ns); err != nil {
-			done <- fmt.Errorf("enter the host's namespace: %w", err)
-			return
-		}
-		err = work()
-		if netns.Set(back) == nil {
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
 }
 
 func macOf(link netlink.Link) fabric.MAC {

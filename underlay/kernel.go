@@ -5,31 +5,32 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
+	rtnl "github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // kernel speaks rtnetlink in the host's namespace.
 type kernel struct {
-	*netlink.Handle
-	ns     netns.NsHandle
-	socket *nl.SocketHandle // for whole messages, which Handle does not offer
+	*nl.Handle
+	socket *rtnl.SocketHandle // for whole messages, which Handle does not offer
 	// step is told of each write before it is made; a test ends the process there.
 	step func(what string)
 }
 
 func openKernel(ns netns.NsHandle) (*kernel, error) {
-	handle, err := netlink.NewHandleWithOptions(netlink.HandleOptions{NetNS: &ns, RetryInterrupted: true}, unix.NETLINK_ROUTE)
+	handle, err := nl.Open(ns)
 	if err != nil {
-		return nil, fmt.Errorf("open netlink: %w", err)
+		return nil, err
 	}
-	socket, err := nl.GetNetlinkSocketAt(ns, netns.None(), unix.NETLINK_ROUTE)
+	socket, err := rtnl.GetNetlinkSocketAt(handle.NS(), netns.None(), unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open netlink: %w", err), handle.Close())
+		return nil, errors.Join(fmt.Errorf("open a netlink socket: %w", err), handle.Close())
 	}
 	return &kernel{
-		Handle: handle, ns: ns, socket: &nl.SocketHandle{Socket: socket}, step: func(string) {},
+		Handle: handle, socket: &rtnl.SocketHandle{Socket: socket}, step: func(string) {},
 	}, nil
 }
 
@@ -96,23 +97,20 @@ func (k *kernel) send(typ uint16, m message, flags int) error {
 	return err
 }
 
-func (k *kernel) request(typ uint16, flags int) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(int(typ), flags)
-	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.socket}
+func (k *kernel) request(typ uint16, flags int) *rtnl.NetlinkRequest {
+	req := rtnl.NewNetlinkRequest(int(typ), flags)
+	req.Sockets = map[int]*rtnl.SocketHandle{unix.NETLINK_ROUTE: k.socket}
 	req.RetryInterrupted = true
 	return req
 }
 
-// find returns the link called name, and whether there is one.
-func (k *kernel) find(name string) (netlink.Link, bool, error) {
-	link, err := k.LinkByName(name)
-	if errors.As(err, new(netlink.LinkNotFoundError)) {
+// find is Link for what may well be missing.
+func (k *kernel) find(name string) (link netlink.Link, found bool, err error) {
+	link, err = k.Link(name)
+	if errors.Is(err, nl.ErrNotFound) {
 		return nil, false, nil
 	}
-	if err != nil {
-		return nil, false, fmt.Errorf("look for link %s: %w", name, err)
-	}
-	return link, true, nil
+	return link, err == nil, err
 }
 
 func deviceOf(link netlink.Link) device {

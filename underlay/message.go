@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
+	rtnl "github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,7 +66,7 @@ func parseMessage(k kind, raw []byte) (message, error) {
 		return message{}, fmt.Errorf("%s of %d bytes is too short", k, len(raw))
 	}
 	m := message{kind: k, header: slices.Clone(raw[:k.headerLen()])}
-	parsed, err := nl.ParseRouteAttr(raw[k.headerLen():])
+	parsed, err := rtnl.ParseRouteAttr(raw[k.headerLen():])
 	if err != nil {
 		return message{}, fmt.Errorf("%s: %w", k, err)
 	}
@@ -79,7 +79,7 @@ func parseMessage(k kind, raw []byte) (message, error) {
 func (m message) bytes() []byte {
 	raw := slices.Clone(m.header)
 	for _, a := range m.attrs {
-		raw = append(raw, nl.NewRtAttr(int(a.typ), a.value).Serialize()...)
+		raw = append(raw, rtnl.NewRtAttr(int(a.typ), a.value).Serialize()...)
 	}
 	return raw
 }

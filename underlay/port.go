@@ -10,10 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // Plug makes the endpoint's pair: one end is a port of the bridge, the other is
-// for Docker to take.
+// for Docker to take. The neighbours are told at once where the address is now;
+// when the container is up, Apply tells them again.
 func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (string, error) {
 	bridge, err := p.foreignBridge(bridgeName(segment.Network))
 	if err != nil {
@@ -23,33 +25,26 @@ func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.
 	if mtu == 0 {
 		mtu = bridge.Attrs().MTU
 	}
-	inner := innerName(endpoint.ID)
-	_, found, err := p.kernel.find(portName(endpoint.ID))
-	if err != nil || found {
-		return inner, wrap(err)
+	pair := nl.Pair{
+		Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: mtu,
+		Alias: endpointMark + endpoint.ID, Master: bridge.Attrs().Index,
 	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.MasterIndex = portName(endpoint.ID), mtu, bridge.Attrs().Index
-	pair := &netlink.Veth{
-		LinkAttrs: attrs, PeerName: inner, PeerMTU: uint32(mtu), PeerHardwareAddr: endpoint.MAC.HardwareAddr(),
-	}
-	if err := p.kernel.LinkAdd(pair); err != nil {
-		return "", wrap(fmt.Errorf("make link of endpoint %.12s: %w", endpoint.ID, err))
-	}
-	port, err := p.kernel.LinkByName(attrs.Name)
+	port, err := pair.Ensure(p.kernel.Handle, p.kernel.Handle)
 	if err != nil {
-		return "", wrap(fmt.Errorf("look for %s: %w", attrs.Name, err))
+		return "", wrap(err)
 	}
-	err = errors.Join(
-		p.kernel.LinkSetAlias(port, mark+"endpoint "+endpoint.ID),
-		p.kernel.LinkSetIP6AddrGenMode(port, addrGenModeNone),
-		p.kernel.LinkSetUp(port),
-	)
-	if err != nil {
-		return "", wrap(fmt.Errorf("set up %s: %w", attrs.Name, err))
+	if err := p.kernel.LinkSetIP6AddrGenMode(port, addrGenModeNone); err != nil {
+		return "", wrap(fmt.Errorf("keep %s without an IPv6 address: %w", port.Attrs().Name, err))
 	}
-	return inner, nil
+	p.unheard[endpoint.ID] = true
+	return nl.ContainerEnd(endpoint.ID), wrap(p.announce(bridge, endpoint))
 }
+
+// endpointMark begins the alias of a container's port, ahead of the endpoint's ID.
+const endpointMark = mark + "endpoint "
+
+// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE: a port is no interface of the host.
+const addrGenModeNone = 1
 
 // joinPorts has the links of the local endpoints in the bridge and up, as far
 // as they are there: Plug makes them. It counts those that were not.
@@ -59,31 +54,51 @@ func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 		return 0, err
 	}
 	for _, endpoint := range segment.Local {
-		port, found, err := p.kernel.find(portName(endpoint.ID))
+		port, found, err := p.kernel.find(nl.HostEnd(endpoint.ID))
 		if err != nil {
 			return changed, err
 		}
-		in := found && port.Attrs().MasterIndex == bridge.Attrs().Index && port.Attrs().Flags&unix.IFF_UP != 0
-		if !found || in {
+		if !found {
 			continue
 		}
-		if err := errors.Join(p.kernel.LinkSetMaster(port, bridge), p.kernel.LinkSetUp(port)); err != nil {
-			return changed, fmt.Errorf("put %s into bridge %s: %w", port.Attrs().Name, bridge.Attrs().Name, err)
+		if port.Attrs().MasterIndex != bridge.Attrs().Index || port.Attrs().Flags&unix.IFF_UP == 0 {
+			if err := errors.Join(p.kernel.LinkSetMaster(port, bridge), p.kernel.LinkSetUp(port)); err != nil {
+				return changed, fmt.Errorf("put %s into bridge %s: %w", port.Attrs().Name, bridge.Attrs().Name, err)
+			}
+			changed++
 		}
-		changed++
+		if p.unheard[endpoint.ID] && hasCarrier(port) {
+			if err := p.announce(bridge, endpoint); err != nil {
+				return changed, err
+			}
+			delete(p.unheard, endpoint.ID)
+		}
 	}
 	return changed, nil
 }
+
+// waiting says that a container came up whose address was not announced since.
+func (p *Plane) waiting() bool {
+	for id := range p.unheard {
+		if port, found, err := p.kernel.find(nl.HostEnd(id)); err == nil && found && hasCarrier(port) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasCarrier tells of a veth that its other end is up.
+func hasCarrier(link netlink.Link) bool { return link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 }
 
 // Alive tells which local endpoints have a container.
 func (p *Plane) Alive(_ context.Context, segment fabric.Segment) (map[string]bool, error) {
 	alive := make(map[string]bool)
 	for _, endpoint := range segment.Local {
-		_, plugged, err := p.kernel.find(portName(endpoint.ID))
+		_, plugged, err := p.kernel.find(nl.HostEnd(endpoint.ID))
 		if err != nil {
 			return nil, wrap(err)
 		}
-		_, here, err := p.kernel.find(innerName(endpoint.ID))
+		_, here, err := p.kernel.find(nl.ContainerEnd(endpoint.ID))
 		if err != nil {
 			return nil, wrap(err)
 		}
@@ -100,20 +115,12 @@ func (p *Plane) unplug(keep map[string]bool) error {
 	}
 	var errs []error
 	for _, link := range links {
-		id, ours := strings.CutPrefix(link.Attrs().Alias, mark+"endpoint ")
-		if !ours || keep[id] || link.Attrs().Name != portName(id) {
+		id, ours := strings.CutPrefix(link.Attrs().Alias, endpointMark)
+		if !ours || keep[id] || link.Attrs().Name != nl.HostEnd(id) {
 			continue
 		}
-		if err := p.kernel.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
-			errs = append(errs, fmt.Errorf("remove %s: %w", link.Attrs().Name, err))
-		}
+		delete(p.unheard, id)
+		errs = append(errs, p.kernel.Remove(link.Attrs().Name))
 	}
 	return errors.Join(errs...)
 }
-
-// addrGenModeNone keeps a port without an IPv6 address of its own (IN6_ADDR_GEN_MODE_NONE).
-const addrGenModeNone = 1
-
-// portName is that of the host's end, innerName that of the container's.
-func portName(endpoint string) string  { return fabric.DeviceName("cwu-", endpoint) }
-func innerName(endpoint string) string { return fabric.DeviceName("cwi-", endpoint) }

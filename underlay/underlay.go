@@ -44,13 +44,16 @@ type Config struct {
 
 // Plane realises underlay networks. It is not for concurrent use, but for Probe.
 type Plane struct {
-	kernel  *kernel
-	journal journal
-	log     *logrus.Entry
-	boot    string // of the running kernel
-	records map[string]*record
+	kernel   *kernel
+	journal  journal
+	firewall firewall
+	log      *logrus.Entry
+	boot     string             // of the running kernel
+	records  map[string]*record // by bridge
 	// applied are the segments as Apply last made them, by network; empty when distrusted.
 	applied map[string]fabric.Segment
+	// unheard are the local endpoints that were plugged and not announced since they came up.
+	unheard map[string]bool
 	// before are the networks that were right once: what is wrong there is mended.
 	before map[string]bool
 }
@@ -71,8 +74,9 @@ func New(config Config) (*Plane, error) {
 		return nil, fmt.Errorf("underlay: %w", err)
 	}
 	return &Plane{
-		kernel: k, journal: j, log: config.Log, boot: strings.TrimSpace(string(boot)), records: records,
-		applied: make(map[string]fabric.Segment), before: make(map[string]bool),
+		kernel: k, journal: j, firewall: firewall{k.NS()}, log: config.Log,
+		boot: strings.TrimSpace(string(boot)), records: records,
+		applied: make(map[string]fabric.Segment), unheard: make(map[string]bool), before: make(map[string]bool),
 	}, nil
 }
 
@@ -114,8 +118,12 @@ func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (mended int, 
 	if err != nil {
 		return 0, wrap(err)
 	}
+	opened, err := p.firewall.open(bridgeName(segment.Network))
+	if err != nil {
+		return 0, wrap(err)
+	}
 	if p.before[id] {
-		mended = changed + moved
+		mended = changed + moved + opened
 	}
 	p.applied[id], p.before[id] = segment, true
 	return mended, nil
@@ -154,7 +162,7 @@ func (p *Plane) Prune(_ context.Context, keep []fabric.Segment) error {
 			endpoints[endpoint.ID] = true
 		}
 	}
-	errs := []error{p.unplug(endpoints)}
+	errs := []error{p.unplug(endpoints), p.firewall.closeBut(bridges)}
 	for _, name := range slices.Sorted(maps.Keys(p.records)) {
 		if !bridges[name] {
 			errs = append(errs, p.release(p.records[name]))
@@ -168,14 +176,19 @@ func (p *Plane) Prune(_ context.Context, keep []fabric.Segment) error {
 // Distrust makes the next Apply of each segment read the kernel back.
 func (p *Plane) Distrust() { clear(p.applied) }
 
-// Stale says that a bridge of ours is gone or has lost its NIC.
+// Stale says that a bridge of ours is gone or has lost its NIC, that the
+// firewall was flushed, or that a container came up and its neighbours have to be told.
 func (p *Plane) Stale(context.Context) bool {
 	for _, r := range p.records {
 		if fine, err := p.inPlace(r); err == nil && !fine {
 			return true
 		}
 	}
-	return false
+	bridges := make(map[string]bool)
+	for _, segment := range p.applied {
+		bridges[bridgeName(segment.Network)] = true
+	}
+	return p.waiting() || !p.firewall.isOpen(bridges)
 }
 
 // note writes the record, and holds it from then on.

@@ -1,0 +1,78 @@
+package underlay
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netns"
+)
+
+// legacyChain is the FORWARD chain of ip_tables, which only its own program can
+// read: the table is one binary lump.
+type legacyChain struct {
+	family family
+	ns     netns.NsHandle
+}
+
+func (c *legacyChain) String() string { return c.family.tool() + " (legacy)" }
+
+// run calls iptables and waits for its lock as long as a handler may take.
+func (c *legacyChain) run(args ...string) (string, error) {
+	tool, err := exec.LookPath(c.family.tool() + "-legacy")
+	if err != nil {
+		// Before nf_tables, iptables had no second name.
+		if tool, err = exec.LookPath(c.family.tool()); err != nil {
+			return "", fmt.Errorf("the host's rules are legacy ones, and %s is not installed", c.family.tool())
+		}
+	}
+	var out []byte
+	err = inNamespace(c.ns, func() (err error) {
+		out, err = exec.Command(tool, append([]string{"-w", "5"}, args...)...).Output()
+		return err
+	})
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("%s %s: %s", tool, strings.Join(args, " "), strings.TrimSpace(string(exit.Stderr)))
+	}
+	return string(out), err
+}
+
+func (c *legacyChain) accepted() ([]string, error) {
+	rules, err := c.run("-S", "FORWARD")
+	var bridges []string
+	for _, match := range regexp.MustCompile(`--comment "`+comment+`([^"]+)"`).FindAllStringSubmatch(rules, -1) {
+		bridges = append(bridges, match[1])
+	}
+	return bridges, err
+}
+
+func (c *legacyChain) accept(bridge string) error {
+	rules, err := c.run("-S", "FORWARD")
+	if err != nil {
+		return err
+	}
+	place := 1
+	for i, line := range strings.Split(strings.TrimSpace(rules), "\n") {
+		if strings.HasSuffix(line, "-j DOCKER-USER") {
+			place = i + 1 // line 0 is the policy
+		}
+	}
+	_, err = c.run(append([]string{"-I", "FORWARD", strconv.Itoa(place)}, c.rule(bridge)...)...)
+	return err
+}
+
+func (c *legacyChain) revoke(bridge string) error {
+	_, err := c.run(append([]string{"-D", "FORWARD"}, c.rule(bridge)...)...)
+	return err
+}
+
+func (c *legacyChain) rule(bridge string) []string {
+	return []string{
+		"-i", bridge, "-o", bridge, "-m", "physdev", "--physdev-is-bridged",
+		"-m", "comment", "--comment", comment + bridge, "-j", "ACCEPT",
+	}
+}

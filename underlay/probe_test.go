@@ -1,0 +1,107 @@
+package underlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+func TestProbe(t *testing.T) {
+	l := newLAN(t)
+	p := newPlane(t, l.host, t.TempDir())
+	e := endpoint("e1", "192.0.2.128/24", "2001:db8:1::128/64")
+	s := segment("phys", nil, e)
+	for _, when := range []string{"on the NIC", "on the bridge"} {
+		for addr, want := range map[string]bool{
+			"192.0.2.200": true, "192.0.2.1": true, "192.0.2.10": true, "192.0.2.77": false,
+			"2001:db8:1::200": true, "2001:db8:1::10": true, "2001:db8:1::77": false,
+		} {
+			t.Run(when+" "+addr, func(t *testing.T) {
+				start := time.Now()
+				holder, taken, err := p.Probe(t.Context(), s.Network, netip.MustParseAddr(addr))
+				if taken != want || err != nil {
+					t.Errorf("taken is %v, %v; want %v", taken, err, want)
+				}
+				if taken && holder == (fabric.MAC{}) {
+					t.Error("the holder has no MAC")
+				}
+				t.Logf("%v", time.Since(start))
+			})
+		}
+		apply(t, p, s)
+	}
+	l.start(p, s, e)
+	for _, addr := range e.Addrs {
+		if holder, taken, err := p.Probe(t.Context(), s.Network, addr.Addr()); !taken || holder != e.MAC || err != nil {
+			t.Errorf("%s: %v by %s, %v; want our own container's", addr, taken, holder, err)
+		}
+	}
+}
+
+func TestProbeTurnedOffOrBrokenOff(t *testing.T) {
+	l := newLAN(t)
+	p := newPlane(t, l.host, t.TempDir())
+	off := segment("phys", func(n *fabric.Network) { n.Options = map[string]string{"probe": "false"} })
+	if _, taken, err := p.Probe(t.Context(), off.Network, netip.MustParseAddr("192.0.2.1")); taken || err != nil {
+		t.Errorf("probe=false asked all the same: %v, %v", taken, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	_, _, err := p.Probe(ctx, segment("phys", nil).Network, netip.MustParseAddr("192.0.2.77"))
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > probeLimit/2 {
+		t.Errorf("after %v: %v", time.Since(start), err)
+	}
+}
+
+// TestNeighboursLearn has the plain machine believe in another holder first.
+func TestNeighboursLearn(t *testing.T) {
+	l := newLAN(t)
+	p := newPlane(t, l.host, t.TempDir())
+	e := endpoint("e1", "192.0.2.128/24", "2001:db8:1::128/64")
+	s := segment("phys", nil, e)
+	apply(t, p, s)
+	learnt := func(when string) {
+		t.Helper()
+		eventually(t, "the plain machine learns the holder "+when, func() error {
+			got := l.plain.run("ip", "neigh", "show", "to", "192.0.2.128") + l.plain.run("ip", "-6", "neigh", "show", "to", "2001:db8:1::128")
+			if strings.Count(got, e.MAC.String()) != 2 {
+				return fmt.Errorf("%s", got)
+			}
+			return nil
+		})
+	}
+	forget := func() {
+		l.plain.ip(`neigh replace 192.0.2.128 lladdr 02:00:00:00:00:99 dev eth0 nud stale
+			-6 neigh replace 2001:db8:1::128 lladdr 02:00:00:00:00:99 dev eth0 nud stale`)
+	}
+	forget()
+	link, err := p.Plug(t.Context(), s, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	learnt("when it is plugged")
+	forget()
+	if p.Stale(t.Context()) {
+		t.Error("stale before the container is up")
+	}
+	l.host.ip("link set " + link + " up")
+	eventually(t, "the plane is stale", func() error {
+		if !p.Stale(t.Context()) {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	p.Distrust()
+	apply(t, p, s)
+	learnt("when it is up")
+	if p.Stale(t.Context()) {
+		t.Error("stale after the announcement")
+	}
+}
