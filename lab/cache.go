@@ -38,19 +38,28 @@ func cacheDir() string { return cmp.Or(os.Getenv("CAUSEWAY_LAB_CACHE"), "/var/ca
 
 func engineDir(version string) string { return filepath.Join(cacheDir(), "engines", version) }
 
-func enginePath(version string) []string {
-	return []string{filepath.Join(engineDir(version), "usr/sbin"), filepath.Join(engineDir(version), "usr/bin")}
+// programPath has the programs of packages found that were unpacked to roots.
+func programPath(roots []string) string {
+	var dirs []string
+	for _, root := range roots {
+		for _, dir := range []string{"usr/sbin", "usr/bin", "usr/lib/openvswitch-switch"} {
+			dirs = append(dirs, filepath.Join(root, dir))
+		}
+	}
+	return strings.Join(dirs, ":")
 }
 
-// libraryPath has programs that were unpacked to root find the libraries there.
-func libraryPath(root string) string {
+// libraryPath has those programs find the libraries beside them.
+func libraryPath(roots []string) string {
 	var dirs []string
-	for _, pattern := range []string{"lib/*-linux-gnu*", "usr/lib/*-linux-gnu*"} {
-		// The pattern is well-formed: there is no error.
-		found, _ := filepath.Glob(filepath.Join(root, pattern))
-		dirs = append(dirs, found...)
+	for _, root := range roots {
+		for _, pattern := range []string{"lib/*-linux-gnu*", "usr/lib/*-linux-gnu*"} {
+			// The pattern is well-formed: there is no error.
+			found, _ := filepath.Glob(filepath.Join(root, pattern))
+			dirs = append(dirs, found...)
+		}
 	}
-	return "LD_LIBRARY_PATH=" + strings.Join(dirs, ":")
+	return strings.Join(dirs, ":")
 }
 
 // checkCache refuses a cache where the machines would not see it.
@@ -81,13 +90,19 @@ func Fetch(ctx context.Context, o Options) error {
 			return fmt.Errorf("etcd: %w", err)
 		}
 	}
+	if o.OVS {
+		check := func(dir string) error { return checkVersion(ctx, dir, "usr/lib/openvswitch-switch/ovs-vswitchd", "") }
+		if err := unpacked(ctx, o.Log, ovsDir(), ovsPackages(), check); err != nil {
+			return fmt.Errorf("openvswitch: %w", err)
+		}
+	}
 	return nil
 }
 
 // checkVersion: a release that is not final may have moved on to another version.
 func checkVersion(ctx context.Context, root, program, version string) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(root, program), "--version")
-	cmd.Env = append(os.Environ(), libraryPath(root))
+	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+libraryPath([]string{root}))
 	output, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s --version: %w: %s", filepath.Base(program), err, strings.TrimSpace(string(output)))

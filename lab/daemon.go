@@ -22,6 +22,8 @@ type Daemon struct {
 	prepare func(context.Context) error
 	// ready says why the daemon does not serve yet.
 	ready func(context.Context) error
+	// settle is what is to be done once it serves; it may be nil.
+	settle func(context.Context) error
 }
 
 // startPatience is how long a daemon may take until it serves.
@@ -76,6 +78,12 @@ func (d *Daemon) Start(ctx context.Context) error {
 	})
 	if err != nil {
 		return d.fault(fmt.Errorf("%w\n%s", err, d.tail()))
+	}
+	if d.settle == nil {
+		return nil
+	}
+	if err := d.settle(ctx); err != nil {
+		return d.fault(err)
 	}
 	return nil
 }

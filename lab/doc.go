@@ -17,7 +17,7 @@
 // what is missing: Docker engines of three Debian releases, unpacked and not
 // installed. Then the keepers start (machine.go), the switch and the router are
 // wired up (wire.go), and on each host, in parallel, the daemons start
-// (daemon.go, docker.go, causeway.go) and busybox is loaded (busybox.go). What
+// (daemon.go, host.go, ovs.go) and busybox is loaded (busybox.go). What
 // is up is written to /run/causeway-lab/<name> (state.go), so that another
 // process can [Open] it.
 //

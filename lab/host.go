@@ -20,6 +20,8 @@ type Host struct {
 	Docker *Daemon
 	// Causeway is `causeway serve`; nil in a lab without it.
 	Causeway *Daemon
+	// OVSDB and VSwitchd are Open vSwitch; nil in a lab without it.
+	OVSDB, VSwitchd *Daemon
 }
 
 func (l *Lab) newHost(m *Machine) *Host {
@@ -33,21 +35,29 @@ func (l *Lab) newHost(m *Machine) *Host {
 			return answers(ctx, m.Path("/run/docker.sock"), http.MethodGet, "/_ping")
 		},
 	}
-	if l.state.Options.NoCauseway {
-		m.daemons = []*Daemon{h.Docker}
-		return h
+	if l.state.Options.OVS {
+		h.addOVS()
+		m.daemons = append(m.daemons, h.OVSDB, h.VSwitchd)
 	}
+	if !l.state.Options.NoCauseway {
+		h.addCauseway()
+		m.daemons = append(m.daemons, h.Causeway)
+	}
+	m.daemons = append(m.daemons, h.Docker)
+	return h
+}
+
+func (h *Host) addCauseway() {
+	m, o := h.Machine, h.lab.state.Options
 	h.Causeway = &Daemon{
-		machine: m, name: "causeway", argv: func() []string { return causewayArgv(l.state.Options, m.spec) },
+		machine: m, name: "causeway", argv: func() []string { return causewayArgv(o, m.spec) },
 		prepare: func(context.Context) error {
-			return install(l.state.Options.Causeway, m.Path(filepath.Join(binDir, "causeway")))
+			return install(o.Causeway, m.Path(filepath.Join(binDir, "causeway")))
 		},
 		ready: func(ctx context.Context) error {
 			return answers(ctx, m.Path("/run/docker/plugins/causeway.sock"), http.MethodPost, "/Plugin.Activate")
 		},
 	}
-	m.daemons = []*Daemon{h.Causeway, h.Docker}
-	return h
 }
 
 // start brings the host's daemons up, causeway first: an engine that finds its

@@ -79,7 +79,7 @@ func requirements() map[string]string {
 	return map[string]string{
 		"apt-get": "apt", "dpkg": "dpkg", "unshare": "util-linux", "nsenter": "util-linux",
 		"ip": "iproute2", "bridge": "iproute2", "iptables": "iptables", "nft": "nftables",
-		"busybox": "busybox-static", "ping": "iputils-ping",
+		"busybox": "busybox-static", "ping": "iputils-ping", "ethtool": "ethtool",
 	}
 }
 

@@ -96,13 +96,16 @@ func machineBatch(s spec) string {
 	var b strings.Builder
 	for _, nic := range s.nics {
 		for _, addr := range nic.addrs {
-			// nodad: an IPv6 address is usable at once.
-			fmt.Fprintf(&b, "addr add %s dev %s nodad\n", addr, nic.name)
+			fmt.Fprintf(&b, "addr replace %s dev %s", addr, nic.name)
+			if addr.Addr().Is6() {
+				b.WriteString(" nodad") // usable at once
+			}
+			b.WriteString("\n")
 		}
 		fmt.Fprintf(&b, "link set %s up\n", nic.name)
 	}
 	for _, via := range s.via {
-		fmt.Fprintf(&b, "route add default via %s\n", via)
+		fmt.Fprintf(&b, "route replace default via %s\n", via)
 	}
 	return b.String()
 }

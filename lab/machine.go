@@ -70,17 +70,19 @@ func (m *Machine) enter(argv []string) []string {
 	return append([]string{"--target", fmt.Sprint(m.record.Keeper.PID), "--mount", "--net", "--uts", "--"}, argv...)
 }
 
-// environ is ours, with the machine's engine and causeway first on the path.
+// environ is ours, with the machine's own programs first on the path.
 func (m *Machine) environ() []string {
-	path := []string{binDir}
-	if m.engine != "" {
-		path = append(path, enginePath(m.engine)...)
+	if m.engine == "" {
+		return os.Environ()
 	}
-	env := append(os.Environ(), "PATH="+strings.Join(append(path, os.Getenv("PATH")), ":"))
-	if m.engine != "" {
-		env = append(env, "DOCKER_HOST=unix:///run/docker.sock", libraryPath(engineDir(m.engine)))
+	roots := []string{engineDir(m.engine)}
+	if m.lab.state.Options.OVS {
+		roots = append(roots, ovsDir())
 	}
-	return env
+	return append(os.Environ(),
+		"PATH="+strings.Join([]string{binDir, programPath(roots), os.Getenv("PATH")}, ":"),
+		"LD_LIBRARY_PATH="+libraryPath(roots),
+		"DOCKER_HOST=unix:///run/docker.sock")
 }
 
 // Run runs argv inside the machine and returns what it wrote to stdout. The

@@ -51,6 +51,8 @@ type Options struct {
 	MTU int `json:"mtu"`
 	// VTEP6 has tunnels end at the hosts' IPv6 addresses.
 	VTEP6 bool `json:"vtep6,omitempty"`
+	// OVS runs Open vSwitch on each host, on its datapath in user space.
+	OVS bool `json:"ovs,omitempty"`
 	// Log gets a line for each step; nil: nobody does.
 	Log io.Writer `json:"-"`
 }

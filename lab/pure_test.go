@@ -34,11 +34,11 @@ link set tmp0 name eth0 netns 7
 
 func TestMachineBatch(t *testing.T) {
 	specs := layout(Options{Hosts: 12, Engine: "28.5", Store: StoreEtcd})
-	want := `addr add 10.99.0.12/24 dev eth0 nodad
-addr add fd99::12/64 dev eth0 nodad
+	want := `addr replace 10.99.0.12/24 dev eth0
+addr replace fd99::12/64 dev eth0 nodad
 link set eth0 up
-route add default via 10.99.0.254
-route add default via fd99::fe
+route replace default via 10.99.0.254
+route replace default via fd99::fe
 `
 	if diff := cmp.Diff(want, machineBatch(specs[len(specs)-1])); diff != "" {
 		t.Error(diff)

@@ -23,7 +23,14 @@ func (l *Lab) wire(ctx context.Context) error {
 		return err
 	}
 	if err := l.eachMachine(func(m *Machine) error {
-		_, err := m.feed(ctx, strings.NewReader(machineBatch(m.spec)), "ip", "-batch", "-")
+		if _, err := m.feed(ctx, strings.NewReader(machineBatch(m.spec)), "ip", "-batch", "-"); err != nil {
+			return err
+		}
+		if !l.state.Options.OVS || len(m.nics) == 0 {
+			return nil
+		}
+		// A veth leaves the checksum to its peer, which is wrong for a peer in user space.
+		_, err := m.Run(ctx, "ethtool", "-K", "eth0", "tx", "off")
 		return err
 	}); err != nil {
 		return err

@@ -40,6 +40,7 @@ func upCommand(name *string) *cobra.Command {
 	flags.StringArrayVar(&o.CausewayArgs, "causeway-arg", nil, "`argument` to add to causeway serve; may be repeated")
 	flags.StringArrayVar(&o.DockerArgs, "docker-arg", nil, "`argument` to add to dockerd; may be repeated")
 	flags.BoolVar(&o.NoCauseway, "no-causeway", false, "run Docker alone")
+	flags.BoolVar(&o.OVS, "ovs", false, "run Open vSwitch on each host, on its datapath in user space")
 	flags.IntVar(&o.MTU, "mtu", 1500, "MTU of all links in `bytes`")
 	flags.BoolVar(&o.VTEP6, "vtep6", false, "tunnel over IPv6")
 	return cmd
