@@ -3,6 +3,7 @@
 GO      ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 ENGINE  ?= 28.5
 RUN     ?= .
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TOOLS   := bin/tools
 GOTESTSUM := $(TOOLS)/gotestsum-1.13.0
 LINTER    := $(TOOLS)/golangci-lint-2.12.0
@@ -27,7 +28,7 @@ deps: ## Install the Debian packages that are missing
 		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $$missing; fi
 
 build: ## Build bin/causeway and bin/causeway-lab, static
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -X main.stamped=$(VERSION)' -o bin/ ./cmd/...
 
 $(GOTESTSUM):
 	@echo "==> building gotestsum"

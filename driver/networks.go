@@ -137,9 +137,6 @@ func (d *Driver) makeNetwork(ctx context.Context, dockerID string, want fabric.N
 	if want.Mode == fabric.ModeOVS && want.Tunnel == "" {
 		want.Tunnel = "vxlan"
 	}
-	if err := d.realisable(ctx, want); err != nil {
-		return err
-	}
 	attachment.Network = want.ID
 	txn := kvstore.Txn{
 		If:   []kvstore.Guard{kvstore.Missing(kvstore.NetworkKey(want.ID))},
@@ -153,6 +150,9 @@ func (d *Driver) makeNetwork(ctx context.Context, dockerID string, want fabric.N
 		if err := d.takeVNI(ctx, &want, &txn); err != nil {
 			return err
 		}
+	}
+	if err := d.realisable(ctx, want); err != nil {
+		return err
 	}
 	if err := d.takePools(ctx, &want, attachment.OwnIPAM, &txn); err != nil {
 		return err

@@ -29,9 +29,10 @@ func openEngine(socket string) (*engine, error) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
+	// In this order: the client refuses to set a host on a transport of another's.
 	api, err := client.New(
-		client.WithHTTPClient(&http.Client{Transport: plainGateways{transport}}),
 		client.WithHost("unix://"+socket),
+		client.WithHTTPClient(&http.Client{Transport: plainGateways{transport}}),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("engine at %s: %w", socket, err)

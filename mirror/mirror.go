@@ -24,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/moby/moby/client"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
@@ -56,9 +57,9 @@ const (
 type Mirror struct {
 	Config
 	wake chan struct{}
-	// named are the containers' names that are in the records, by endpoint.
-	// Only the working goroutine uses it.
-	named map[string]string
+	// named are the containers' names that are in the records, by Docker's
+	// NetworkID and endpoint. Only the working goroutine uses it.
+	named map[string]map[string]string
 
 	mu          sync.Mutex // guards all below
 	networks    map[string]fabric.Network
@@ -74,7 +75,7 @@ type Mirror struct {
 func New(config Config) *Mirror {
 	return &Mirror{
 		Config: config, wake: make(chan struct{}, 1),
-		named: map[string]string{}, unnamed: map[string]bool{},
+		named: map[string]map[string]string{}, unnamed: map[string]bool{},
 		read: map[string]bool{}, troubles: map[string]string{}, seen: map[string]bool{},
 	}
 }
@@ -136,11 +137,19 @@ func (m *Mirror) listen(ctx context.Context, local *engine) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		m.trouble("engine", fmt.Errorf("the Docker engine at %s is away: %w", m.Socket, err))
+		m.trouble("engine", m.away(err))
 		if err := pause(ctx, again); err != nil {
 			return err
 		}
 	}
+}
+
+// away says that the engine does not answer; the usual reason goes without saying.
+func (m *Mirror) away(err error) error {
+	if client.IsErrConnectionFailed(err) {
+		return fmt.Errorf("no Docker engine answers at %s", m.Socket)
+	}
+	return fmt.Errorf("the Docker engine at %s: %w", m.Socket, err)
 }
 
 // work compares whenever there is a reason to.
@@ -172,7 +181,7 @@ func (m *Mirror) mend(ctx context.Context, local *engine) bool {
 	var err error
 	if view.local, err = local.networks(ctx); err != nil {
 		if ctx.Err() == nil {
-			m.trouble("engine", fmt.Errorf("the Docker engine at %s is away: %w", m.Socket, err))
+			m.trouble("engine", m.away(err))
 		}
 		return false
 	}

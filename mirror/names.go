@@ -31,10 +31,12 @@ func (m *Mirror) nameEndpoints(ctx context.Context, local *engine) {
 		}
 		containers, err := local.containers(ctx, dockerID)
 		for id, name := range containers {
-			if err == nil && m.named[id] != name {
+			if err == nil && m.named[dockerID][id] != name {
 				err = m.nameEndpoint(ctx, attachment.Network, id, name)
-				m.named[id] = name
 			}
+		}
+		if err == nil {
+			m.named[dockerID] = containers
 		}
 		// The next container to come brings another try.
 		m.trouble("names "+dockerID+"/", err)

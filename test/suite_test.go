@@ -1,0 +1,49 @@
+package test
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/causeway-net/causeway/lab"
+)
+
+// capabilities are what every tunnelled data plane gives its users.
+func capabilities() map[string]func(*cluster) {
+	return map[string]func(*cluster){
+		"ping and TCP between hosts":     pingAndTCP,
+		"same subnet twice":              sameSubnetTwice,
+		"internal":                       internalNetwork,
+		"chosen address and MAC":         chosenAddress,
+		"dual stack":                     dualStack,
+		"broadcast and multicast":        broadcastAndMulticast,
+		"published port and way out":     publishedPort,
+		"connect and disconnect":         connectDisconnect,
+		"shared sandbox":                 sharedSandbox,
+		"from none onto the network":     fromNone,
+		"restart and recreate":           restartAndRecreate,
+		"MTU":                            mtu,
+		"plugin restarted under traffic": pluginRestart,
+		"forty containers at once":       fortyAtOnce,
+	}
+}
+
+// runAll runs the capabilities on the cluster, in the order of their names.
+func (c *cluster) runAll(t *testing.T, only ...string) {
+	all := capabilities()
+	if len(only) == 0 {
+		only = slices.Sorted(maps.Keys(all))
+	}
+	for _, name := range only {
+		t.Run(name, func(t *testing.T) { all[name](c.sub(t)) })
+	}
+}
+
+func TestVXLAN(t *testing.T) {
+	up(t, lab.Options{Hosts: 3}).runAll(t)
+}
+
+func TestVXLANOverIPv6(t *testing.T) {
+	up(t, lab.Options{Hosts: 2, VTEP6: true, Store: lab.StoreEtcd}).runAll(t,
+		"ping and TCP between hosts", "dual stack", "broadcast and multicast", "MTU")
+}
