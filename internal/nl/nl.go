@@ -88,6 +88,18 @@ func (h *Handle) Remove(name string) error {
 	return nil
 }
 
+// Silence keeps link from giving itself an IPv6 address and announcing it: a
+// port of a bridge has nothing to say of its own. Where a link has no IPv6 there
+// is nothing to do.
+func (h *Handle) Silence(link netlink.Link) error {
+	const none = 1 // IN6_ADDR_GEN_MODE_NONE
+	err := h.LinkSetIP6AddrGenMode(link, none)
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+		return fmt.Errorf("keep %s without an IPv6 address: %w", link.Attrs().Name, err)
+	}
+	return nil
+}
+
 // IP gives the form that the netlink library takes; nil for the zero Addr.
 func IP(addr netip.Addr) net.IP { return addr.Unmap().AsSlice() }
 

@@ -78,7 +78,11 @@ func (p Pair) create(host, home *Handle) (netlink.Link, error) {
 	if err := home.LinkAdd(pair); err != nil {
 		return nil, fmt.Errorf("create: %w", err)
 	}
-	return home.Link(pair.Name)
+	end, err := home.Link(pair.Name)
+	if err != nil {
+		return nil, err
+	}
+	return end, home.Silence(end)
 }
 
 // hostMAC differs from the container's, and is higher than any other on a

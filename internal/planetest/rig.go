@@ -1,0 +1,183 @@
+package planetest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
+)
+
+// Plane is the contract that the suite holds a data plane to; the package
+// driver declares it and says what it means.
+type Plane interface {
+	Check(ctx context.Context, network fabric.Network) error
+	Apply(ctx context.Context, segment fabric.Segment) (mended int, err error)
+	Plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (link string, err error)
+	Alive(ctx context.Context, segment fabric.Segment) (map[string]bool, error)
+	Prune(ctx context.Context, keep []fabric.Segment) error
+	Distrust()
+	Stale(ctx context.Context) bool
+}
+
+// Host is a network namespace that stands for a machine. Its NIC is eth0.
+type Host struct {
+	Name string
+	VTEP netip.Addr
+	NS   netns.NsHandle
+	// Dir is an empty folder of this host's own.
+	Dir    string
+	Plane  Plane
+	handle *nl.Handle
+}
+
+// Rig is a few hosts on one switch, and the records that they all see.
+type Rig struct {
+	t      *testing.T
+	config Config
+	Hosts  []*Host
+	state  fabric.State
+	wire   *nl.Handle // the switch's namespace
+}
+
+const nicMTU = 1500
+
+// NewRig makes count hosts that reach one another by their VTEP addresses. The
+// test's end takes all of it away.
+func NewRig(t *testing.T, config Config, count int) *Rig {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	rig := &Rig{t: t, config: config, wire: newNamespace(t), state: fabric.State{
+		Hosts:     map[string]fabric.Host{},
+		Networks:  map[string]fabric.Network{},
+		Endpoints: map[string]map[string]fabric.Endpoint{},
+		Attached:  map[string]bool{},
+	}}
+	bridge := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs()}
+	bridge.Name = "switch"
+	must(t, rig.wire.LinkAdd(bridge))
+	must(t, rig.wire.LinkSetUp(bridge))
+	for number := 1; number <= count; number++ {
+		rig.addHost(number, bridge.Index)
+	}
+	for _, host := range rig.Hosts {
+		host.Plane = config.New(t, host)
+		t.Cleanup(func() { closePlane(t, host.Plane) })
+	}
+	return rig
+}
+
+func (r *Rig) addHost(number, bridge int) {
+	t := r.t
+	t.Helper()
+	handle := newNamespace(t)
+	vtep := r.config.VTEP
+	for range number {
+		vtep = vtep.Next()
+	}
+	host := &Host{Name: fmt.Sprintf("host%d", number), VTEP: vtep, NS: handle.NS(), Dir: t.TempDir(), handle: handle}
+	nic := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: "eth0", PeerNamespace: netlink.NsFd(host.NS)}
+	nic.Name, nic.MTU, nic.MasterIndex = host.Name, nicMTU, bridge
+	must(t, r.wire.LinkAdd(nic))
+	must(t, r.wire.LinkSetUp(nic))
+	takeUp(t, handle, "lo")
+	takeUp(t, handle, "eth0")
+	setAddress(t, handle, "eth0", netip.PrefixFrom(vtep, vtep.BitLen()-8))
+	r.Hosts = append(r.Hosts, host)
+	r.state.Hosts[host.Name] = fabric.Host{Name: host.Name, VTEP: vtep, MTU: nicMTU}
+}
+
+// Restart gives a host a new Plane in the old one's place, as a new process would.
+func (r *Rig) Restart(host *Host) {
+	r.t.Helper()
+	closePlane(r.t, host.Plane)
+	host.Plane = r.config.New(r.t, host)
+	r.Apply(host)
+}
+
+func closePlane(t *testing.T, plane Plane) {
+	if closer, ok := plane.(io.Closer); ok {
+		if err := closer.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Network records the network of that number; all have the same subnets.
+func (r *Rig) Network(number int) fabric.Network {
+	network := r.config.Network(number)
+	network.ID, network.Mode = fmt.Sprintf("network-%d", number), r.config.Mode
+	network.Subnets = []fabric.Subnet{{Prefix: subnet4}, {Prefix: subnet6}}
+	r.state.Networks[network.ID] = network
+	r.state.Endpoints[network.ID] = map[string]fabric.Endpoint{}
+	r.state.Attached[network.ID] = true
+	return network
+}
+
+// Segment is the network as that host must realise it.
+func (r *Rig) Segment(host *Host, network fabric.Network) fabric.Segment {
+	for _, segment := range fabric.Plan(r.state, host.Name) {
+		if segment.Network.ID == network.ID {
+			return segment
+		}
+	}
+	return fabric.Segment{Network: network, VTEP: host.VTEP}
+}
+
+// Apply has the hosts realise what is recorded; without hosts, all of them. It
+// returns how many entries they mended.
+func (r *Rig) Apply(hosts ...*Host) int {
+	r.t.Helper()
+	if len(hosts) == 0 {
+		hosts = r.Hosts
+	}
+	all := 0
+	for _, host := range hosts {
+		for _, segment := range fabric.Plan(r.state, host.Name) {
+			mended, err := host.Plane.Apply(r.t.Context(), segment)
+			if err != nil {
+				r.t.Fatalf("%s: %v", host.Name, err)
+			}
+			all += mended
+		}
+	}
+	return all
+}
+
+// Prune has the hosts remove what is not recorded.
+func (r *Rig) Prune() {
+	r.t.Helper()
+	for _, host := range r.Hosts {
+		if err := host.Plane.Prune(r.t.Context(), fabric.Plan(r.state, host.Name)); err != nil {
+			r.t.Fatalf("%s: %v", host.Name, err)
+		}
+	}
+}
+
+// Forget takes an endpoint out of the records.
+func (r *Rig) Forget(endpoint fabric.Endpoint) {
+	delete(r.state.Endpoints[endpoint.Network], endpoint.ID)
+}
+
+// text is what the kernel says of all that the planes made.
+func (r *Rig) text() string {
+	r.t.Helper()
+	all := ""
+	for _, host := range r.Hosts {
+		for _, id := range slices.Sorted(maps.Keys(r.state.Networks)) {
+			all += host.Name + " " + id + "\n" + r.config.Text(r.t, host, r.Segment(host, r.state.Networks[id]))
+		}
+	}
+	return all
+}

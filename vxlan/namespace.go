@@ -1,0 +1,174 @@
+package vxlan
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
+)
+
+const (
+	bridgeName = "br0"
+	tunnelName = "vxlan0"
+	nsPrefix   = "causeway-"
+)
+
+// segment is a network's namespace, and what is known of the kernel in it.
+type segment struct {
+	*nl.Handle
+	path string
+	// trusted says that the kernel has what is noted here.
+	trusted        bool
+	applied        shape
+	bridge, tunnel int // link indexes
+	// ends are the names of the host's ends in the namespace.
+	ends map[string]bool
+	// written are the entries that the kernel had last; nil when not known.
+	written entries
+}
+
+// marker is the alias by which devices are known as ours.
+func marker(network string) string { return "causeway:" + network }
+
+func (p *Plane) path(network string) string {
+	return filepath.Join(p.Dir, nsPrefix+fabric.ShortHash(network))
+}
+
+// open gives the network's segment; its namespace is made if there is none.
+func (p *Plane) open(network string) (*segment, error) {
+	s, err := p.find(network)
+	if !errors.Is(err, nl.ErrNotFound) {
+		return s, err
+	}
+	ns, err := nl.NewNamespace()
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	s, err = p.enter(ns, network)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.found(network); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	p.segments[network] = s
+	return s, nil
+}
+
+// found puts the marked bridge into a namespace before giving it a name: so
+// whatever has the name has the marker.
+func (s *segment) found(network string) error {
+	bridge := newBridge()
+	if err := s.LinkAdd(bridge); err != nil {
+		return fmt.Errorf("create %s: %w", bridgeName, err)
+	}
+	if err := s.LinkSetAlias(bridge, marker(network)); err != nil {
+		return fmt.Errorf("mark %s: %w", bridgeName, err)
+	}
+	return nl.Bind(s.NS(), s.path)
+}
+
+// find gives the segment of a network whose namespace exists; else the error is
+// [nl.ErrNotFound].
+func (p *Plane) find(network string) (*segment, error) {
+	if s, ok := p.segments[network]; ok {
+		return s, nil
+	}
+	ns, err := nl.OpenNamespace(p.path(network))
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	s, err := p.enter(ns, network)
+	if err != nil {
+		return nil, err
+	}
+	if owner, err := s.owner(); err != nil || owner != network {
+		return nil, errors.Join(
+			fmt.Errorf("network namespace %s is not causeway's: no device in it has the alias %q", s.path, marker(network)),
+			err, s.Close())
+	}
+	p.segments[network] = s
+	return s, nil
+}
+
+func (p *Plane) enter(ns netns.NsHandle, network string) (*segment, error) {
+	handle, err := nl.Open(ns)
+	if err != nil {
+		return nil, err
+	}
+	return &segment{Handle: handle, path: p.path(network), ends: make(map[string]bool)}, nil
+}
+
+// links gives the namespace's links by name.
+func (s *segment) links() (map[string]netlink.Link, error) {
+	list, err := s.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list links of %s: %w", s.path, err)
+	}
+	links := make(map[string]netlink.Link, len(list))
+	for _, link := range list {
+		links[link.Attrs().Name] = link
+	}
+	return links, nil
+}
+
+// owner gives the network that the namespace was made for; empty when it is not ours.
+func (s *segment) owner() (network string, err error) {
+	links, err := s.links()
+	if err != nil {
+		return "", err
+	}
+	return ownerOf(links), nil
+}
+
+// rename gives the namespace its name again, if that was taken away: as long as
+// the segment is open, it and the containers' links in it are there.
+func (s *segment) rename() (renamed bool, err error) {
+	if s.IsBound(s.path) {
+		return false, nil
+	}
+	if err := nl.Unbind(s.path); err != nil {
+		return false, err
+	}
+	return true, nl.Bind(s.NS(), s.path)
+}
+
+// intact is a cheap look at what can't be missing.
+func (s *segment) intact() bool {
+	if !s.IsBound(s.path) {
+		return false
+	}
+	for _, index := range []int{s.bridge, s.tunnel} {
+		link, err := s.LinkByIndex(index)
+		if err != nil || link.Attrs().Flags&net.FlagUp == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// removeOthers deletes the pairs of endpoints that are no longer here.
+func (s *segment) removeOthers(local []fabric.Endpoint) error {
+	wanted := make(map[string]bool, len(local))
+	for _, endpoint := range local {
+		wanted[nl.HostEnd(endpoint.ID)] = true
+	}
+	for end := range s.ends {
+		if wanted[end] {
+			continue
+		}
+		if err := s.Remove(end); err != nil {
+			return err
+		}
+		delete(s.ends, end)
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package vxlan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
+)
+
+// Prune removes the namespaces of networks that are not kept. It looks at those
+// in Dir that have our name, and touches only those that have our marker.
+func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
+	kept := make(map[string]bool)
+	for _, segment := range keep {
+		if segment.Network.Mode == fabric.ModeVXLAN {
+			kept[p.path(segment.Network.ID)] = true
+		}
+	}
+	var errs []error
+	for id, s := range p.segments {
+		if kept[s.path] {
+			continue
+		}
+		if err := s.remove(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(p.segments, id)
+	}
+	paths, err := filepath.Glob(filepath.Join(p.Dir, nsPrefix+"*"))
+	errs = append(errs, err)
+	for _, path := range paths {
+		if !kept[path] && ctx.Err() == nil {
+			errs = append(errs, p.removeLeftover(path))
+		}
+	}
+	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+		return fmt.Errorf("vxlan: %w", err)
+	}
+	return nil
+}
+
+// removeLeftover removes what an earlier run has left at path: a namespace, or
+// the empty file that was to become its name.
+func (p *Plane) removeLeftover(path string) error {
+	ns, err := nl.OpenNamespace(path)
+	if errors.Is(err, nl.ErrNotFound) {
+		return removeEmpty(path)
+	}
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	handle, err := nl.Open(ns)
+	if err != nil {
+		return err
+	}
+	s := &segment{Handle: handle, path: path}
+	owner, err := s.owner()
+	if err != nil || owner == "" || p.path(owner) != path {
+		return errors.Join(err, s.Close())
+	}
+	return s.remove()
+}
+
+func removeEmpty(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > 0 {
+		return nil // gone meanwhile, or another's
+	}
+	return os.Remove(path)
+}
+
+// remove takes the devices away before the namespace: its own end comes later,
+// in the kernel's time, and until then nobody else could have the VNI.
+func (s *segment) remove() error {
+	s.trusted = false
+	links, err := s.links()
+	if err != nil {
+		return err
+	}
+	for name, link := range links {
+		if removable(link) {
+			if err := s.Remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	if err := nl.Unbind(s.path); err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+func removable(link netlink.Link) bool {
+	switch link.Type() {
+	case "vxlan", "veth":
+		return true
+	}
+	return false
+}
+
+// ownerOf gives the network that a namespace with such links was made for.
+func ownerOf(links map[string]netlink.Link) string {
+	for _, link := range links {
+		if owner, ok := strings.CutPrefix(link.Attrs().Alias, marker("")); ok {
+			return owner
+		}
+	}
+	return ""
+}
