@@ -15,8 +15,8 @@ const (
 )
 
 // flow is one entry of the switch, in the words that "ovs-ofctl -O OpenFlow15
-// --names --no-stats dump-flows" prints, so that what is wanted and what is
-// there compare as they are.
+// --no-stats dump-flows" prints, so that what is wanted and what is there
+// compare as they are.
 type flow struct {
 	cookie          uint64
 	table, priority int
@@ -47,7 +47,7 @@ func parseFlows(text string) ([]flow, error) {
 	var flows []flow
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if !strings.HasPrefix(line, "cookie=") {
+		if !strings.Contains(line, "actions=") {
 			continue // the reply's headline
 		}
 		f, err := parseFlow(line)
@@ -67,8 +67,8 @@ func parseFlow(line string) (flow, error) {
 	}
 	f.actions = actions
 	var match []string
-	for _, field := range strings.Split(strings.TrimSpace(head), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
+	for _, field := range strings.FieldsFunc(head, func(r rune) bool { return r == ',' || r == ' ' }) {
+		name, value, _ := strings.Cut(field, "=")
 		var err error
 		switch name {
 		case "cookie":
@@ -77,9 +77,11 @@ func parseFlow(line string) (flow, error) {
 			f.table, err = strconv.Atoi(value)
 		case "priority":
 			f.priority, err = strconv.Atoi(value)
-		case "":
+		// Flags and timeouts do not tell one entry from another.
+		case "send_flow_rem", "check_overlap", "reset_counts", "no_packet_counts", "no_byte_counts",
+			"idle_timeout", "hard_timeout", "importance":
 		default:
-			match = append(match, strings.TrimSpace(field))
+			match = append(match, field)
 		}
 		if err != nil {
 			return flow{}, fmt.Errorf("flow %q: %w", line, err)

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/causeway-net/causeway/fabric"
-	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // The tables of the pipeline, in a frame's order.
@@ -36,18 +35,27 @@ func staticFlows() []flow {
 	return w.flows
 }
 
-// flowsOf gives the flows of one segment, whose local endpoints all have their
-// port on the bridge. It is pure: equal segments give equal flows.
-func flowsOf(segment fabric.Segment) []flow {
-	w := writer{cookie: cookieOf(segment.Network), vni: segment.Network.VNI, tunnel: tunnelPort(segment.Network)}
+// ports are the OpenFlow port numbers that flows name; the switch gives them out
+// and they change when it is restarted.
+type ports struct {
+	tunnel int
+	local  map[string]int // by endpoint ID
+}
+
+// flowsOf gives the flows of one segment. It is pure: equal segments and ports
+// give equal flows. A local endpoint without a port has none.
+func flowsOf(segment fabric.Segment, ports ports) []flow {
+	w := writer{cookie: cookieOf(segment.Network), vni: segment.Network.VNI, ports: ports}
 	for _, vtep := range segment.Flood {
-		w.add(tableClassify, 100, fmt.Sprintf("tun_id=%#x,%s=%s,in_port=%s", w.vni, tunnelField(vtep, "src"), vtep, w.tunnel),
+		w.add(tableClassify, 100, fmt.Sprintf("tun_id=%#x,%s=%s,in_port=%d", w.vni, tunnelField(vtep, "src"), vtep, ports.tunnel),
 			fmt.Sprintf("set_field:%#x->reg0,set_field:0x1->reg1,%s", w.vni, to(tableLocal)))
 	}
 	for _, endpoint := range segment.Local {
-		w.container(endpoint)
-		w.answer(endpoint)
-		w.add(tableLocal, 100, w.at(endpoint.MAC), "output:"+nl.HostEnd(endpoint.ID))
+		if port, ok := ports.local[endpoint.ID]; ok {
+			w.container(endpoint, port)
+			w.answer(endpoint)
+			w.add(tableLocal, 100, w.at(endpoint.MAC), output(port))
+		}
 	}
 	for _, peer := range segment.Remote {
 		w.answer(peer.Endpoint)
@@ -62,7 +70,7 @@ func flowsOf(segment fabric.Segment) []flow {
 type writer struct {
 	cookie uint64
 	vni    uint32
-	tunnel string // the port's name
+	ports  ports
 	flows  []flow
 }
 
@@ -71,8 +79,8 @@ func (w *writer) add(table, priority int, match, actions string) {
 }
 
 // container lets a container's frames in: its own, and nobody else's.
-func (w *writer) container(e fabric.Endpoint) {
-	port := "in_port=" + nl.HostEnd(e.ID)
+func (w *writer) container(e fabric.Endpoint, number int) {
+	port := fmt.Sprintf("in_port=%d", number)
 	w.add(tableClassify, 100, port, fmt.Sprintf("set_field:%#x->reg0,%s", w.vni, to(tableAntiSpoof)))
 	from := fmt.Sprintf("%s,dl_src=%s", port, e.MAC)
 	for _, addr := range addresses(e) {
@@ -118,7 +126,9 @@ func (w *writer) answer(e fabric.Endpoint) {
 func (w *writer) flood(segment fabric.Segment) {
 	var local, remote []string
 	for _, endpoint := range segment.Local {
-		local = append(local, "output:"+nl.HostEnd(endpoint.ID))
+		if port, ok := w.ports.local[endpoint.ID]; ok {
+			local = append(local, output(port))
+		}
 	}
 	for _, vtep := range segment.Flood {
 		remote = append(remote, w.send(vtep))
@@ -138,10 +148,12 @@ func (w *writer) at(mac fabric.MAC) string {
 }
 
 func (w *writer) send(vtep netip.Addr) string {
-	return fmt.Sprintf("set_field:%#x->tun_id,set_field:%s->%s,output:%s", w.vni, vtep, tunnelField(vtep, "dst"), w.tunnel)
+	return fmt.Sprintf("set_field:%#x->tun_id,set_field:%s->%s,%s", w.vni, vtep, tunnelField(vtep, "dst"), output(w.ports.tunnel))
 }
 
 func to(table int) string { return fmt.Sprintf("goto_table:%d", table) }
+
+func output(port int) string { return fmt.Sprintf("output:%d", port) }
 
 func tunnelField(vtep netip.Addr, end string) string {
 	if vtep.Is6() {

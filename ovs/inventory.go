@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/causeway-net/causeway/fabric"
 )
 
@@ -23,9 +25,9 @@ type inventory struct {
 
 // portRow is the port of an endpoint.
 type portRow struct {
-	name     string
-	network  string
-	attached bool
+	name    string
+	network string
+	number  int // zero where the switch lost the device
 }
 
 // look reads the inventory if it is not to be trusted.
@@ -77,7 +79,7 @@ func (have *inventory) sort(row interfaceRow, onBridge bool) {
 	case row.ExternalIDs[idTunnel] != "":
 		have.tunnels[row.Name] = row
 	case endpoint != "":
-		have.ports[endpoint] = portRow{name: row.Name, network: row.ExternalIDs[idNetwork], attached: row.Attached}
+		have.ports[endpoint] = portRow{name: row.Name, network: row.ExternalIDs[idNetwork], number: row.Port}
 	default:
 		have.foreign++
 	}
@@ -93,6 +95,7 @@ func (p *Plane) ensureBridge(ctx context.Context, vtep netip.Addr) (mended int, 
 			return 0, err
 		}
 		p.have.present, p.have.made = true, true
+		p.Log.WithFields(logrus.Fields{"bridge": p.Bridge, "datapath": p.Datapath}).Info("made the Open vSwitch bridge")
 		p.generation = p.vswitch.generation()
 	}
 	return p.program(ctx, static, programme{})
@@ -103,25 +106,17 @@ func (p *Plane) ensureTunnel(ctx context.Context, segment fabric.Segment) (mende
 	name := tunnelPort(segment.Network)
 	want := p.tunnelOf(segment)
 	row, there := p.have.tunnels[name]
-	if there && row.Attached && row.Type == want.kind && maps.Equal(row.Options, want.options()) {
+	if there && row.Port > 0 && row.Type == want.kind && maps.Equal(row.Options, want.options()) {
 		return 0, nil
 	}
 	if err := p.vswitch.addTunnel(ctx, name, want); err != nil {
 		return 0, err
 	}
-	rows, err := p.vswitch.interfaces(ctx)
+	rows, err := p.vswitch.taken(ctx, name)
 	if err != nil {
 		return 0, err
 	}
-	for _, row := range rows {
-		if row.Name != name {
-			continue
-		}
-		if !row.Attached {
-			return 0, fmt.Errorf("tunnel port %s: %s", name, row.Error)
-		}
-		p.have.tunnels[name] = row
-	}
+	p.have.tunnels[name] = rows[name]
 	if there {
 		mended = 1
 	}

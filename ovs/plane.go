@@ -52,6 +52,7 @@ type Plane struct {
 // those that serve every network.
 type programme struct {
 	segment fabric.Segment
+	ports   ports
 	// doubted says that the switch may have other flows by now.
 	doubted bool
 }
@@ -62,7 +63,7 @@ func (p programme) flows() []flow {
 	if p.segment.Network.ID == static {
 		return staticFlows()
 	}
-	return flowsOf(p.segment)
+	return flowsOf(p.segment, p.ports)
 }
 
 // New makes a Plane; the switch is not touched, nor need there be one.
@@ -161,9 +162,9 @@ func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (mended int, 
 	steps := []func() (int, error){
 		func() (int, error) { return p.ensureBridge(ctx, segment.VTEP) },
 		func() (int, error) { return p.ensureTunnel(ctx, segment) },
-		func() (int, error) { return p.connect(ctx, &segment) },
+		func() (int, error) { return p.connect(ctx, segment) },
 		func() (int, error) { return 0, p.disconnect(ctx, segment.Network.ID, segment.Local) },
-		func() (int, error) { return p.program(ctx, segment.Network.ID, programme{segment: p.wired(segment)}) },
+		func() (int, error) { return p.program(ctx, segment.Network.ID, p.programme(segment)) },
 	}
 	for _, step := range steps {
 		n, err := step()
@@ -175,17 +176,14 @@ func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (mended int, 
 	return mended, nil
 }
 
-// wired leaves of segment's local endpoints those whose port is on the bridge:
-// a flow cannot name another.
-func (p *Plane) wired(segment fabric.Segment) fabric.Segment {
-	local := segment.Local
-	segment.Local = nil
-	for _, endpoint := range local {
-		if p.have.ports[endpoint.ID].attached {
-			segment.Local = append(segment.Local, endpoint)
+func (p *Plane) programme(segment fabric.Segment) programme {
+	ports := ports{tunnel: p.have.tunnels[tunnelPort(segment.Network)].Port, local: map[string]int{}}
+	for _, endpoint := range segment.Local {
+		if number := p.have.ports[endpoint.ID].number; number > 0 {
+			ports.local[endpoint.ID] = number
 		}
 	}
-	return segment
+	return programme{segment: segment, ports: ports}
 }
 
 // program writes the difference between a network's flows and those that want

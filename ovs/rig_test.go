@@ -280,6 +280,7 @@ func (w *world) run(t *testing.T, h *host, network string, n int) *container {
 		run(t, "ip", args...)
 	}
 	run(t, "ip", "-n", c.ns, "link", "set", "eth0", "up")
+	run(t, "ip", "-n", c.ns, "route", "add", "default", "dev", "eth0")
 	w.containers[e.ID] = c
 	return c
 }

@@ -1,6 +1,7 @@
 package ovs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,14 +22,14 @@ type interfaceRow struct {
 	Type        string
 	ExternalIDs map[string]string
 	Options     map[string]string
-	// Attached says that the switch has the device and gave it a port number.
-	Attached bool
+	// Port is the OpenFlow port number; zero while the switch has not got the device.
+	Port int
 	// Error is why it has not.
 	Error string
 }
 
 func (s vswitch) bridges(ctx context.Context) ([]bridgeRow, error) {
-	table, err := s.list(ctx, "Bridge", "name", "datapath_type", "fail_mode", "external_ids")
+	table, err := s.list(ctx, "Bridge", nil, "name", "datapath_type", "fail_mode", "external_ids")
 	if err != nil {
 		return nil, err
 	}
@@ -41,26 +42,47 @@ func (s vswitch) bridges(ctx context.Context) ([]bridgeRow, error) {
 	return rows, nil
 }
 
-func (s vswitch) interfaces(ctx context.Context) ([]interfaceRow, error) {
-	table, err := s.list(ctx, "Interface", "name", "type", "external_ids", "options", "ofport", "error")
+// interfaces reads those of the names, or all.
+func (s vswitch) interfaces(ctx context.Context, names ...string) ([]interfaceRow, error) {
+	table, err := s.list(ctx, "Interface", names, "name", "type", "external_ids", "options", "ofport", "error")
 	if err != nil {
 		return nil, err
 	}
 	var rows []interfaceRow
 	for _, cells := range table {
-		var number int
-		attached := json.Unmarshal(cells[4], &number) == nil && number > 0
+		var port int
+		if json.Unmarshal(cells[4], &port) != nil || port < 0 {
+			port = 0 // ["set",[]]: not yet; -1: an error
+		}
 		rows = append(rows, interfaceRow{
 			Name: text(cells[0]), Type: text(cells[1]), ExternalIDs: mapping(cells[2]), Options: mapping(cells[3]),
-			Attached: attached, Error: text(cells[5]),
+			Port: port, Error: text(cells[5]),
 		})
 	}
 	return rows, nil
 }
 
+// taken reads the interfaces of that name, all of which the switch must have
+// got: ovs-vsctl has waited until it tried.
+func (s vswitch) taken(ctx context.Context, names ...string) (map[string]interfaceRow, error) {
+	rows, err := s.interfaces(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]interfaceRow, len(rows))
+	for _, row := range rows {
+		if row.Port == 0 {
+			return nil, fmt.Errorf("the switch does not take port %s: %s", row.Name, cmp.Or(row.Error, "it has no number yet"))
+		}
+		found[row.Name] = row
+	}
+	return found, nil
+}
+
 // list reads columns of a table, in the order asked for.
-func (s vswitch) list(ctx context.Context, table string, columns ...string) ([][]json.RawMessage, error) {
-	out, err := s.exec(ctx, nil, "ovs-vsctl", "--format=json", "--columns="+strings.Join(columns, ","), "list", table)
+func (s vswitch) list(ctx context.Context, table string, records []string, columns ...string) ([][]json.RawMessage, error) {
+	args := append([]string{"--format=json", "--columns=" + strings.Join(columns, ","), "list", table}, records...)
+	out, err := s.exec(ctx, nil, "ovs-vsctl", args...)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", table, err)
 	}

@@ -113,9 +113,6 @@ func (s vswitch) addTunnel(ctx context.Context, name string, t tunnel) error {
 
 // addPorts puts the host's ends of endpoints on the bridge, in one transaction.
 func (s vswitch) addPorts(ctx context.Context, network fabric.Network, endpoints []fabric.Endpoint) error {
-	if len(endpoints) == 0 {
-		return nil
-	}
 	var args []string
 	for _, e := range endpoints {
 		name := nl.HostEnd(e.ID)
@@ -152,7 +149,7 @@ func (s vswitch) dumpFlows(ctx context.Context, cookie, mask uint64, filter stri
 	if filter != "" {
 		match += "," + filter
 	}
-	out, err := s.exec(ctx, nil, "ovs-ofctl", "-O", openFlow15, "--names", "--no-stats", "dump-flows", s.bridge, match)
+	out, err := s.exec(ctx, nil, "ovs-ofctl", "-O", openFlow15, "--no-stats", "dump-flows", s.bridge, match)
 	if err != nil {
 		return nil, fmt.Errorf("read flows of bridge %s: %w", s.bridge, err)
 	}
