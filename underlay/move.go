@@ -3,6 +3,8 @@ package underlay
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -145,6 +147,32 @@ func (m move) addAddresses() error {
 		}
 		if err := m.add(a, m.to, unix.NLM_F_EXCL); err != nil {
 			return err
+		}
+	}
+	return m.awaitLocal()
+}
+
+// awaitLocal waits until the kernel takes in packets for to's IPv6 addresses: it
+// adds their local routes later, from a worker. Packets that come between from's
+// end and that moment would be lost; if it does not come soon, they have to be.
+func (m move) awaitLocal() error {
+	const patience = time.Second
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for start := time.Now(); time.Since(start) < patience; <-tick.C {
+		routes, err := m.dump(route, unix.AF_INET6)
+		if err != nil {
+			return err
+		}
+		local := make(map[string]bool)
+		for _, r := range routes {
+			if r.header[7] == unix.RTN_LOCAL && r.leaves(m.to.index) {
+				local[string(r.get(unix.RTA_DST))] = true
+			}
+		}
+		missing := func(a message) bool { return a.is6() && !local[string(a.get(unix.IFA_ADDRESS))] }
+		if !slices.ContainsFunc(m.want.Addresses, missing) {
+			return nil
 		}
 	}
 	return nil
