@@ -26,7 +26,7 @@ func shapeOf(want fabric.Segment) shape {
 // readBack mends the name, the devices and the notes of what entries there are.
 // It counts what had been right and was not any more.
 func (p *Plane) readBack(s *segment, want fabric.Segment) (mended int, err error) {
-	first := s.written == nil
+	known := s.written != nil && s.applied == shapeOf(want)
 	if renamed, err := s.rename(); err != nil {
 		return 0, err
 	} else if renamed {
@@ -51,7 +51,7 @@ func (p *Plane) readBack(s *segment, want fabric.Segment) (mended int, err error
 	if err != nil {
 		return mended, err
 	}
-	if !first {
+	if known {
 		mended += ported + s.written.differences(found)
 	}
 	s.written = found
@@ -229,7 +229,7 @@ func (s *segment) equip(link netlink.Link, want fabric.Segment) error {
 func (s *segment) mendPorts(links map[string]netlink.Link, want fabric.Segment) (mended int, err error) {
 	clear(s.ends)
 	for name, link := range links {
-		if link.Type() != "veth" {
+		if link.Type() != "veth" || !nl.IsHostEnd(name) {
 			continue
 		}
 		s.ends[name] = true

@@ -3,6 +3,7 @@ package nl
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 
@@ -19,11 +20,21 @@ type Pair struct {
 	Master   int        // index of the bridge that takes the host's end in; zero for none
 }
 
+const (
+	hostPrefix      = "cw"
+	containerPrefix = "cwc"
+)
+
 // HostEnd is the name of the end that stays.
-func HostEnd(endpoint string) string { return fabric.DeviceName("cw", endpoint) }
+func HostEnd(endpoint string) string { return fabric.DeviceName(hostPrefix, endpoint) }
 
 // ContainerEnd is the name of the end that Docker takes.
-func ContainerEnd(endpoint string) string { return fabric.DeviceName("cwc", endpoint) }
+func ContainerEnd(endpoint string) string { return fabric.DeviceName(containerPrefix, endpoint) }
+
+// IsHostEnd says whether name has the form of one that [HostEnd] gives.
+func IsHostEnd(name string) bool {
+	return strings.HasPrefix(name, hostPrefix) && len(name) == len(HostEnd(""))
+}
 
 // Ensure makes the pair, the container's end in the namespace of host and the
 // other in that of home, which may be the same; idempotent. A pair whose other

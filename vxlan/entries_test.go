@@ -1,0 +1,217 @@
+package vxlan
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
+)
+
+// alone gives a plane in a host's namespace that has no wire.
+func alone(t testing.TB) *Plane {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	ns, err := nl.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	dir := filepath.Join(t.TempDir(), "netns")
+	plane, err := New(Config{Dir: dir, HostNS: ns, Log: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := plane.Prune(t.Context(), nil); err != nil && t.Context().Err() == nil {
+			t.Error(err)
+		}
+		if err := plane.Close(); err != nil {
+			t.Error(err)
+		}
+		tidy(t, dir)
+	})
+	return plane
+}
+
+// tidy takes away all that is bound in dir.
+func tidy(t testing.TB, dir string) {
+	t.Helper()
+	names, _ := filepath.Glob(filepath.Join(dir, "*"))
+	for _, name := range names {
+		if err := nl.Unbind(name); err != nil {
+			t.Error(err)
+		}
+	}
+	_ = unix.Unmount(dir, unix.MNT_DETACH)
+}
+
+func endpointOf(number int) fabric.Endpoint {
+	addr := netip.AddrFrom4([4]byte{10, 1, byte(number >> 8), byte(number)})
+	six := netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(number >> 8), 15: byte(number)})
+	return fabric.Endpoint{
+		ID: fmt.Sprint("endpoint-", number), MAC: fabric.DeriveMAC("n", addr),
+		Addrs: []netip.Prefix{netip.PrefixFrom(addr, 16), netip.PrefixFrom(six, 64)},
+	}
+}
+
+// segmentOf has remote endpoints 1 to count, spread over ten hosts.
+func segmentOf(count int) fabric.Segment {
+	segment := fabric.Segment{
+		Network: fabric.Network{ID: "n", Mode: fabric.ModeVXLAN, VNI: 0x800000},
+		VTEP:    netip.MustParseAddr("10.99.0.1"), MTU: 1450,
+	}
+	for number := 1; number <= count; number++ {
+		vtep := netip.AddrFrom4([4]byte{10, 99, 1, byte(number % 10)})
+		segment.Remote = append(segment.Remote, fabric.Peer{Endpoint: endpointOf(number), VTEP: vtep})
+		if number <= 10 {
+			segment.Flood = append(segment.Flood, vtep)
+		}
+	}
+	return segment
+}
+
+// TestKernelHasTheLastSegment applies one segment after another, from one plane
+// or a new one, and wants the kernel to have the entries of the last: nothing
+// depends on how it came there.
+func TestKernelHasTheLastSegment(t *testing.T) {
+	plane := alone(t)
+	rapid.Check(t, func(r *rapid.T) {
+		for range rapid.IntRange(1, 5).Draw(r, "segments") {
+			want := drawSegment(r)
+			switch rapid.SampledFrom([]string{"trust", "distrust", "restart"}).Draw(r, "before") {
+			case "distrust":
+				plane.Distrust()
+			case "restart":
+				for _, s := range plane.segments {
+					s.Close()
+				}
+				clear(plane.segments)
+			}
+			mended, err := plane.Apply(t.Context(), want)
+			if err != nil || mended != 0 {
+				r.Fatalf("%d mended, %v", mended, err)
+			}
+			found, err := plane.segments["n"].read()
+			if err != nil {
+				r.Fatal(err)
+			}
+			if diff := cmp.Diff(entriesOf(want), found, cmp.AllowUnexported(slot{}, target{}), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+				r.Fatalf("(-want +kernel):\n%s", diff)
+			}
+		}
+	})
+}
+
+// drawSegment has few endpoints and hosts, so that they often meet: on two
+// hosts at once, with one MAC for two, here and elsewhere.
+func drawSegment(r *rapid.T) fabric.Segment {
+	segment := segmentOf(0)
+	segment.MTU = rapid.SampledFrom([]int{1400, 1450, 8950}).Draw(r, "MTU")
+	segment.VTEP = rapid.SampledFrom([]netip.Addr{netip.MustParseAddr("10.99.0.1"), netip.MustParseAddr("10.99.0.2")}).Draw(r, "VTEP")
+	number := rapid.IntRange(1, 6)
+	for range rapid.IntRange(0, 8).Draw(r, "remote") {
+		endpoint := endpointOf(number.Draw(r, "number"))
+		endpoint.MAC = endpointOf(number.Draw(r, "MAC of")).MAC
+		vtep := netip.AddrFrom4([4]byte{10, 99, 1, byte(number.Draw(r, "host"))})
+		segment.Remote = append(segment.Remote, fabric.Peer{Endpoint: endpoint, VTEP: vtep})
+		segment.Flood = append(segment.Flood, vtep)
+	}
+	for range rapid.IntRange(0, 2).Draw(r, "local") {
+		segment.Local = append(segment.Local, endpointOf(number.Draw(r, "number")))
+	}
+	return segment
+}
+
+func TestLocalEndpointsWin(t *testing.T) {
+	segment := segmentOf(2)
+	segment.Local = []fabric.Endpoint{endpointOf(2)}
+	got := entriesOf(segment)
+	for _, table := range []table{ports, tunnels} {
+		if _, ok := got[slot{table: table, mac: endpointOf(2).MAC}]; ok {
+			t.Errorf("table %d sends a local MAC away", table)
+		}
+		if _, ok := got[slot{table: table, mac: endpointOf(1).MAC}]; !ok {
+			t.Errorf("table %d lacks a remote MAC", table)
+		}
+	}
+}
+
+func TestMTUIsNeverLowered(t *testing.T) {
+	plane := alone(t)
+	segment := segmentOf(1)
+	for _, step := range []struct{ want, have int }{{1450, 1450}, {1400, 1450}, {8950, 8950}} {
+		segment.MTU = step.want
+		if _, err := plane.Apply(t.Context(), segment); err != nil {
+			t.Fatal(err)
+		}
+		link, err := plane.segments["n"].Link(tunnelName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := link.Attrs().MTU; got != step.have {
+			t.Errorf("with MTU %d wanted, %s has %d, want %d", step.want, tunnelName, got, step.have)
+		}
+	}
+}
+
+func apply(b *testing.B, plane *Plane, segment fabric.Segment) {
+	b.Helper()
+	if _, err := plane.Apply(b.Context(), segment); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func BenchmarkApplyCold1000(b *testing.B) {
+	plane, segment := alone(b), segmentOf(1000)
+	for b.Loop() {
+		apply(b, plane, segment)
+		b.StopTimer()
+		if err := plane.Prune(b.Context(), nil); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+func BenchmarkApplyOneOf1000Changed(b *testing.B) {
+	plane, all, fewer := alone(b), segmentOf(1000), segmentOf(999)
+	apply(b, plane, all)
+	for b.Loop() {
+		apply(b, plane, fewer)
+		all, fewer = fewer, all
+	}
+}
+
+func BenchmarkReadBack1000(b *testing.B) {
+	plane, segment := alone(b), segmentOf(1000)
+	apply(b, plane, segment)
+	for b.Loop() {
+		plane.Distrust()
+		apply(b, plane, segment)
+	}
+}
+
+func BenchmarkPlug(b *testing.B) {
+	plane, segment := alone(b), segmentOf(10)
+	segment.Local = []fabric.Endpoint{endpointOf(2000)}
+	for b.Loop() {
+		apply(b, plane, segment)
+		if _, err := plane.Plug(b.Context(), segment, segment.Local[0]); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		apply(b, plane, segmentOf(10))
+		b.StartTimer()
+	}
+}
