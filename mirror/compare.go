@@ -69,7 +69,7 @@ func compare(v view) []step {
 		switch {
 		case local.Scope == "swarm": // the swarm spreads and removes it
 		case !known:
-			steps = append(steps, step{kind: remove, local: local})
+			steps = append(steps, step{kind: remove, local: local, cluster: fabric.Network{ID: attachment.Network}})
 		case cluster.Name == "":
 			steps = append(steps, step{kind: adopt, local: local, cluster: cluster})
 		}

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,7 +21,7 @@ func (m *Mirror) take(ctx context.Context, local *engine, s step) error {
 	case adopt:
 		return m.adopt(ctx, local, s)
 	case remove:
-		return m.remove(ctx, local, s.local)
+		return m.remove(ctx, local, s)
 	case untie:
 		return m.untie(ctx, s.dockerID)
 	default:
@@ -28,11 +29,17 @@ func (m *Mirror) take(ctx context.Context, local *engine, s step) error {
 	}
 }
 
-func (m *Mirror) remove(ctx context.Context, local *engine, n network.Network) error {
-	if err := local.remove(ctx, n.ID); err != nil {
-		return fmt.Errorf("network %s is gone from the cluster and cannot be removed here: %w", n.Name, err)
+// remove asks the store again first: attachments and networks are followed
+// apart, and that of a new network may come before the network itself.
+func (m *Mirror) remove(ctx context.Context, local *engine, s step) error {
+	_, err := m.Store.Get(ctx, kvstore.NetworkKey(s.cluster.ID))
+	if !errors.Is(err, kvstore.ErrNotFound) {
+		return err
 	}
-	m.Log.WithField("network", n.Name).Info("network is gone from the cluster and was removed here")
+	if err := local.remove(ctx, s.local.ID); err != nil {
+		return fmt.Errorf("network %s is gone from the cluster and cannot be removed here: %w", s.local.Name, err)
+	}
+	m.Log.WithField("network", s.local.Name).Info("network is gone from the cluster and was removed here")
 	return nil
 }
 

@@ -86,7 +86,7 @@ func binary(t *testing.T, name string) string {
 func (c *cluster) logTails() {
 	for _, machine := range c.lab.Machines() {
 		for _, daemon := range machine.Daemons() {
-			out, err := exec.Command("tail", "-n", "40", daemon.Log()).Output()
+			out, err := exec.Command("sh", "-c", `grep -v -e level=info -e level=debug "$0" | tail -n 20`, daemon.Log()).Output()
 			c.Logf("%s of %s (%v):\n%s", daemon.Name(), machine.Name(), err, out)
 		}
 	}
@@ -179,7 +179,7 @@ type container struct {
 // run starts a busybox that sleeps, and removes it after the test.
 func (h *host) run(name string, args ...string) container {
 	h.c.Helper()
-	h.docker(append(append([]string{"run", "-d", "--init", "--name", name}, args...), "busybox", "sleep", "3600")...)
+	h.docker(append(append([]string{"run", "-d", "--name", name}, args...), "busybox", "sleep", "3600")...)
 	h.c.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()

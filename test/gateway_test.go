@@ -12,7 +12,7 @@ func publishedPort(c *cluster) {
 	c.network("front", "--subnet=192.168.30.0/24")
 	server := c.host(1).run("server", "--net=front", "-p", "8080:80")
 	server.must("sh", "-c", "mkdir -p /www; echo served > /www/index.html; httpd -p 80 -h /www")
-	out, err := c.machine("outside").Run(c.Context(), "busybox", "wget", "-q", "-T", "5", "-O", "-", "http://10.99.0.1:8080/")
+	out, err := c.machine("outside").Run(c.Context(), "timeout", "5", "busybox", "wget", "-q", "-O", "-", "http://10.99.0.1:8080/")
 	if err != nil || strings.TrimSpace(out) != "served" {
 		c.Errorf("from outside: %q, %v", out, err)
 	}
@@ -28,7 +28,7 @@ func publishedPort(c *cluster) {
 		_ = listener.Wait()
 	}()
 	eventually(c.T, "the way out", func() error {
-		_, err := server.exec("wget", "-q", "-T", "2", "-O", "-", "http://10.99.0.200:9000/ostype")
+		_, err := server.exec("timeout", "2", "wget", "-q", "-O", "-", "http://10.99.0.200:9000/ostype")
 		return err
 	})
 	eventually(c.T, "plain logs the visit", func() error {

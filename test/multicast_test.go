@@ -35,7 +35,7 @@ func broadcastAndMulticast(c *cluster) {
 func (c *cluster) hears(sender, listener container, to netip.AddrPort) {
 	c.Helper()
 	var in, out *net.UDPConn
-	c.inside(listener.pid(), func() (err error) {
+	err := inside(listener.pid(), func() (err error) {
 		if to.Addr().IsMulticast() {
 			eth0, err := net.InterfaceByName("eth0")
 			if err != nil {
@@ -47,8 +47,11 @@ func (c *cluster) hears(sender, listener container, to netip.AddrPort) {
 		in, err = net.ListenUDP("udp4", &net.UDPAddr{Port: int(to.Port())})
 		return err
 	})
+	if err != nil {
+		c.Fatal(err)
+	}
 	defer in.Close()
-	c.inside(sender.pid(), func() error {
+	err = inside(sender.pid(), func() error {
 		dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 			var failed error
 			err := raw.Control(func(fd uintptr) {
@@ -68,6 +71,9 @@ func (c *cluster) hears(sender, listener container, to netip.AddrPort) {
 		}
 		return err
 	})
+	if err != nil {
+		c.Fatal(err)
+	}
 	defer out.Close()
 	ctx, cancel := context.WithTimeout(c.Context(), 10*time.Second)
 	defer cancel()

@@ -1,8 +1,16 @@
 package test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
 	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // pingAndTCP has containers on three hosts, two of them on one, reach each other.
@@ -27,15 +35,41 @@ func pingAndTCP(c *cluster) {
 // sendsTCP has a megabyte go over one connection, and arrive as it was sent.
 func (c container) sendsTCP(to container, addr string) {
 	c.c.Helper()
-	const megabyte = "dd if=/dev/zero bs=1024 count=1024 2>/dev/null"
-	to.must("sh", "-c", "rm -f /tmp/got; nc -l -p 7000 > /tmp/got & until netstat -ltn | grep -q :7000; do :; done")
-	c.must("sh", "-c", megabyte+" | nc -w 5 "+addr+" 7000")
-	eventually(c.c.T, "a megabyte arrives", func() error {
-		if size := to.must("wc", "-c", "/tmp/got"); !strings.HasPrefix(size, "1048576 ") {
-			return fmt.Errorf("%s has %s", to.name, size)
+	sent := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{}).Read(sent)
+	listener := c.c.listen(to, "tcp")
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		c.c.Fatal(err)
+	}
+	var wait errgroup.Group
+	wait.Go(func() error {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
 		}
-		return nil
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			return err
+		}
+		got, err := io.ReadAll(conn)
+		if err == nil && !bytes.Equal(got, sent) {
+			err = fmt.Errorf("%d other bytes arrive", len(got))
+		}
+		return err
 	})
+	wait.Go(func() error {
+		conn, err := c.c.dial(c, "tcp", net.JoinHostPort(addr, port))
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		_, err = conn.Write(sent)
+		return errors.Join(err, conn.Close())
+	})
+	if err := wait.Wait(); err != nil {
+		c.c.Fatalf("TCP from %s on %s to %s: %v", c.name, c.Name(), addr, err)
+	}
 }
 
 // sameSubnetTwice keeps two networks apart that have one subnet.

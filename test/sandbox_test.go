@@ -2,15 +2,16 @@ package test
 
 import (
 	"fmt"
+	"net"
 	"runtime"
+	"time"
 
 	"github.com/vishvananda/netns"
 )
 
 // inside runs do in the network namespace of a process. Sockets that it opens
 // stay there, and can be used from anywhere.
-func (c *cluster) inside(pid int, do func() error) {
-	c.Helper()
+func inside(pid int, do func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // the thread ends with the goroutine
@@ -26,7 +27,27 @@ func (c *cluster) inside(pid int, do func() error) {
 			return do()
 		}()
 	}()
-	if err := <-result; err != nil {
+	return <-result
+}
+
+// listen opens a listener in a container.
+func (c *cluster) listen(in container, network string) (listener net.Listener) {
+	c.Helper()
+	err := inside(in.pid(), func() (err error) {
+		listener, err = net.Listen(network, ":0")
+		return err
+	})
+	if err != nil {
 		c.Fatal(err)
 	}
+	return listener
+}
+
+// dial connects from a container.
+func (c *cluster) dial(from container, network, addr string) (conn net.Conn, err error) {
+	err = inside(from.pid(), func() (err error) {
+		conn, err = net.DialTimeout(network, addr, 10*time.Second)
+		return err
+	})
+	return conn, err
 }
