@@ -35,7 +35,7 @@ func (p *Plane) makeBridge(r *record, parent netlink.Link) (device, error) {
 			return device{}, err
 		}
 	}
-	if link.Attrs().Flags&unix.IFF_UP == 0 {
+	if link.Attrs().RawFlags&unix.IFF_UP == 0 {
 		if err := p.settings(r, parent.Attrs().Name); err != nil {
 			p.log.WithError(err).Warnf("bridge %s does not have all settings of %s", r.Bridge, r.Parent)
 		}

@@ -2,7 +2,6 @@ package underlay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -58,10 +57,17 @@ func (p *Plane) check(_ context.Context, network fabric.Network) error {
 	if !found {
 		return fmt.Errorf("parent %s: %w", network.Parent, errGone)
 	}
-	if network.VLAN != 0 {
-		return errors.Join(p.checkWire(parent, network), p.checkVLAN(parent, network.VLAN))
+	if network.MTU > parent.Attrs().MTU {
+		return fmt.Errorf("option mtu=%d is more than the %d of parent %s", network.MTU, parent.Attrs().MTU, network.Parent)
 	}
-	return errors.Join(p.checkKind(parent), p.checkWire(parent, network))
+	check := p.checkKind
+	if network.VLAN != 0 {
+		check = func(parent netlink.Link) error { return p.checkVLAN(parent, network.VLAN) }
+	}
+	if err := check(parent); err != nil {
+		return err
+	}
+	return checkWire(parent, network)
 }
 
 func describe(network fabric.Network) string {
@@ -101,7 +107,7 @@ func (p *Plane) checkKind(parent netlink.Link) error {
 		return fmt.Errorf("parent %s cannot be taken: %s", attrs.Name, fmt.Sprintf(format, args...))
 	}
 	switch {
-	case attrs.Flags&unix.IFF_LOOPBACK != 0:
+	case attrs.RawFlags&unix.IFF_LOOPBACK != 0:
 		return refuse("it is the loopback")
 	case parent.Type() == "bridge":
 		return refuse("it is a bridge itself; use -o bridge=%s", attrs.Name)
@@ -135,7 +141,7 @@ func (p *Plane) checkKind(parent netlink.Link) error {
 }
 
 // checkWire refuses a parent without carrier: it is most often the wrong one.
-func (p *Plane) checkWire(parent netlink.Link, network fabric.Network) error {
+func checkWire(parent netlink.Link, network fabric.Network) error {
 	if force, _ := strconv.ParseBool(network.Options["force"]); force {
 		return nil
 	}

@@ -47,7 +47,7 @@ func (p *Plane) release(r *record) error {
 // address again.
 func (p *Plane) inPlace(r *record) (bool, error) {
 	bridge, found, err := p.kernel.find(r.Bridge)
-	if err != nil || !found || bridge.Attrs().Flags&unix.IFF_UP == 0 {
+	if err != nil || !found || bridge.Attrs().RawFlags&unix.IFF_UP == 0 {
 		return false, err
 	}
 	port, err := p.port(r)

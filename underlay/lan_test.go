@@ -3,7 +3,6 @@ package underlay
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -193,19 +192,22 @@ func (m *machine) settled() {
 	})
 }
 
-// newPlane is the host's causeway; journal "" makes a folder.
+// newPlane is the host's causeway, with the folder of its journal.
 func newPlane(t *testing.T, host *machine, folder string) *Plane {
 	t.Helper()
+	p := openPlane(t, host.ns, folder)
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+func openPlane(t *testing.T, ns netns.NsHandle, folder string) *Plane {
+	t.Helper()
 	log := logrus.New()
-	log.SetOutput(io.Discard)
-	if testing.Verbose() {
-		log.SetOutput(t.Output())
-	}
-	p, err := New(Config{HostNS: host.ns, Journal: folder, Log: logrus.NewEntry(log)})
+	log.SetOutput(t.Output())
+	p, err := New(Config{HostNS: ns, Journal: folder, Log: logrus.NewEntry(log)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.Close() })
 	return p
 }
 

@@ -31,7 +31,7 @@ func (p *Plane) take(r *record) error {
 		return fmt.Errorf("parent %s is a port of another device now", r.Parent)
 	}
 	r.Phase, r.Index, r.Boot = taking, nic.index, p.boot
-	r.MAC, r.WasDown = macOf(link), link.Attrs().Flags&unix.IFF_UP == 0
+	r.MAC, r.WasDown = macOf(link), link.Attrs().RawFlags&unix.IFF_UP == 0
 	if err := p.note(r); err != nil {
 		return err
 	}
@@ -69,7 +69,11 @@ func (p *Plane) intent(r *record, link netlink.Link) (state, error) {
 		return now.with(r.Saved), nil
 	case r.Phase == taken && found:
 		have, err := p.kernel.read(deviceOf(bridge))
-		return now.with(have.on(deviceOf(bridge), nic)), err
+		now = now.with(have.on(deviceOf(bridge), nic))
+		if sameLink && bridge.Attrs().RawFlags&unix.IFF_UP == 0 {
+			now = now.with(r.Saved) // a link that is set down loses IPv6 addresses and all routes
+		}
+		return now, err
 	case r.Phase == taken && sameLink && !now.hasAddress():
 		return now.with(r.Saved), nil // somebody removed the bridge with all it had
 	default:
@@ -268,7 +272,7 @@ func (m move) settle() error {
 // attach makes the NIC a port.
 func (p *Plane) attach(link netlink.Link, bridge device) error {
 	name := link.Attrs().Name
-	if link.Attrs().Flags&unix.IFF_UP == 0 {
+	if link.Attrs().RawFlags&unix.IFF_UP == 0 {
 		if err := p.kernel.do("set "+name+" up", func() error { return p.kernel.LinkSetUp(link) }); err != nil {
 			return err
 		}

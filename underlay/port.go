@@ -27,7 +27,7 @@ func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.
 	}
 	pair := nl.Pair{
 		Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: mtu,
-		Alias: endpointMark + endpoint.ID, Master: bridge.Attrs().Index,
+		Alias: aliasOf(segment.Network.ID, endpoint.ID), Master: bridge.Attrs().Index,
 	}
 	port, err := pair.Ensure(p.kernel.Handle, p.kernel.Handle)
 	if err != nil {
@@ -40,8 +40,15 @@ func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.
 	return nl.ContainerEnd(endpoint.ID), wrap(p.announce(bridge, endpoint))
 }
 
-// endpointMark begins the alias of a container's port, ahead of the endpoint's ID.
-const endpointMark = mark + "endpoint "
+// aliasOf is what a container's port bears: whose it is, for `ip link` to show
+// and for us to know after a restart.
+func aliasOf(network, endpoint string) string { return mark + "endpoint " + network + "/" + endpoint }
+
+func parseAlias(alias string) (network, endpoint string, ours bool) {
+	ids, ours := strings.CutPrefix(alias, mark+"endpoint ")
+	network, endpoint, split := strings.Cut(ids, "/")
+	return network, endpoint, ours && split
+}
 
 // addrGenModeNone is IN6_ADDR_GEN_MODE_NONE: a port is no interface of the host.
 const addrGenModeNone = 1
@@ -61,7 +68,7 @@ func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 		if !found {
 			continue
 		}
-		if port.Attrs().MasterIndex != bridge.Attrs().Index || port.Attrs().Flags&unix.IFF_UP == 0 {
+		if port.Attrs().MasterIndex != bridge.Attrs().Index || port.Attrs().RawFlags&unix.IFF_UP == 0 {
 			if err := errors.Join(p.kernel.LinkSetMaster(port, bridge), p.kernel.LinkSetUp(port)); err != nil {
 				return changed, fmt.Errorf("put %s into bridge %s: %w", port.Attrs().Name, bridge.Attrs().Name, err)
 			}
@@ -107,19 +114,19 @@ func (p *Plane) Alive(_ context.Context, segment fabric.Segment) (map[string]boo
 	return alive, nil
 }
 
-// unplug removes our links but those of the endpoints to keep.
-func (p *Plane) unplug(keep map[string]bool) error {
+// unplug removes our links but those for which keep holds.
+func (p *Plane) unplug(keep func(network, endpoint string) bool) error {
 	links, err := p.kernel.LinkList()
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
 	var errs []error
 	for _, link := range links {
-		id, ours := strings.CutPrefix(link.Attrs().Alias, endpointMark)
-		if !ours || keep[id] || link.Attrs().Name != nl.HostEnd(id) {
+		network, endpoint, ours := parseAlias(link.Attrs().Alias)
+		if !ours || keep(network, endpoint) || link.Attrs().Name != nl.HostEnd(endpoint) {
 			continue
 		}
-		delete(p.unheard, id)
+		delete(p.unheard, endpoint)
 		errs = append(errs, p.kernel.Remove(link.Attrs().Name))
 	}
 	return errors.Join(errs...)

@@ -118,6 +118,10 @@ func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (mended int, 
 	if err != nil {
 		return 0, wrap(err)
 	}
+	local := endpointsOf(segment)
+	if err := p.unplug(func(network, endpoint string) bool { return network != id || local[endpoint] }); err != nil {
+		return 0, wrap(err)
+	}
 	opened, err := p.firewall.open(bridgeName(segment.Network))
 	if err != nil {
 		return 0, wrap(err)
@@ -137,7 +141,7 @@ func (p *Plane) bridgeFor(ctx context.Context, network fabric.Network) (changed 
 		return 0, err
 	}
 	r, ok := p.records[name]
-	if !ok {
+	if !ok || r.Parent != network.Parent || r.VLAN != network.VLAN {
 		if err := p.check(ctx, network); err != nil {
 			return 0, err
 		}
@@ -153,23 +157,22 @@ func (p *Plane) bridgeFor(ctx context.Context, network fabric.Network) (changed 
 
 // Prune gives back the NICs, and removes the links, that keep does not need.
 func (p *Plane) Prune(_ context.Context, keep []fabric.Segment) error {
-	bridges, endpoints := make(map[string]bool), make(map[string]bool)
-	networks := make(map[string]bool)
+	bridges, endpoints := make(map[string]bool), make(map[string]map[string]bool)
 	for _, segment := range keep {
-		networks[segment.Network.ID] = true
 		bridges[bridgeName(segment.Network)] = true
-		for _, endpoint := range segment.Local {
-			endpoints[endpoint.ID] = true
-		}
+		endpoints[segment.Network.ID] = endpointsOf(segment)
 	}
-	errs := []error{p.unplug(endpoints), p.firewall.closeBut(bridges)}
+	errs := []error{
+		p.unplug(func(network, endpoint string) bool { return endpoints[network][endpoint] }),
+		p.firewall.closeBut(bridges),
+	}
 	for _, name := range slices.Sorted(maps.Keys(p.records)) {
 		if !bridges[name] {
 			errs = append(errs, p.release(p.records[name]))
 		}
 	}
-	maps.DeleteFunc(p.applied, func(id string, _ fabric.Segment) bool { return !networks[id] })
-	maps.DeleteFunc(p.before, func(id string, _ bool) bool { return !networks[id] })
+	maps.DeleteFunc(p.applied, func(id string, _ fabric.Segment) bool { return endpoints[id] == nil })
+	maps.DeleteFunc(p.before, func(id string, _ bool) bool { return endpoints[id] == nil })
 	return wrap(errors.Join(errs...))
 }
 
@@ -224,6 +227,15 @@ func bridgeName(network fabric.Network) string {
 }
 
 const maxName = 15 // IFNAMSIZ less the zero
+
+// endpointsOf gives the IDs of the segment's local endpoints.
+func endpointsOf(segment fabric.Segment) map[string]bool {
+	ids := make(map[string]bool)
+	for _, endpoint := range segment.Local {
+		ids[endpoint.ID] = true
+	}
+	return ids
+}
 
 // sameLocal says that two segments ask the same of this host.
 func sameLocal(a, b fabric.Segment) bool {

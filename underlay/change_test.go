@@ -1,0 +1,206 @@
+package underlay
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// mends has the plane find out by itself, and mend.
+func mends(t *testing.T, p *Plane, s fabric.Segment) {
+	t.Helper()
+	if !p.Stale(t.Context()) {
+		t.Error("the plane is not stale")
+	}
+	p.Distrust()
+	if mended, err := p.Apply(t.Context(), s); mended == 0 || err != nil {
+		t.Fatalf("mended %d, %v", mended, err)
+	}
+	if p.Stale(t.Context()) {
+		t.Error("the plane is stale after Apply")
+	}
+	if mended, err := p.Apply(t.Context(), s); mended != 0 || err != nil {
+		t.Errorf("a second Apply mended %d, %v", mended, err)
+	}
+}
+
+// TestWhatAUserBreaksIsMended breaks the move by hand, in each way.
+func TestWhatAUserBreaksIsMended(t *testing.T) {
+	for name, harm := range map[string]string{
+		"bridge removed":         "link del cw-eth0",
+		"bridge set down":        "link set cw-eth0 down",
+		"NIC taken out":          "link set eth0 nomaster",
+		"address back on NIC":    "addr add 192.0.2.10/24 dev eth0",
+		"container's port moved": "link set PORT nomaster",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLAN(t)
+			before := l.host.text("eth0")
+			p := newPlane(t, l.host, t.TempDir())
+			e := endpoint("e1", "192.0.2.128/24", "2001:db8:1::128/64")
+			s := segment("phys", nil, e)
+			apply(t, p, s)
+			c := l.start(p, s, e)
+			c.reaches("192.0.2.1")
+			p.Distrust()
+			apply(t, p, s) // the container is up: announced
+			port := strings.Fields(l.host.run("ip", "-br", "link", "show", "type", "veth", "master", "cw-eth0"))
+			for _, word := range port {
+				if end, _, found := strings.Cut(word, "@"); found && end != "eth0" {
+					harm = strings.ReplaceAll(harm, "PORT", end)
+				}
+			}
+			l.host.ip(harm)
+			if strings.Contains(harm, "nomaster") && !strings.Contains(harm, "eth0") {
+				p.Distrust()
+				apply(t, p, s)
+			} else {
+				mends(t, p, s)
+			}
+			l.router.reaches("192.0.2.10")
+			l.router.reaches("2001:db8:1::10")
+			l.router.reaches("192.0.2.128")
+			l.host.reaches("198.51.100.1")
+			l.host.reaches("2001:db8:ffff::1")
+			prune(t, p)
+			if diff := cmp.Diff(before, l.host.text("eth0")); diff != "" {
+				t.Errorf("the host is not as it was:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNICIsRenamedAndGone(t *testing.T) {
+	l := newLAN(t)
+	p := newPlane(t, l.host, t.TempDir())
+	s := segment("phys", nil)
+	apply(t, p, s)
+	l.host.ip("link set eth0 name wan0")
+	if p.Stale(t.Context()) {
+		t.Error("a new name made the plane stale")
+	}
+	p.Distrust()
+	apply(t, p, s)
+	l.router.reaches("192.0.2.10")
+	prune(t, p)
+	if got := l.host.text("wan0"); !strings.Contains(got, "192.0.2.10/24") {
+		t.Errorf("the NIC has nothing back under its new name:\n%s", got)
+	}
+
+	s = segment("phys", func(n *fabric.Network) { n.Parent = "wan0" })
+	apply(t, p, s)
+	l.host.ip("link del wan0")
+	if !p.Stale(t.Context()) {
+		t.Error("the NIC is gone and the plane is not stale")
+	}
+	p.Distrust()
+	want := "underlay: parent wan0: no such interface"
+	if _, err := p.Apply(t.Context(), s); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	prune(t, p)
+	if _, err := l.host.command("ip", "link", "show", "cw-wan0"); err == nil {
+		t.Error("the bridge is still there")
+	}
+}
+
+// linkLocal matches the addresses that go by the MAC.
+var linkLocal = regexp.MustCompile(`fe80::[0-9a-f:]+`)
+
+// timers matches the clocks of a bridge.
+var timers = regexp.MustCompile(`timer +[0-9.]+`)
+
+// TestReboot has the kernel forget all, and the journal not.
+func TestReboot(t *testing.T) {
+	l := newLAN(t)
+	folder := t.TempDir()
+	e := endpoint("e1", "192.0.2.128/24")
+	s := segment("phys", nil, e)
+	apply(t, newPlane(t, l.host, folder), s)
+	moved := l.host.text("cw-eth0")
+
+	host := newMachine(t, "host")
+	l.sw.ip("link del p1") // the old host's cable
+	l.host = host
+	l.connect(host, "eth0", "192.0.2.10/24", "2001:db8:1::10/64")
+	host.ip("route add default via 192.0.2.1\n-6 route add default via 2001:db8:1::1 dev eth0")
+	before := host.text("eth0")
+	p := newPlane(t, host, folder)
+	if err := p.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, host.text("eth0")); diff != "" {
+		t.Errorf("before the records are read, the host changed:\n%s", diff)
+	}
+	apply(t, p, s)
+	withoutMAC := func(text string) string { return linkLocal.ReplaceAllString(text, "fe80::…") }
+	if diff := cmp.Diff(withoutMAC(moved), withoutMAC(host.text("cw-eth0"))); diff != "" {
+		t.Errorf("the bridge is not as before the reboot:\n%s", diff)
+	}
+	c := l.start(p, s, e)
+	c.reaches("192.0.2.1")
+	prune(t, p)
+	if diff := cmp.Diff(before, host.text("eth0")); diff != "" {
+		t.Errorf("the host is not as it was:\n%s", diff)
+	}
+}
+
+func TestNetworksShareAParent(t *testing.T) {
+	l := newLAN(t)
+	before := l.host.text("eth0")
+	p := newPlane(t, l.host, t.TempDir())
+	e1, e2 := endpoint("e1", "192.0.2.128/24"), endpoint("e2", "192.0.2.129/24")
+	one, two := segment("one", nil, e1), segment("two", nil, e2)
+	apply(t, p, one)
+	apply(t, p, two)
+	a, b := l.start(p, one, e1), l.start(p, two, e2)
+	a.reaches("192.0.2.129")
+	prune(t, p, two)
+	b.reaches("192.0.2.1")
+	if _, err := a.command("ip", "link", "show", "eth0"); err == nil {
+		t.Error("the container of the removed network still has its link")
+	}
+	prune(t, p)
+	if diff := cmp.Diff(before, l.host.text("eth0")); diff != "" {
+		t.Errorf("the host is not as it was:\n%s", diff)
+	}
+}
+
+func TestForeignBridgeStaysAsItIs(t *testing.T) {
+	l := newLAN(t)
+	l.host.ip(`link add br0 type bridge forward_delay 0
+		link set br0 up
+		link set eth0 master br0
+		addr flush dev eth0
+		addr add 192.0.2.10/24 dev br0`)
+	l.host.settled()
+	text := func() string {
+		link := timers.ReplaceAllString(l.host.run("ip", "-d", "link", "show", "br0"), "timer")
+		return link + l.host.text("br0") + l.host.text("eth0")
+	}
+	before := text()
+	folder := t.TempDir()
+	p := newPlane(t, l.host, folder)
+	e := endpoint("e1", "192.0.2.128/24")
+	s := segment("phys", func(n *fabric.Network) { n.Parent, n.Bridge = "", "br0" }, e)
+	apply(t, p, s)
+	c := l.start(p, s, e)
+	c.reaches("192.0.2.1")
+	l.plain.reaches("192.0.2.128")
+	alive, err := p.Alive(t.Context(), s)
+	if !alive["e1"] || err != nil {
+		t.Errorf("alive: %v, %v", alive, err)
+	}
+	prune(t, p)
+	if diff := cmp.Diff(before, text()); diff != "" {
+		t.Errorf("the bridge changed:\n%s", diff)
+	}
+	if files, _ := os.ReadDir(folder); len(files) > 0 {
+		t.Errorf("the journal has %v", files)
+	}
+}
