@@ -46,6 +46,7 @@ func TestMendsWhatWasChangedByHand(t *testing.T) {
 		"entries to elsewhere":    "bridge fdb replace 02:3e:f5:a5:40:9a dev vxlan0 dst 10.99.0.77",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			rig, network, a, b := two(t)
 			host := rig.Hosts[0]
 			look := func() string { return text(t, host, rig.Segment(host, network)) }

@@ -93,10 +93,10 @@ func (c *Container) addrs() []netip.Addr {
 	return all
 }
 
-// Ping says whether to answers.
+// Ping says whether to answers within two seconds.
 func (c *Container) Ping(t *testing.T, to netip.Addr) bool {
 	t.Helper()
-	out, err := Output(t, c.NS(), "ping", "-n", "-q", "-c", "2", "-i", "0.1", "-W", "1", to.String())
+	out, err := Output(t, c.NS(), "ping", "-n", "-q", "-c", "1", "-i", "0.1", "-w", "2", to.String())
 	if err != nil && !strings.Contains(out, "packet loss") {
 		t.Fatalf("ping: %v: %s", err, out)
 	}

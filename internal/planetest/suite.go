@@ -51,7 +51,10 @@ func Run(t *testing.T, config Config) {
 		"pruning takes what is not kept":        prune,
 		"a restart is not noticed":              restart,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, config) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, config)
+		})
 	}
 }
 
