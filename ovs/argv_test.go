@@ -1,15 +1,151 @@
 package ovs
 
 import (
+	"bytes"
 	"context"
 	"io"
+	"net/netip"
 	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/causeway-net/causeway/fabric"
 )
 
-// recording notes each command before next runs it.
+// recording notes each command, and what it is given to read, before next runs it.
 func recording(next Exec, commands *[]string) Exec {
 	return func(ctx context.Context, stdin io.Reader, command string, args ...string) ([]byte, error) {
-		*commands = append(*commands, command+" "+strings.Join(args, " "))
+		line := command + " " + strings.Join(args, " ")
+		if stdin != nil {
+			read, err := io.ReadAll(stdin)
+			if err != nil {
+				return nil, err
+			}
+			line += "\n" + string(read)
+			stdin = bytes.NewReader(read)
+		}
+		*commands = append(*commands, line)
 		return next(ctx, stdin, command, args...)
+	}
+}
+
+func TestCommands(t *testing.T) {
+	endpoint := func(id string, last byte) fabric.Endpoint {
+		return fabric.Endpoint{ID: id, MAC: fabric.MAC{2, 0, 0, 0, 0, last}}
+	}
+	named := endpoint("e1", 1)
+	named.Name = "web"
+	for name, test := range map[string]struct {
+		run  func(context.Context, vswitch) error
+		want string
+	}{
+		"bridge": {
+			func(ctx context.Context, s vswitch) error { return s.addBridge(ctx, "netdev") },
+			`ovs-vsctl --may-exist add-br br -- set Bridge br datapath_type=netdev fail_mode=secure external_ids:causeway-bridge="br"`,
+		},
+		"tunnel": {
+			func(ctx context.Context, s vswitch) error {
+				return s.addTunnel(ctx, "cwvxlan", tunnel{kind: "vxlan", vtep: netip.MustParseAddr("fd99::1"), port: 8472})
+			},
+			`ovs-vsctl --may-exist add-port br cwvxlan -- set Interface cwvxlan type=vxlan options:dst_port="8472" options:key="flow"` +
+				` options:local_ip="fd99::1" options:remote_ip="flow" external_ids:causeway-tunnel="vxlan"`,
+		},
+		"ports": {
+			func(ctx context.Context, s vswitch) error {
+				return s.addPorts(ctx, fabric.Network{ID: "n", Name: "foo"}, []fabric.Endpoint{named, endpoint("e2", 2)})
+			},
+			`ovs-vsctl --may-exist add-port br cw8b5cc4df7e -- set Interface cw8b5cc4df7e external_ids:attached-mac="02:00:00:00:00:01"` +
+				` external_ids:causeway-container="web" external_ids:causeway-endpoint="e1" external_ids:causeway-name="foo"` +
+				` external_ids:causeway-network="n" external_ids:iface-id="e1"` +
+				` -- --may-exist add-port br cwac0f09c0f8 -- set Interface cwac0f09c0f8 external_ids:attached-mac="02:00:00:00:00:02"` +
+				` external_ids:causeway-endpoint="e2" external_ids:causeway-name="foo" external_ids:causeway-network="n" external_ids:iface-id="e2"`,
+		},
+		"port deleted": {
+			func(ctx context.Context, s vswitch) error { return s.deletePort(ctx, "cwgre") },
+			"ovs-vsctl --if-exists del-port br cwgre",
+		},
+		"flows read": {
+			func(ctx context.Context, s vswitch) error {
+				_, err := s.dumpFlows(ctx, cookieOurs, cookieMask, "table=50")
+				return err
+			},
+			"ovs-ofctl -O OpenFlow15 --no-stats dump-flows br cookie=0xca05e3a100000000/0xffffffff00000000,table=50",
+		},
+		"flows written": {
+			func(ctx context.Context, s vswitch) error {
+				return s.write(ctx, change{
+					remove: []flow{{cookie: 1, table: 30, priority: 100, match: "in_port=1", actions: "drop"}},
+					add:    []flow{{cookie: 1, table: 20, actions: "goto_table:30"}},
+				})
+			},
+			"ovs-ofctl -O OpenFlow15 --bundle add-flows br -\n" +
+				"delete_strict cookie=0x1/-1,table=30,priority=100,in_port=1\n" +
+				"add cookie=0x1,table=20,priority=0,actions=goto_table:30\n",
+		},
+		"flows of a cookie deleted": {
+			func(ctx context.Context, s vswitch) error { return s.deleteCookie(ctx, cookieOurs|1) },
+			"ovs-ofctl -O OpenFlow15 del-flows br cookie=0xca05e3a100000001/-1",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var commands []string
+			silent := func(context.Context, io.Reader, string, ...string) ([]byte, error) { return nil, nil }
+			if err := test.run(t.Context(), vswitch{exec: recording(silent, &commands), bridge: "br"}); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{test.want}, commands); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestRowsAreRead(t *testing.T) {
+	for name, test := range map[string]struct {
+		reply string
+		want  []interfaceRow
+	}{
+		"columns in another order": {
+			`{"headings":["ofport","name","type","external_ids","options","error"],
+			  "data":[[2,"cwgre","gre",["map",[["causeway-tunnel","gre"]]],["map",[["key","flow"]]],["set",[]]],
+			          [-1,"gone","",["map",[]],["map",[]],"no such device"]]}`,
+			[]interfaceRow{
+				{Name: "cwgre", Type: "gre", Port: 2, ExternalIDs: map[string]string{"causeway-tunnel": "gre"}, Options: map[string]string{"key": "flow"}},
+				{Name: "gone", ExternalIDs: map[string]string{}, Options: map[string]string{}, Error: "no such device"},
+			},
+		},
+		"no rows": {`{"headings":["name","type","external_ids","options","ofport","error"],"data":[]}`, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var commands []string
+			reply := func(context.Context, io.Reader, string, ...string) ([]byte, error) { return []byte(test.reply), nil }
+			got, err := vswitch{exec: recording(reply, &commands), bridge: "br"}.interfaces(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+			want := []string{"ovs-vsctl --format=json --columns=name,type,external_ids,options,ofport,error list Interface"}
+			if diff := cmp.Diff(want, commands); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestAFailedCommandTellsItsCause(t *testing.T) {
+	exec := execIn(t.TempDir())
+	for command, want := range map[string]string{
+		"causeway-has-no-such-command": "causeway-has-no-such-command is not on the PATH: install openvswitch-switch",
+		"false":                        "false: exit status 1",
+	} {
+		if _, err := exec(t.Context(), nil, command); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", command, err, want)
+		}
+	}
+	if _, err := exec(t.Context(), nil, "sh", "-c", "echo no bridge named br >&2; exit 1"); err == nil || err.Error() != "no bridge named br" {
+		t.Errorf("got %v", err)
 	}
 }

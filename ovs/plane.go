@@ -111,7 +111,7 @@ func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	if kinds := []string{"vxlan", "geneve", "gre"}; !slices.Contains(kinds, kindOf(network)) {
 		return fmt.Errorf("tunnel %q is not known; known are vxlan, geneve, gre", network.Tunnel)
 	}
-	if err := p.vswitch.missing(); err != nil {
+	if err := p.vswitch.missing(ctx); err != nil {
 		return err
 	}
 	rows, err := p.vswitch.interfaces(ctx)
@@ -153,7 +153,7 @@ func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (mended int, 
 }
 
 func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (mended int, err error) {
-	if err := p.vswitch.missing(); err != nil {
+	if err := p.vswitch.missing(ctx); err != nil {
 		return 0, err
 	}
 	if err := p.look(ctx); err != nil {

@@ -12,7 +12,7 @@ import (
 // kept; with the last network the bridge goes, if we made it and nobody else
 // has a port or a flow on it. Without a running switch there is nothing to remove.
 func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
-	if p.vswitch.missing() != nil {
+	if p.vswitch.missing(ctx) != nil {
 		return nil
 	}
 	if err := p.prune(ctx, keep); err != nil {

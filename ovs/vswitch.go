@@ -37,23 +37,27 @@ type vswitch struct {
 }
 
 // missing says why there is no Open vSwitch to talk to; nil when there is.
-func (s vswitch) missing() error {
+func (s vswitch) missing(ctx context.Context) error {
+	const idle = "Open vSwitch is not running on this host"
 	db := filepath.Join(s.runDir, "db.sock")
 	if _, err := os.Stat(db); err != nil {
-		return fmt.Errorf("Open vSwitch is not running on this host: no %s: install openvswitch-switch and start it", db)
+		return fmt.Errorf("%s: no %s: install openvswitch-switch and start it", idle, db)
 	}
-	if !answers(db) {
-		return fmt.Errorf("Open vSwitch is not running on this host: ovsdb-server does not answer on %s", db)
+	if !answers(ctx, db) {
+		return fmt.Errorf("%s: ovsdb-server does not answer on %s", idle, db)
 	}
 	controls, err := filepath.Glob(filepath.Join(s.runDir, "ovs-vswitchd.*.ctl"))
-	if err != nil || !slices.ContainsFunc(controls, answers) {
-		return fmt.Errorf("Open vSwitch is not running on this host: ovs-vswitchd does not answer in %s: start it", s.runDir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", idle, err)
+	}
+	if !slices.ContainsFunc(controls, func(socket string) bool { return answers(ctx, socket) }) {
+		return fmt.Errorf("%s: ovs-vswitchd does not answer in %s: start it", idle, s.runDir)
 	}
 	return nil
 }
 
-func answers(socket string) bool {
-	conn, err := net.Dial("unix", socket)
+func answers(ctx context.Context, socket string) bool {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return false
 	}

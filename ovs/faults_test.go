@@ -1,0 +1,235 @@
+package ovs
+
+import (
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/planetest"
+)
+
+// away measures how long b is not reached from a after harm was done, while the
+// planes are asked and driven as the driver's loop does.
+func away(t *testing.T, rig *planetest.Rig, a, b *planetest.Container, harm func()) time.Duration {
+	t.Helper()
+	harm()
+	start := time.Now()
+	answered := make(chan error, 1)
+	ping := exec.CommandContext(t.Context(), "ping", "-n", "-q", "-c", "1", "-i", "0.1", "-w", "10", v4(b).String())
+	planetest.Within(t, a.NS(), ping.Start)
+	go func() { answered <- ping.Wait() }()
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-answered:
+			if err != nil {
+				t.Fatal("traffic did not come back")
+			}
+			return time.Since(start)
+		case <-tick.C:
+		}
+		for _, host := range rig.Hosts {
+			if host.Plane.Stale(t.Context()) {
+				host.Plane.Distrust()
+				rig.Apply(host)
+			}
+		}
+	}
+}
+
+func TestTrafficComesBack(t *testing.T) {
+	const bar = 5 * time.Second
+	site := newSite(t)
+	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
+	network, host := rig.Network(1), rig.Hosts[0]
+	a, b := rig.Start(host, network, 2), rig.Start(rig.Hosts[1], network, 3)
+	if !pings(t, a, v4(b)) {
+		t.Fatal("containers do not talk")
+	}
+	m := site.machine(t, host)
+	if host.Plane.Stale(t.Context()) {
+		t.Error("nothing happened, and the plane is stale")
+	}
+	for name, harm := range map[string]func(){
+		"ovs-vswitchd is killed and starts again": func() { m.stop("ovs-vswitchd", syscall.SIGKILL); m.startSwitch(t) },
+		"the bridge is deleted":                   func() { m.tool(t, "ovs-vsctl", "del-br", bridge) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			took := away(t, rig, a, b, harm)
+			t.Logf("traffic is back after %s", took.Round(10*time.Millisecond))
+			if took > bar {
+				t.Errorf("traffic was away for %s, more than %s", took, bar)
+			}
+			want := append(staticFlows(), host.Plane.(*Plane).programme(rig.Segment(host, network)).flows()...)
+			if diff := diffFlows(want, m.flows(t)); diff != "" {
+				t.Error(diff)
+			}
+			if host.Plane.Stale(t.Context()) {
+				t.Error("the plane is stale still")
+			}
+		})
+	}
+}
+
+func TestWhatIsLostIsMendedAndOthersFlowsStay(t *testing.T) {
+	site := newSite(t)
+	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
+	network, host := rig.Network(1), rig.Hosts[0]
+	a, b := rig.Start(host, network, 2), rig.Start(rig.Hosts[1], network, 3)
+	m := site.machine(t, host)
+	before := m.flows(t)
+	theirs := "table=30, priority=99,reg0=0x1 actions=drop"
+	m.tool(t, "ovs-ofctl", "del-flows", bridge, "table=40")
+	m.tool(t, "ovs-ofctl", "add-flow", bridge, theirs)
+	m.tool(t, "ovs-ofctl", "add-flow", bridge, fmt.Sprintf("cookie=%#x,send_flow_rem,table=30,priority=98,reg0=0x1,actions=drop", cookieOf(network)))
+	m.tool(t, "ovs-vsctl", "set", "Interface", "cwvxlan", "options:dst_port=4799")
+	if mended := rig.Apply(host); mended != 0 {
+		t.Errorf("without distrust %d entries were mended", mended)
+	}
+	host.Plane.Distrust()
+	if mended := rig.Apply(host); mended != 2 {
+		t.Errorf("mended %d entries, want the flow and the tunnel port", mended)
+	}
+	if diff := diffFlows(before, m.flows(t)); diff != "" {
+		t.Error(diff)
+	}
+	host.Plane.Distrust()
+	if mended := rig.Apply(host); mended != 0 {
+		t.Errorf("of what is right %d entries were mended", mended)
+	}
+	if flows := m.tool(t, "ovs-ofctl", "--no-stats", "dump-flows", bridge, "cookie=0/-1"); !strings.Contains(flows, theirs) {
+		t.Errorf("another's flow was removed: %s", flows)
+	}
+	m.tool(t, "ovs-ofctl", "del-flows", bridge, "cookie=0/-1")
+	if !pings(t, a, v4(b)) {
+		t.Error("containers do not talk")
+	}
+}
+
+func TestANewPlaneTakesOverWithoutAWrite(t *testing.T) {
+	site := newSite(t)
+	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
+	network, host := rig.Network(1), rig.Hosts[0]
+	rig.Start(host, network, 2)
+	rig.Start(rig.Hosts[1], network, 3)
+	plane := site.plane(t, host)
+	defer plane.Close()
+	var commands []string
+	plane.vswitch.exec = recording(plane.vswitch.exec, &commands)
+	if _, err := plane.Apply(t.Context(), rig.Segment(host, network)); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range commands {
+		if !strings.Contains(command, " list") && !strings.Contains(command, " dump-flows ") {
+			t.Errorf("after a restart the plane ran %s", command)
+		}
+	}
+}
+
+func TestPortsTellWhoseTheyAre(t *testing.T) {
+	site := newSite(t)
+	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
+	network, host := rig.Network(1), rig.Hosts[0]
+	endpoint := rig.Record(host, network, 2)
+	rig.Apply()
+	endpoint.Name = `web "1"` // as the record has it
+	rig.Plug(host, network, endpoint)
+	rows, err := site.machine(t, host).interfaces(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(rows, func(row interfaceRow) bool { return row.ExternalIDs[idEndpoint] == endpoint.ID })
+	if i < 0 {
+		t.Fatalf("no interface of endpoint %s: %+v", endpoint.ID, rows)
+	}
+	want := map[string]string{
+		idNetwork: network.ID, idName: "foo", idEndpoint: endpoint.ID, idContainer: endpoint.Name,
+		idIface: endpoint.ID, idMAC: endpoint.MAC.String(),
+	}
+	if diff := cmp.Diff(want, rows[i].ExternalIDs); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestADeadContainerHoldsNobodyUp(t *testing.T) {
+	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 1)
+	network, host := rig.Network(1), rig.Hosts[0]
+	a, b := rig.Start(host, network, 2), rig.Start(host, network, 3)
+	within(t, a.NS(), "ip", "link", "del", "eth0") // as when a container is killed
+	rig.Apply()
+	c := rig.Start(host, network, 4)
+	host.Plane.Distrust()
+	rig.Apply()
+	if !pings(t, b, v4(c)) || !pings(t, c, v6(b)) {
+		t.Error("containers do not talk")
+	}
+}
+
+func TestPruneLeavesNothingButOthers(t *testing.T) {
+	site := newSite(t)
+	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
+	network, host := rig.Network(1), rig.Hosts[0]
+	m := site.machine(t, host)
+	endpoint := rig.Start(host, network, 2).Endpoint
+	rig.Forget(endpoint)
+	m.tool(t, "ovs-vsctl", "add-port", bridge, "theirs", "--", "set", "Interface", "theirs", "type=internal")
+	m.tool(t, "ovs-ofctl", "add-flow", bridge, "in_port=theirs,actions=drop")
+	host.Plane.Distrust()
+	rig.Prune()
+	if left := m.tool(t, "ovs-vsctl", "list-ports", bridge); left != "theirs\n" {
+		t.Errorf("ports left: %q", left)
+	}
+	if left := m.tool(t, "ovs-ofctl", "--no-stats", "dump-flows", bridge); strings.Count(left, "actions=") != 1 {
+		t.Errorf("flows left: %s", left)
+	}
+	if left := m.ip(t, "link"); strings.Contains(left, aliasPrefix) {
+		t.Errorf("links left: %s", left)
+	}
+	m.tool(t, "ovs-vsctl", "del-port", "theirs")
+	m.tool(t, "ovs-ofctl", "del-flows", bridge, "cookie=0/-1")
+	host.Plane.Distrust()
+	rig.Prune()
+	rig.Prune()
+	if left := m.tool(t, "ovs-vsctl", "list-br"); left != "brphy\n" {
+		t.Errorf("bridges left: %q", left)
+	}
+	if host.Plane.Stale(t.Context()) {
+		t.Error("there is nothing left to be stale")
+	}
+}
+
+func TestCheckSaysWhatIsMissing(t *testing.T) {
+	site := newSite(t)
+	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
+	network, host := rig.Network(1), rig.Hosts[0]
+	m, plane := site.machine(t, host), host.Plane
+	check := func(network fabric.Network, want string) {
+		t.Helper()
+		err := plane.Check(t.Context(), network)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	check(network, "")
+	check(fabric.Network{ID: "foo", Tunnel: "stt"}, `ovs: tunnel "stt" is not known; known are vxlan, geneve, gre`)
+	m.ip(t, "addr", "del", "10.99.0.1/24", "dev", "brphy")
+	check(network, "no link of this host has the VTEP address 10.99.0.1")
+	m.ip(t, "addr", "add", "10.99.0.1/24", "dev", "eth0")
+	check(network, "put eth0 into one and move the address 10.99.0.1 to the bridge")
+	m.stop("ovs-vswitchd", syscall.SIGKILL)
+	check(network, "Open vSwitch is not running on this host: ovs-vswitchd does not answer")
+	m.stop("ovsdb-server", syscall.SIGTERM)
+	check(network, "Open vSwitch is not running on this host: no "+m.runDir+"/db.sock: install openvswitch-switch and start it")
+	rig.Prune() // there is nothing to remove, and that is no error
+	if _, err := plane.Apply(t.Context(), fabric.Segment{Network: network}); err == nil || !strings.Contains(err.Error(), "not running") {
+		t.Errorf("Apply without a switch: %v", err)
+	}
+}

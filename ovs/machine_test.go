@@ -1,0 +1,243 @@
+package ovs
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netns"
+	"go.uber.org/goleak"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/planetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	schema = "/usr/share/openvswitch/vswitch.ovsschema"
+	bridge = "causeway"
+)
+
+// site runs an Open vSwitch on each host of a rig.
+type site struct {
+	mu       sync.Mutex // the suite's tests run side by side
+	machines map[*planetest.Host]*machine
+}
+
+// machine is a host's Open vSwitch: its own daemons, and the bridge brphy that
+// has the NIC and its address, for the userspace datapath sends tunnels through
+// bridges only.
+type machine struct {
+	host    *planetest.Host
+	runDir  string
+	daemons map[string]*exec.Cmd
+	vswitch
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	for _, tool := range []string{"ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-ofctl", "ip", "ping", "nstat"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not on the PATH", tool)
+		}
+	}
+	if _, err := os.Stat(schema); err != nil {
+		t.Skip(err)
+	}
+	return &site{machines: map[*planetest.Host]*machine{}}
+}
+
+// suite is the common suite's view of this data plane; vtep is the address
+// before the first host's.
+func (s *site) suite(vtep, tunnel string) planetest.Config {
+	return planetest.Config{
+		Mode: fabric.ModeOVS,
+		VTEP: netip.MustParseAddr(vtep),
+		New:  func(t *testing.T, host *planetest.Host) planetest.Plane { return s.plane(t, host) },
+		Network: func(number int) fabric.Network {
+			return fabric.Network{Name: "foo", VNI: uint32(number), Tunnel: tunnel}
+		},
+		Text: func(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
+			return s.machine(t, host).text(t, segment)
+		},
+		Cut: func(t *testing.T, host *planetest.Host, segment fabric.Segment) {
+			s.machine(t, host).tool(t, "ovs-ofctl", "del-flows", bridge, "table=40")
+		},
+		Responds: true,
+	}
+}
+
+// machine gives a host its own, which is made the first time.
+func (s *site) machine(t *testing.T, host *planetest.Host) *machine {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, up := s.machines[host]; !up {
+		s.machines[host] = newMachine(t, host)
+	}
+	return s.machines[host]
+}
+
+func (s *site) plane(t *testing.T, host *planetest.Host) *Plane {
+	t.Helper()
+	m := s.machine(t, host)
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	plane, err := New(Config{VTEP: host.VTEP, RunDir: m.runDir, HostNS: host.NS, Log: logrus.NewEntry(log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plane
+}
+
+func newMachine(t *testing.T, host *planetest.Host) *machine {
+	t.Helper()
+	// A test's own folder can have a longer path than a socket may have.
+	runDir, err := os.MkdirTemp("", "ovs") //nolint:usetesting
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(runDir) })
+	m := &machine{host: host, runDir: runDir, daemons: map[string]*exec.Cmd{}}
+	m.vswitch = vswitch{exec: execIn(runDir), runDir: runDir, bridge: bridge}
+	db := filepath.Join(runDir, "conf.db")
+	m.tool(t, "ovsdb-tool", "create", db, schema)
+	m.start(t, "ovsdb-server", "--remote=punix:"+filepath.Join(runDir, "db.sock"), db)
+	until(t, "ovsdb-server answers", func() bool { return answers(t.Context(), filepath.Join(runDir, "db.sock")) })
+	m.tool(t, "ovs-vsctl", "--no-wait", "init")
+	m.startSwitch(t)
+	nic := strings.Fields(m.ip(t, "-br", "link", "show", "eth0"))[2]
+	m.tool(t, "ovs-vsctl", "add-br", "brphy", "--", "set", "Bridge", "brphy", "datapath_type=netdev",
+		"other_config:hwaddr="+quote(nic), "--", "add-port", "brphy", "eth0")
+	address := netip.PrefixFrom(host.VTEP, host.VTEP.BitLen()-8).String()
+	m.ip(t, "addr", "del", address, "dev", "eth0")
+	m.ip(t, "link", "set", "brphy", "up")
+	m.ip(t, append([]string{"addr", "add", address, "dev", "brphy"}, nodad(host.VTEP)...)...)
+	return m
+}
+
+// nodad lets an IPv6 address be used at once.
+func nodad(addr netip.Addr) []string {
+	if addr.Is6() {
+		return []string{"nodad"}
+	}
+	return nil
+}
+
+func (m *machine) startSwitch(t *testing.T) {
+	t.Helper()
+	m.start(t, "ovs-vswitchd", "unix:"+filepath.Join(m.runDir, "db.sock"))
+	until(t, "ovs-vswitchd answers", func() bool { return m.missing(t.Context()) == nil })
+}
+
+// start runs a daemon in the host until the test ends.
+func (m *machine) start(t *testing.T, daemon string, args ...string) {
+	t.Helper()
+	args = append([]string{"--pidfile", "--log-file=" + filepath.Join(m.runDir, daemon+".log"), "-vconsole:off"}, args...)
+	command := exec.Command(daemon, args...)
+	command.Env = append(os.Environ(), "OVS_RUNDIR="+m.runDir)
+	planetest.Within(t, m.host.NS, command.Start)
+	m.daemons[daemon] = command
+	t.Cleanup(func() { m.stop(daemon, syscall.SIGTERM) })
+}
+
+func (m *machine) stop(daemon string, signal os.Signal) {
+	command, running := m.daemons[daemon]
+	if !running {
+		return
+	}
+	delete(m.daemons, daemon)
+	_ = command.Process.Signal(signal)
+	_ = command.Wait()
+}
+
+func (m *machine) tool(t *testing.T, tool string, args ...string) string {
+	t.Helper()
+	out, err := m.exec(t.Context(), nil, tool, args...)
+	if err != nil {
+		t.Fatalf("%s %v: %v", tool, args, err)
+	}
+	return string(out)
+}
+
+func (m *machine) ip(t *testing.T, args ...string) string {
+	t.Helper()
+	return within(t, m.host.NS, "ip", args...)
+}
+
+// flows gives what the switch has of ours.
+func (m *machine) flows(t *testing.T) []flow {
+	t.Helper()
+	flows, err := m.dumpFlows(t.Context(), cookieOurs, cookieMask, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return flows
+}
+
+// text is what people see of a segment.
+func (m *machine) text(t *testing.T, segment fabric.Segment) string {
+	t.Helper()
+	if m.generation() == "" {
+		return "no bridge\n"
+	}
+	cookie := cookieOf(segment.Network)
+	flows, err := m.dumpFlows(t.Context(), cookie, ^uint64(0), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(flows, compareFlows)
+	var b strings.Builder
+	for _, f := range flows {
+		b.WriteString(f.String() + "\n")
+	}
+	rows, err := m.interfaces(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(rows, func(a, b interfaceRow) int { return strings.Compare(a.Name, b.Name) })
+	for _, row := range rows {
+		if row.ExternalIDs[idNetwork] == segment.Network.ID || row.ExternalIDs[idTunnel] != "" {
+			fmt.Fprintf(&b, "%+v\n", row)
+		}
+	}
+	return b.String()
+}
+
+// within runs a command in a network namespace.
+func within(t *testing.T, ns netns.NsHandle, command string, args ...string) string {
+	t.Helper()
+	out, err := planetest.Output(t, ns, command, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", command, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// until waits for a condition, and fails the test after ten seconds.
+func until(t *testing.T, what string, met func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !met() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("waited in vain: %s", what)
+		case <-tick.C:
+		}
+	}
+}

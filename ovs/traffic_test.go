@@ -1,0 +1,172 @@
+package ovs
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/planetest"
+)
+
+func TestSuite(t *testing.T) { planetest.Run(t, newSite(t).suite("10.99.0.0", "")) }
+
+func v4(c *planetest.Container) netip.Addr { return c.Endpoint.Addrs[0].Addr() }
+func v6(c *planetest.Container) netip.Addr { return c.Endpoint.Addrs[1].Addr() }
+
+// pings says whether an echo request of that size, not to be cut, is answered.
+func pings(t *testing.T, from *planetest.Container, to netip.Addr, args ...string) bool {
+	t.Helper()
+	args = append([]string{"-n", "-q", "-c", "1", "-i", "0.1", "-w", "2"}, args...)
+	_, err := planetest.Output(t, from.NS(), "ping", append(args, to.String())...)
+	return err == nil
+}
+
+func TestEachTunnelTypeCarriesFullFramesAndTCP(t *testing.T) {
+	for _, test := range []struct{ tunnel, vtep string }{
+		{"vxlan", "10.99.0.0"}, {"vxlan", "fd99::"}, {"geneve", "10.99.0.0"}, {"gre", "10.99.0.0"},
+	} {
+		t.Run(test.tunnel+" "+test.vtep, func(t *testing.T) {
+			rig := planetest.NewRig(t, newSite(t).suite(test.vtep, test.tunnel), 2)
+			network := rig.Network(1)
+			a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+			c := rig.Start(rig.Hosts[0], network, 4)
+			mtu := 1500 - fabric.Overhead(network, rig.Hosts[0].VTEP)
+			if link := within(t, a.NS(), "ip", "link", "show", "eth0"); !strings.Contains(link, fmt.Sprint("mtu ", mtu, " ")) {
+				t.Errorf("want MTU %d: %s", mtu, link)
+			}
+			const headers = 28 // IPv4 and ICMP
+			if !pings(t, a, v4(b), "-M", "do", "-s", fmt.Sprint(mtu-headers)) {
+				t.Error("a frame of full size does not arrive")
+			}
+			for _, pair := range [][2]*planetest.Container{{a, b}, {b, a}, {a, c}} {
+				for _, addr := range []netip.Addr{v4(pair[1]), v6(pair[1])} {
+					if n := transfer(t, pair[0], pair[1], addr); n != megabyte {
+						t.Errorf("to %s %d bytes of %d arrived", addr, n, megabyte)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestLinkLocalAddressesTalk(t *testing.T) {
+	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
+	network := rig.Network(1)
+	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	until(t, "the address is no longer tentative", func() bool {
+		return !strings.Contains(within(t, a.NS(), "ip", "address", "show", "tentative"), "inet6")
+	})
+	if !pings(t, a, addresses(b.Endpoint)[2], "-I", "eth0") {
+		t.Error("the link-local address made from the MAC does not answer")
+	}
+}
+
+func TestFlowsReadAsWritten(t *testing.T) {
+	site := newSite(t)
+	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
+	network := rig.Network(1)
+	for number := range 4 {
+		rig.Start(rig.Hosts[number%2], network, number+2)
+	}
+	rig.Apply()
+	for _, host := range rig.Hosts {
+		want := append(staticFlows(), host.Plane.(*Plane).programme(rig.Segment(host, network)).flows()...)
+		if diff := diffFlows(want, site.machine(t, host).flows(t)); diff != "" {
+			t.Errorf("%s (-written +read):\n%s", host.Name, diff)
+		}
+	}
+}
+
+func diffFlows(want, got []flow) string {
+	return cmp.Diff(change{}, changeOf(want, got), cmp.AllowUnexported(change{}, flow{}))
+}
+
+func TestSpoofingReachesNobody(t *testing.T) {
+	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
+	network := rig.Network(1)
+	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	c := rig.Start(rig.Hosts[0], network, 4)
+	others := []*planetest.Container{b, c}
+	mac := a.Endpoint.MAC.String()
+	for _, test := range []struct{ name, do, undo string }{
+		{"IPv4 address", "addr add 172.31.7.99/24 dev eth0", "addr del 172.31.7.99/24 dev eth0"},
+		{"IPv6 address", "addr add fd31:7::99/64 dev eth0 nodad", "addr del fd31:7::99/64 dev eth0"},
+		{"MAC", "link set eth0 address 02:00:00:00:00:99", "link set eth0 address " + mac},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			within(t, a.NS(), "ip", strings.Fields(test.do)...)
+			for _, at := range others {
+				knowNeighbour(t, a, at)
+				before := echoRequests(t, at)
+				switch test.name {
+				case "IPv4 address":
+					pings(t, a, v4(at), "-I", "172.31.7.99")
+				case "IPv6 address":
+					pings(t, a, v6(at), "-I", "fd31:7::99")
+				default:
+					pings(t, a, v4(at))
+					pings(t, a, v6(at))
+				}
+				if after := echoRequests(t, at); after != before {
+					t.Errorf("%d echo requests reached %s", after-before, at.Endpoint.ID)
+				}
+			}
+			within(t, a.NS(), "ip", strings.Fields(test.undo)...)
+			for _, at := range others {
+				knowNeighbour(t, a, at)
+				before := echoRequests(t, at)
+				if !pings(t, a, v4(at)) || echoRequests(t, at) == before {
+					t.Errorf("as itself it does not reach %s", at.Endpoint.ID)
+				}
+			}
+		})
+	}
+}
+
+func TestNoContainerClaimsAnothersAddress(t *testing.T) {
+	if _, err := exec.LookPath("arping"); err != nil {
+		t.Skip("arping is not on the PATH")
+	}
+	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
+	network := rig.Network(1)
+	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	c := rig.Start(rig.Hosts[0], network, 4)
+	within(t, a.NS(), "ip", "addr", "add", v4(b).String()+"/32", "dev", "eth0")
+	within(t, c.NS(), "sysctl", "-qw", "net.ipv4.conf.eth0.arp_accept=1")
+	for _, mode := range []string{"-U", "-A"} { // a request and a reply that nobody asked for
+		_, _ = planetest.Output(t, a.NS(), "arping", "-c", "2", "-w", "2", mode, "-I", "eth0", v4(b).String())
+	}
+	if neighbours := within(t, c.NS(), "ip", "neigh"); strings.Contains(neighbours, a.Endpoint.MAC.String()) {
+		t.Errorf("the claim was believed: %s", neighbours)
+	}
+	if !pings(t, c, v4(b)) {
+		t.Error("the true holder is not reached")
+	}
+}
+
+// knowNeighbour spares from the question, which a spoofer would get no answer to.
+func knowNeighbour(t *testing.T, from, to *planetest.Container) {
+	t.Helper()
+	for _, addr := range []netip.Addr{v4(to), v6(to)} {
+		within(t, from.NS(), "ip", "neigh", "replace", addr.String(), "lladdr", to.Endpoint.MAC.String(), "dev", "eth0")
+	}
+}
+
+// echoRequests counts those of both families that c ever got.
+func echoRequests(t *testing.T, c *planetest.Container) int {
+	t.Helper()
+	total := 0
+	for line := range strings.Lines(within(t, c.NS(), "nstat", "-asz", "IcmpInEchos", "Icmp6InEchos")) {
+		var name string
+		var n int
+		if _, err := fmt.Sscan(line, &name, &n); err == nil && strings.HasSuffix(name, "InEchos") {
+			total += n
+		}
+	}
+	return total
+}
