@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -172,7 +173,12 @@ func install(from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(to+".new", text, 0o755); err != nil {
+	// A process that is forked while the file is open for writing keeps it so
+	// until its exec, and nobody can run it meanwhile (ETXTBSY).
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(to+".new", text, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		return err
 	}
 	return os.Rename(to+".new", to)

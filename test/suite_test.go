@@ -24,6 +24,7 @@ func capabilities() map[string]func(*cluster) {
 		"restart and recreate":           restartAndRecreate,
 		"MTU":                            mtu,
 		"plugin restarted under traffic": pluginRestart,
+		"own time":                       ownTime,
 		"forty containers at once":       fortyAtOnce,
 	}
 }

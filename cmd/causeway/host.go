@@ -142,9 +142,12 @@ func checkPrivileges() error {
 	if err := unix.Capget(&header, &data[0]); err != nil {
 		return fmt.Errorf("read capabilities: %w", err)
 	}
-	for name, bit := range map[string]uint{"CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_SYS_ADMIN": unix.CAP_SYS_ADMIN} {
-		if data[bit/32].Effective&(1<<(bit%32)) == 0 {
-			return fmt.Errorf("%s is missing: run causeway as root (it makes network devices and namespaces)", name)
+	for _, needed := range []struct {
+		name string
+		bit  uint
+	}{{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}} {
+		if data[needed.bit/32].Effective&(1<<(needed.bit%32)) == 0 {
+			return fmt.Errorf("%s is missing: run causeway as root (it makes network devices and namespaces)", needed.name)
 		}
 	}
 	return nil

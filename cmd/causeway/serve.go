@@ -58,7 +58,7 @@ func serve(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	host.Mirror = s.docker != "none"
+	host.Mirror = s.docker != "" && s.docker != "none"
 	listener, err := plugin.Listen(ctx, s.socket)
 	if err != nil {
 		return err

@@ -1,0 +1,49 @@
+package test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestImportsPointDown holds the house's order: who may import which of ours.
+func TestImportsPointDown(t *testing.T) {
+	const module = "github.com/causeway-net/causeway/"
+	allowed := map[string][]string{
+		"fabric":             {},
+		"kvstore":            {"fabric"},
+		"vxlan":              {"fabric", "internal/nl"},
+		"ovs":                {"fabric", "internal/nl"},
+		"underlay":           {"fabric", "internal/nl"},
+		"internal/nl":        {"fabric"},
+		"internal/plugin":    {},
+		"internal/planetest": {"fabric", "internal/nl"},
+		"driver":             {"fabric", "kvstore", "internal/plugin"},
+		"ipam":               {"fabric", "kvstore", "internal/plugin"},
+		"mirror":             {"fabric", "kvstore"},
+		"agent":              {"fabric", "kvstore", "driver", "internal/plugin"},
+		"lab":                {},
+		"cmd/causeway-lab":   {"lab"},
+	}
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.SplitSeq(strings.TrimSpace(string(out)), "\n") {
+		names := strings.Fields(line)
+		name := strings.TrimPrefix(names[0], module)
+		permitted, known := allowed[name]
+		if name == "cmd/causeway" || name == "test" {
+			continue // they wire all together
+		}
+		if !known {
+			t.Errorf("package %s has no place in the house yet", name)
+		}
+		for _, imported := range names[1:] {
+			if ours, ok := strings.CutPrefix(imported, module); ok && !slices.Contains(permitted, ours) {
+				t.Errorf("%s imports %s", name, ours)
+			}
+		}
+	}
+}
