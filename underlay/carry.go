@@ -25,6 +25,10 @@ func (m message) on(from, to device) message {
 		}
 	case route:
 		n.routeOn(from, to)
+	case nextHop:
+		n.header[1] = 0 // the scope, which a request must not have
+		binary.NativeEndian.PutUint32(n.header[4:], binary.NativeEndian.Uint32(n.header[4:])&unix.RTNH_F_ONLINK)
+		n.setUint32(unix.NHA_OIF, uint32(to.index))
 	case neighbour:
 		binary.NativeEndian.PutUint32(n.header[4:], uint32(to.index))
 		n.drop(unix.NDA_CACHEINFO, unix.NDA_PROBES)
@@ -69,6 +73,18 @@ func (m *message) routeOn(from, to device) {
 		}
 	}
 	m.drop(unix.RTA_CACHEINFO)
+	m.dropNextHop()
+}
+
+// rtaNextHop is RTA_NH_ID, which the library lacks.
+const rtaNextHop = 30
+
+// dropNextHop leaves the number of the next hop, where there is one, without
+// what the kernel tells of it for programs that do not know of such.
+func (m *message) dropNextHop() {
+	if m.get(rtaNextHop) != nil {
+		m.drop(unix.RTA_OIF, unix.RTA_GATEWAY, unix.RTA_VIA, unix.RTA_MULTIPATH)
+	}
 }
 
 // nextHops walks the struct rtnexthop of an RTA_MULTIPATH in place.
@@ -84,8 +100,11 @@ func nextHops(raw []byte) func(func([]byte) bool) {
 	}
 }
 
-// leaves says whether the route goes out of the device.
+// leaves says whether the route or next hop goes out of the device.
 func (m message) leaves(index int) bool {
+	if m.kind == nextHop {
+		return m.uint32(unix.NHA_OIF) == uint32(index)
+	}
 	if m.uint32(unix.RTA_OIF) == uint32(index) {
 		return true
 	}
@@ -99,7 +118,21 @@ func (m message) leaves(index int) bool {
 
 // viaGateway tells routes that need another route to be there first.
 func (m message) viaGateway() bool {
-	return m.get(unix.RTA_GATEWAY) != nil || m.get(unix.RTA_VIA) != nil || m.get(unix.RTA_MULTIPATH) != nil
+	return m.get(unix.RTA_GATEWAY) != nil || m.get(unix.RTA_VIA) != nil || m.get(unix.RTA_MULTIPATH) != nil ||
+		m.get(rtaNextHop) != nil
+}
+
+// rank is the order in which routes and next hops can be made: those to the
+// wire itself, next hops that are on it, routes through these.
+func (m message) rank() int {
+	switch {
+	case m.kind == nextHop:
+		return 1
+	case m.viaGateway():
+		return 2
+	default:
+		return 0
+	}
 }
 
 // madeByKernel tells the routes that come and go with an address.

@@ -75,6 +75,38 @@ func TestWhatAUserBreaksIsMended(t *testing.T) {
 	}
 }
 
+// TestLeaseIsRenewed has a DHCP client go on as if nothing were.
+func TestLeaseIsRenewed(t *testing.T) {
+	l := newLAN(t)
+	l.host.ip("addr add 192.0.2.14/24 dev eth0 valid_lft 600 preferred_lft 600")
+	p := newPlane(t, l.host, t.TempDir())
+	s := segment("phys", nil)
+	apply(t, p, s)
+	l.host.ip("addr add 192.0.2.14/24 dev eth0 valid_lft 80000 preferred_lft 80000")
+	mends(t, p, s)
+	if got := l.host.run("ip", "addr", "show", "dev", "cw-eth0"); !regexp.MustCompile(`192\.0\.2\.14.*\n.*valid_lft (80000|7999\d)sec`).MatchString(got) {
+		t.Errorf("the lease was not renewed:\n%s", got)
+	}
+	l.router.reaches("192.0.2.14")
+}
+
+// TestBareHostIsReachedAgain has no store, and nobody who could give records.
+func TestBareHostIsReachedAgain(t *testing.T) {
+	l := newLAN(t)
+	folder := t.TempDir()
+	apply(t, newPlane(t, l.host, folder), segment("phys", nil))
+	moved := l.host.text("cw-eth0")
+	l.host.ip("link del cw-eth0")
+	if err := newPlane(t, l.host, folder).Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(moved, l.host.text("cw-eth0")); diff != "" {
+		t.Errorf("the bridge has not what it had:\n%s", diff)
+	}
+	l.router.reaches("192.0.2.10")
+	l.host.reaches("2001:db8:ffff::1")
+}
+
 func TestNICIsRenamedAndGone(t *testing.T) {
 	l := newLAN(t)
 	p := newPlane(t, l.host, t.TempDir())

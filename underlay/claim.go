@@ -10,7 +10,7 @@ import (
 
 // claim makes the record's bridge with its NIC or VLAN as a port.
 func (p *Plane) claim(r *record) error {
-	first := r.Phase == ""
+	first := r.Phase != taken
 	work := p.take
 	if r.VLAN != 0 {
 		work = p.tag
@@ -21,6 +21,8 @@ func (p *Plane) claim(r *record) error {
 	if first {
 		p.log.Infof("bridge %s has taken %s in, with all its addresses and routes", r.Bridge, r.Parent)
 		p.warnOfLeases(r)
+	} else {
+		p.log.Warnf("bridge %s was not as it has to be: it has %s and its addresses again", r.Bridge, r.Parent)
 	}
 	return nil
 }
@@ -62,6 +64,23 @@ func (p *Plane) inPlace(r *record) (bool, error) {
 	}
 	now, err := p.kernel.read(deviceOf(port))
 	return !now.hasAddress(), err
+}
+
+// isBare says that the bridge went and left its parent without an address.
+func (p *Plane) isBare(r *record) (bool, error) {
+	_, found, err := p.kernel.find(r.Bridge)
+	if err != nil || found || r.VLAN != 0 || r.Boot != p.boot {
+		return false, err
+	}
+	parent, err := p.parent(r)
+	if errors.Is(err, errGone) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	now, err := p.kernel.read(deviceOf(parent))
+	return parent.Attrs().Index == r.Index && !now.hasAddress() && r.Saved.hasAddress(), err
 }
 
 // port finds the bridge's port to the wire.

@@ -100,7 +100,7 @@ func (m *machine) text(device string) string {
 	m.t.Helper()
 	var lines []string
 	for _, args := range []string{
-		"-o addr show dev " + device, "-o -4 route show table all", "-o -6 route show table all",
+		"-o addr show dev " + device, "-o -4 route show table all", "-o -6 route show table all", "nexthop show dev " + device,
 	} {
 		for line := range strings.Lines(m.run("ip", strings.Fields(args)...)) {
 			line = lifetime.ReplaceAllString(strings.TrimSpace(line), "_lft some seconds")
@@ -112,6 +112,7 @@ func (m *machine) text(device string) string {
 			}
 		}
 	}
+	lines = append(lines, m.run("ip", "neigh", "show", "dev", device, "nud", "permanent"))
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + "\n"
 }

@@ -19,6 +19,7 @@ type kind int
 const (
 	address kind = iota
 	route
+	nextHop // ip-nexthop(8): routes name it by its number and follow it
 	neighbour
 )
 
@@ -29,20 +30,27 @@ func (k kind) types() (add, del, get uint16) {
 		return unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_GETADDR
 	case route:
 		return unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_GETROUTE
+	case nextHop:
+		return unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP, unix.RTM_GETNEXTHOP
 	default:
 		return unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH, unix.RTM_GETNEIGH
 	}
 }
 
-// headerLen is the size of struct ifaddrmsg, rtmsg or ndmsg; each starts with the family.
+// headerLen is the size of struct ifaddrmsg, rtmsg, nhmsg or ndmsg; each starts
+// with the family.
 func (k kind) headerLen() int {
-	if k == address {
+	switch k {
+	case address:
 		return unix.SizeofIfAddrmsg
+	case nextHop:
+		return unix.SizeofNhmsg
+	default:
+		return unix.SizeofRtMsg
 	}
-	return unix.SizeofRtMsg
 }
 
-func (k kind) String() string { return [...]string{"address", "route", "neighbour"}[k] }
+func (k kind) String() string { return [...]string{"address", "route", "next hop", "neighbour"}[k] }
 
 // message is an address, a route or a neighbour as the kernel itself tells it.
 // It is kept and given back as it came, attribute by attribute, so that what
@@ -137,6 +145,10 @@ func (m message) key() string {
 	case route:
 		n.header = m.header[:8] // without flags
 		n.drop(unix.RTA_CACHEINFO, unix.RTA_EXPIRES, unix.RTA_PREF)
+		n.dropNextHop()
+	case nextHop:
+		n.header = m.header[:1]
+		n.attrs = slices.DeleteFunc(n.attrs, func(a attr) bool { return a.typ != unix.NHA_ID && a.typ != unix.NHA_OIF })
 	case neighbour:
 		n.header = m.header[:8] // without state and flags
 		n.attrs = slices.DeleteFunc(n.attrs, func(a attr) bool { return a.typ != unix.NDA_DST })
@@ -169,6 +181,8 @@ func (m message) String() string {
 			words = append(words, "table", fmt.Sprint(table))
 		}
 		return strings.Join(words, " ")
+	case nextHop:
+		return fmt.Sprint(m.uint32(unix.NHA_ID))
 	default:
 		addr, _ := netip.AddrFromSlice(m.get(unix.NDA_DST))
 		return addr.String()

@@ -30,8 +30,11 @@ func (p *Plane) take(r *record) error {
 	if master := link.Attrs().MasterIndex; master != 0 && !p.isBridge(r.Bridge, master) {
 		return fmt.Errorf("parent %s is a port of another device now", r.Parent)
 	}
+	if r.Phase == "" || r.Boot != p.boot {
+		r.WasDown = link.Attrs().RawFlags&unix.IFF_UP == 0
+	}
 	r.Phase, r.Index, r.Boot = taking, nic.index, p.boot
-	r.MAC, r.WasDown = macOf(link), link.Attrs().RawFlags&unix.IFF_UP == 0
+	r.MAC = macOf(link)
 	if err := p.note(r); err != nil {
 		return err
 	}
@@ -96,20 +99,20 @@ func (p *Plane) giveBack(r *record) error {
 	m := move{kernel: p.kernel, from: device{name: r.Bridge}, to: nic}
 	if found {
 		m.from = deviceOf(bridge)
-		if r.Phase != returning {
-			r.Saved = state{}
-		}
 		now, err := p.kernel.read(m.from)
 		if err != nil {
 			return err
 		}
-		r.Saved, r.Index = now.on(m.from, nic).with(r.Saved), nic.index
+		if r.Phase == taken { // what was saved then may have changed since
+			r.Saved = state{}
+		}
+		r.Saved, r.Index = r.Saved.with(now.on(m.from, nic)), nic.index
 	}
 	r.Phase = returning
 	if err := p.note(r); err != nil {
 		return err
 	}
-	m.want = r.Saved
+	m.want = r.Saved.on(nic, nic)
 	return m.run(m.addAddresses, m.moveRoutes, func() error { return p.detach(link) },
 		func() error { return p.removeBridge(r) }, m.settle,
 		func() error { return p.setDownAgain(r, nic) },
@@ -153,7 +156,28 @@ func (m move) addAddresses() error {
 			return err
 		}
 	}
+	if err := m.renew(there); err != nil {
+		return err
+	}
 	return m.awaitLocal()
+}
+
+// renew gives to the lifetimes that a DHCP client set on from since.
+func (m move) renew(there state) error {
+	old, err := m.read(m.from)
+	if err != nil {
+		return err
+	}
+	moved := old.on(m.from, m.to).Addresses
+	fresh := without(moved, there.Addresses)
+	for _, a := range without(moved, fresh) {
+		if a.isDynamic() {
+			if err := m.add(a, m.to, unix.NLM_F_REPLACE); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // awaitLocal waits until the kernel takes in packets for to's IPv6 addresses: it
@@ -205,7 +229,7 @@ func (m move) moveRoutes() error {
 	return nil
 }
 
-// addRoutes adds the routes that to lacks. Two IPv6 routes that differ in their
+// addRoutes adds the routes that to lacks. A next hop takes its routes along. Two IPv6 routes that differ in their
 // next hop alone become one multipath route, so those replace the old one; IPv4
 // has them side by side.
 func (m move) addRoutes() error {
@@ -215,7 +239,7 @@ func (m move) addRoutes() error {
 	}
 	for _, r := range without(m.want.Routes, there.Routes) {
 		flags := unix.NLM_F_APPEND
-		if r.is6() && r.viaGateway() {
+		if r.kind == nextHop || r.is6() && r.viaGateway() {
 			flags = unix.NLM_F_REPLACE
 		}
 		if err := m.add(r, m.to, flags); err != nil {

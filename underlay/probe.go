@@ -101,7 +101,9 @@ func (p *Plane) probe(ctx context.Context, link netlink.Link, addr netip.Addr) (
 
 // listen waits until the given time for a frame that tells who holds addr.
 func listen(ctx context.Context, wire *os.File, frame []byte, until time.Time, own fabric.MAC, addr netip.Addr) (fabric.MAC, bool, error) {
-	if end, ok := ctx.Deadline(); ok && end.Before(until) {
+	end, limited := ctx.Deadline()
+	limited = limited && end.Before(until)
+	if limited {
 		until = end
 	}
 	if err := wire.SetReadDeadline(until); err != nil {
@@ -109,6 +111,9 @@ func listen(ctx context.Context, wire *os.File, frame []byte, until time.Time, o
 	}
 	for {
 		n, err := wire.Read(frame)
+		if errors.Is(err, os.ErrDeadlineExceeded) && limited {
+			return fabric.MAC{}, false, context.DeadlineExceeded // ctx itself may be a moment late
+		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return fabric.MAC{}, false, ctx.Err()
 		}

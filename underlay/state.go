@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -14,7 +15,7 @@ import (
 // leave through it, and its neighbours.
 type state struct {
 	Addresses  []message `json:"addresses,omitempty"`
-	Routes     []message `json:"routes,omitempty"`
+	Routes     []message `json:"routes,omitempty"` // and next hops
 	Neighbours []message `json:"neighbours,omitempty"`
 }
 
@@ -68,17 +69,9 @@ func (k *kernel) read(d device) (state, error) {
 	slices.Reverse(six)
 	s.Addresses = append(four, six...)
 
-	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		routes, err := k.dump(route, family)
-		if err != nil {
-			return state{}, err
-		}
-		s.Routes = append(s.Routes, slices.DeleteFunc(routes, func(m message) bool {
-			return !m.leaves(d.index) || m.madeByKernel() || m.cached()
-		})...)
+	if s.Routes, err = k.routes(d); err != nil {
+		return state{}, err
 	}
-	slices.SortStableFunc(s.Routes, func(a, b message) int { return boolRank(a.viaGateway()) - boolRank(b.viaGateway()) })
-
 	neighbours, err := k.dump(neighbour, unix.AF_UNSPEC)
 	if err != nil {
 		return state{}, err
@@ -89,17 +82,32 @@ func (k *kernel) read(d device) (state, error) {
 	return s, nil
 }
 
+// routes lists what leaves through the device, next hops included, but for what
+// the kernel makes along with an address.
+func (k *kernel) routes(d device) ([]message, error) {
+	hops, err := k.dump(nextHop, unix.AF_UNSPEC)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // Linux 5.3 brought them
+		return nil, err
+	}
+	four, err := k.dump(route, unix.AF_INET)
+	if err != nil {
+		return nil, err
+	}
+	six, err := k.dump(route, unix.AF_INET6)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.DeleteFunc(slices.Concat(hops, four, six), func(m message) bool {
+		return !m.leaves(d.index) || m.kind == route && (m.madeByKernel() || m.cached())
+	})
+	slices.SortStableFunc(all, func(a, b message) int { return a.rank() - b.rank() })
+	return all, nil
+}
+
 func onDevice(list []message, index int) []message {
 	return slices.DeleteFunc(list, func(m message) bool {
 		return binary.NativeEndian.Uint32(m.header[4:]) != uint32(index)
 	})
-}
-
-func boolRank(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // saved is a message in the journal: the text is for whoever has to repair a
@@ -127,7 +135,7 @@ func (m *message) UnmarshalJSON(text []byte) error {
 	if err != nil {
 		return err
 	}
-	for _, k := range []kind{address, route, neighbour} {
+	for _, k := range []kind{address, route, nextHop, neighbour} {
 		if k.String() == s.Kind {
 			*m, err = parseMessage(k, raw)
 			return err

@@ -83,21 +83,24 @@ func New(config Config) (*Plane, error) {
 // Close ends the plane and leaves the kernel as it is.
 func (p *Plane) Close() error { return p.kernel.close() }
 
-// Recover finishes the moves that broke off. It needs no records of the
+// Recover finishes the moves that broke off, and makes a bridge again that went
+// with the host's addresses. It needs no records of the
 // cluster, and is called before the first is read: the store may lie behind the
 // very NIC that was on its way.
 func (p *Plane) Recover(context.Context) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(p.records)) {
 		r := p.records[name]
-		if r.Phase == taken {
+		lost, err := p.isBare(r)
+		errs = append(errs, err)
+		if r.Phase == taken && !lost {
 			continue
 		}
-		p.log.Infof("bridge %s: finish %s %s, which broke off", r.Bridge, r.Phase, r.Parent)
-		if r.Phase == taking {
-			errs = append(errs, p.claim(r))
-		} else {
+		p.log.Infof("bridge %s was left in the state %s of %s: finish", r.Bridge, r.Phase, r.Parent)
+		if r.Phase == returning {
 			errs = append(errs, p.release(r))
+		} else {
+			errs = append(errs, p.claim(r))
 		}
 	}
 	return wrap(errors.Join(errs...))
