@@ -1,6 +1,7 @@
 package vxlan
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -69,6 +70,25 @@ func TestCheckSaysWhy(t *testing.T) {
 	segment.VTEP = netip.Addr{}
 	_, err = host.Plane.Apply(t.Context(), segment)
 	wantError(t, err, "vxlan: network network-1: this host has no VTEP address")
+}
+
+func TestPortInUse(t *testing.T) {
+	rig := planetest.NewRig(t, suite("10.99.0.0"), 1)
+	host := rig.Hosts[0]
+	var other *net.UDPConn
+	planetest.Within(t, host.NS, func() (err error) {
+		other, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 4789})
+		return err
+	})
+	segment := fabric.Segment{Network: rig.Network(1), VTEP: host.VTEP, MTU: 1450}
+	_, err := host.Plane.Apply(t.Context(), segment)
+	wantError(t, err, "UDP port 4789 of the host is another's: set vxlan0 up: address already in use")
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := host.Plane.Apply(t.Context(), segment); err != nil {
+		t.Errorf("when the port is free again: %v", err)
+	}
 }
 
 func wantError(t *testing.T, err error, want string) {

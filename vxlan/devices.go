@@ -103,7 +103,7 @@ func (p *Plane) mendTunnel(s *segment, links map[string]netlink.Link, want fabri
 		}
 		reason := incompatible(wanted, link)
 		if reason == "" {
-			return s.join(link, want)
+			return p.join(s, link, want)
 		}
 		p.Log.WithField("network", nameOf(want.Network)).Infof("%s is made anew: it %s", name, reason)
 		if err := s.Remove(name); err != nil {
@@ -122,7 +122,7 @@ func (p *Plane) mendTunnel(s *segment, links map[string]netlink.Link, want fabri
 	if err != nil {
 		return err
 	}
-	return s.join(link, want)
+	return p.join(s, link, want)
 }
 
 // tunnelOf gives the VXLAN device of a segment. It is born in the namespace with
@@ -169,7 +169,7 @@ func incompatible(want *netlink.Vxlan, link netlink.Link) string {
 }
 
 // join makes link the bridge's port to the other hosts.
-func (s *segment) join(link netlink.Link, want fabric.Segment) error {
+func (p *Plane) join(s *segment, link netlink.Link, want fabric.Segment) error {
 	if link.Attrs().Name != tunnelName {
 		if err := s.LinkSetDown(link); err != nil {
 			return err
@@ -177,9 +177,14 @@ func (s *segment) join(link netlink.Link, want fabric.Segment) error {
 		if err := s.LinkSetName(link, tunnelName); err != nil {
 			return fmt.Errorf("rename %s to %s: %w", link.Attrs().Name, tunnelName, err)
 		}
+		link.Attrs().Name = tunnelName
 	}
 	s.tunnel = link.Attrs().Index
-	if err := s.equip(link, want); err != nil {
+	err := s.equip(link, want)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("UDP port %d of the host is another's: %w", p.Port, err)
+	}
+	if err != nil {
 		return err
 	}
 	if link.Attrs().MasterIndex != s.bridge {

@@ -14,7 +14,7 @@ import (
 )
 
 // table is one of the kernel's tables that Apply writes.
-type table int
+type table uint8
 
 const (
 	// neighbours says an address's MAC; on br0, which answers ARP and ND from it.
@@ -31,15 +31,25 @@ const (
 // floods a VTEP in addr.
 type slot struct {
 	table table
-	addr  netip.Addr
+	addr  address
 	mac   fabric.MAC
 }
 
 // target is what an entry says of its slot: neighbours a mac, tunnels a VTEP.
 type target struct {
-	vtep netip.Addr
+	vtep address
 	mac  fabric.MAC
 }
+
+// address is an IP address in two thirds of a netip.Addr's room and without its
+// pointer: a host may hold some 100,000 entries.
+type address [16]byte
+
+func pack(addr netip.Addr) address { return addr.As16() }
+
+func (a address) addr() netip.Addr { return netip.AddrFrom16(a).Unmap() }
+
+func (a address) String() string { return a.addr().String() }
 
 type entries map[slot]target
 
@@ -51,7 +61,7 @@ func entriesOf(want fabric.Segment) entries {
 	for _, peer := range want.Remote {
 		all.addNeighbours(peer.Endpoint)
 		all[slot{table: ports, mac: peer.MAC}] = target{}
-		all[slot{table: tunnels, mac: peer.MAC}] = target{vtep: peer.VTEP.Unmap()}
+		all[slot{table: tunnels, mac: peer.MAC}] = target{vtep: pack(peer.VTEP)}
 	}
 	for _, endpoint := range want.Local {
 		all.addNeighbours(endpoint)
@@ -59,14 +69,14 @@ func entriesOf(want fabric.Segment) entries {
 		delete(all, slot{table: tunnels, mac: endpoint.MAC})
 	}
 	for _, vtep := range want.Flood {
-		all[slot{table: floods, addr: vtep.Unmap()}] = target{}
+		all[slot{table: floods, addr: pack(vtep)}] = target{}
 	}
 	return all
 }
 
 func (e entries) addNeighbours(endpoint fabric.Endpoint) {
 	for _, prefix := range endpoint.Addrs {
-		e[slot{table: neighbours, addr: prefix.Addr().Unmap()}] = target{mac: endpoint.MAC}
+		e[slot{table: neighbours, addr: pack(prefix.Addr())}] = target{mac: endpoint.MAC}
 	}
 }
 
@@ -123,12 +133,12 @@ func (s *segment) message(slot slot, target target) *netlink.Neigh {
 	switch slot.table {
 	case neighbours:
 		family := unix.AF_INET
-		if slot.addr.Is6() {
+		if slot.addr.addr().Is6() {
 			family = unix.AF_INET6
 		}
 		return &netlink.Neigh{
 			LinkIndex: s.bridge, Family: family, State: netlink.NUD_PERMANENT,
-			IP: nl.IP(slot.addr), HardwareAddr: target.mac.HardwareAddr(),
+			IP: nl.IP(slot.addr.addr()), HardwareAddr: target.mac.HardwareAddr(),
 		}
 	case ports:
 		// Sticky (kernel 4.20): a local container that sends with this MAC does
@@ -144,10 +154,10 @@ func (s *segment) message(slot slot, target target) *netlink.Neigh {
 	}
 }
 
-func (s *segment) tunnelMessage(mac net.HardwareAddr, vtep netip.Addr) *netlink.Neigh {
+func (s *segment) tunnelMessage(mac net.HardwareAddr, vtep address) *netlink.Neigh {
 	return &netlink.Neigh{
 		LinkIndex: s.tunnel, Family: unix.AF_BRIDGE, State: netlink.NUD_PERMANENT,
-		Flags: netlink.NTF_SELF, HardwareAddr: mac, IP: nl.IP(vtep),
+		Flags: netlink.NTF_SELF, HardwareAddr: mac, IP: nl.IP(vtep.addr()),
 	}
 }
 
@@ -173,7 +183,8 @@ func (s *segment) parse(message netlink.Neigh) (slot, target, bool) {
 	if len(message.HardwareAddr) != len(fabric.MAC{}) {
 		return slot{}, target{}, false
 	}
-	mac, addr := fabric.MAC(message.HardwareAddr), nl.Addr(message.IP)
+	mac, to := fabric.MAC(message.HardwareAddr), nl.Addr(message.IP)
+	addr := pack(to)
 	switch {
 	case message.Family != unix.AF_BRIDGE:
 		return slot{table: neighbours, addr: addr}, target{mac: mac}, message.State == netlink.NUD_PERMANENT
@@ -181,9 +192,9 @@ func (s *segment) parse(message netlink.Neigh) (slot, target, bool) {
 		sticky := message.State == netlink.NUD_NOARP && message.Flags&netlink.NTF_STICKY != 0
 		return slot{table: ports, mac: mac}, target{}, sticky
 	case mac == fabric.MAC{}:
-		return slot{table: floods, addr: addr}, target{}, addr.IsValid()
+		return slot{table: floods, addr: addr}, target{}, to.IsValid()
 	default:
-		return slot{table: tunnels, mac: mac}, target{vtep: addr}, addr.IsValid()
+		return slot{table: tunnels, mac: mac}, target{vtep: addr}, to.IsValid()
 	}
 }
 

@@ -90,10 +90,12 @@ func (p *Plane) find(network string) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	if owner, err := s.owner(); err != nil || owner != network {
-		return nil, errors.Join(
-			fmt.Errorf("network namespace %s is not causeway's: no device in it has the alias %q", s.path, marker(network)),
-			err, s.Close())
+	owner, err := s.owner()
+	if err == nil && owner != network {
+		err = fmt.Errorf("network namespace %s is not causeway's: no device in it has the alias %q", s.path, marker(network))
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	p.segments[network] = s
 	return s, nil

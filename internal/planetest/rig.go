@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -173,11 +174,11 @@ func (r *Rig) Forget(endpoint fabric.Endpoint) {
 // text is what the kernel says of all that the planes made.
 func (r *Rig) text() string {
 	r.t.Helper()
-	all := ""
+	var all strings.Builder
 	for _, host := range r.Hosts {
 		for _, id := range slices.Sorted(maps.Keys(r.state.Networks)) {
-			all += host.Name + " " + id + "\n" + r.config.Text(r.t, host, r.Segment(host, r.state.Networks[id]))
+			fmt.Fprintf(&all, "%s %s\n%s", host.Name, id, r.config.Text(r.t, host, r.Segment(host, r.state.Networks[id])))
 		}
 	}
-	return all
+	return all.String()
 }
