@@ -49,8 +49,8 @@ func TestWhatAUserBreaksIsMended(t *testing.T) {
 			c.reaches("192.0.2.1")
 			p.Distrust()
 			apply(t, p, s) // the container is up: announced
-			port := strings.Fields(l.host.run("ip", "-br", "link", "show", "type", "veth", "master", "cw-eth0"))
-			for _, word := range port {
+			ports := l.host.run("ip", "-br", "link", "show", "type", "veth", "master", "cw-eth0")
+			for word := range strings.FieldsSeq(ports) {
 				if end, _, found := strings.Cut(word, "@"); found && end != "eth0" {
 					harm = strings.ReplaceAll(harm, "PORT", end)
 				}

@@ -20,7 +20,7 @@ func (p *Plane) claim(r *record) error {
 	}
 	if first {
 		p.log.Infof("bridge %s has taken %s in, with all its addresses and routes", r.Bridge, r.Parent)
-		p.warnOfLeases(r)
+		p.warn(r)
 	} else {
 		p.log.Warnf("bridge %s was not as it has to be: it has %s and its addresses again", r.Bridge, r.Parent)
 	}
@@ -62,8 +62,8 @@ func (p *Plane) inPlace(r *record) (bool, error) {
 	if r.VLAN != 0 {
 		return true, nil
 	}
-	now, err := p.kernel.read(deviceOf(port))
-	return !now.hasAddress(), err
+	addresses, err := p.kernel.addresses(deviceOf(port))
+	return !state{Addresses: addresses}.hasAddress(), err
 }
 
 // isBare says that the bridge went and left its parent without an address.
@@ -79,8 +79,9 @@ func (p *Plane) isBare(r *record) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	now, err := p.kernel.read(deviceOf(parent))
-	return parent.Attrs().Index == r.Index && !now.hasAddress() && r.Saved.hasAddress(), err
+	addresses, err := p.kernel.addresses(deviceOf(parent))
+	bare := !state{Addresses: addresses}.hasAddress()
+	return parent.Attrs().Index == r.Index && bare && r.Saved.hasAddress(), err
 }
 
 // port finds the bridge's port to the wire.
@@ -95,12 +96,21 @@ func (p *Plane) port(r *record) (netlink.Link, error) {
 	return link, err
 }
 
-// warnOfLeases tells of addresses whose owner renews them on the NIC.
-func (p *Plane) warnOfLeases(r *record) {
+// warn tells of what a move cannot carry: what others do by the NIC's name.
+func (p *Plane) warn(r *record) {
 	for _, a := range r.Saved.Addresses {
 		if a.isDynamic() {
 			p.log.Warnf("address %s of %s is leased: it runs out on bridge %s unless the DHCP client is told to run there",
 				a, r.Parent, r.Bridge)
+		}
+	}
+	rules, err := p.kernel.RuleList(netlink.FAMILY_ALL)
+	if err != nil {
+		p.log.WithError(err).Warn("list routing rules")
+	}
+	for _, rule := range rules {
+		if rule.IifName == r.Parent || rule.OifName == r.Parent {
+			p.log.Warnf("routing rule %d names %s: its packets are those of bridge %s now", rule.Priority, r.Parent, r.Bridge)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -25,10 +26,10 @@ type firewall struct {
 // chain is one FORWARD chain of the host: of a family and of an implementation.
 type chain interface {
 	// accepted lists the bridges with a rule of ours, once for each rule.
-	accepted() ([]string, error)
-	accept(bridge string) error
+	accepted(ctx context.Context) ([]string, error)
+	accept(ctx context.Context, bridge string) error
 	// revoke removes one rule of ours for the bridge.
-	revoke(bridge string) error
+	revoke(ctx context.Context, bridge string) error
 	String() string
 }
 
@@ -37,16 +38,16 @@ const comment = "causeway underlay "
 
 // open has bridge's rule in each chain that sees bridged frames, and counts
 // those that had to be added.
-func (f firewall) open(bridge string) (added int, err error) {
+func (f firewall) open(ctx context.Context, bridge string) (added int, err error) {
 	chains, err := f.chains()
 	if err != nil {
 		return 0, err
 	}
 	for _, c := range chains {
-		have, err := c.accepted()
+		have, err := c.accepted(ctx)
 		if err == nil && !slices.Contains(have, bridge) {
 			added++
-			err = c.accept(bridge)
+			err = c.accept(ctx, bridge)
 		}
 		if err != nil {
 			return added, fmt.Errorf("let bridge %s through %s: %w", bridge, c, err)
@@ -56,15 +57,15 @@ func (f firewall) open(bridge string) (added int, err error) {
 }
 
 // closeBut removes our rules for all bridges but those to keep.
-func (f firewall) closeBut(keep map[string]bool) error {
+func (f firewall) closeBut(ctx context.Context, keep map[string]bool) error {
 	chains, err := f.chains()
 	errs := []error{err}
 	for _, c := range chains {
-		have, err := c.accepted()
+		have, err := c.accepted(ctx)
 		errs = append(errs, err)
 		for _, bridge := range have {
 			if !keep[bridge] {
-				errs = append(errs, c.revoke(bridge))
+				errs = append(errs, c.revoke(ctx, bridge))
 			}
 		}
 	}
@@ -73,7 +74,7 @@ func (f firewall) closeBut(keep map[string]bool) error {
 
 // isOpen says that no nft chain lacks the rule of one of the bridges. A legacy
 // chain takes a process to read, too much for what is asked every two seconds.
-func (f firewall) isOpen(bridges map[string]bool) bool {
+func (f firewall) isOpen(ctx context.Context, bridges map[string]bool) bool {
 	chains, err := f.chains()
 	if err != nil {
 		return true
@@ -82,7 +83,7 @@ func (f firewall) isOpen(bridges map[string]bool) bool {
 		if _, quick := c.(*nftChain); !quick {
 			continue
 		}
-		have, err := c.accepted()
+		have, err := c.accepted(ctx)
 		for bridge := range bridges {
 			if err == nil && !slices.Contains(have, bridge) {
 				return false

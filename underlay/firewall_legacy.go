@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -21,7 +22,7 @@ type legacyChain struct {
 func (c *legacyChain) String() string { return c.family.tool() + " (legacy)" }
 
 // run calls iptables and waits for its lock as long as a handler may take.
-func (c *legacyChain) run(args ...string) (string, error) {
+func (c *legacyChain) run(ctx context.Context, args ...string) (string, error) {
 	tool, err := exec.LookPath(c.family.tool() + "-legacy")
 	if err != nil {
 		// Before nf_tables, iptables had no second name.
@@ -31,7 +32,7 @@ func (c *legacyChain) run(args ...string) (string, error) {
 	}
 	var out []byte
 	err = inNamespace(c.ns, func() (err error) {
-		out, err = exec.Command(tool, append([]string{"-w", "5"}, args...)...).Output()
+		out, err = exec.CommandContext(ctx, tool, append([]string{"-w", "5"}, args...)...).Output()
 		return err
 	})
 	var exit *exec.ExitError
@@ -41,8 +42,8 @@ func (c *legacyChain) run(args ...string) (string, error) {
 	return string(out), err
 }
 
-func (c *legacyChain) accepted() ([]string, error) {
-	rules, err := c.run("-S", "FORWARD")
+func (c *legacyChain) accepted(ctx context.Context) ([]string, error) {
+	rules, err := c.run(ctx, "-S", "FORWARD")
 	var bridges []string
 	for _, match := range regexp.MustCompile(`--comment "`+comment+`([^"]+)"`).FindAllStringSubmatch(rules, -1) {
 		bridges = append(bridges, match[1])
@@ -50,8 +51,8 @@ func (c *legacyChain) accepted() ([]string, error) {
 	return bridges, err
 }
 
-func (c *legacyChain) accept(bridge string) error {
-	rules, err := c.run("-S", "FORWARD")
+func (c *legacyChain) accept(ctx context.Context, bridge string) error {
+	rules, err := c.run(ctx, "-S", "FORWARD")
 	if err != nil {
 		return err
 	}
@@ -61,12 +62,12 @@ func (c *legacyChain) accept(bridge string) error {
 			place = i + 1 // line 0 is the policy
 		}
 	}
-	_, err = c.run(append([]string{"-I", "FORWARD", strconv.Itoa(place)}, c.rule(bridge)...)...)
+	_, err = c.run(ctx, append([]string{"-I", "FORWARD", strconv.Itoa(place)}, c.rule(bridge)...)...)
 	return err
 }
 
-func (c *legacyChain) revoke(bridge string) error {
-	_, err := c.run(append([]string{"-D", "FORWARD"}, c.rule(bridge)...)...)
+func (c *legacyChain) revoke(ctx context.Context, bridge string) error {
+	_, err := c.run(ctx, append([]string{"-D", "FORWARD"}, c.rule(bridge)...)...)
 	return err
 }
 

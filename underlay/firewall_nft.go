@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -43,7 +44,7 @@ func findNFTChain(ns netns.NsHandle, family family) (*nftChain, bool, error) {
 	return nil, false, nil
 }
 
-func (c *nftChain) accepted() ([]string, error) {
+func (c *nftChain) accepted(context.Context) ([]string, error) {
 	rules, err := c.rules()
 	var bridges []string
 	for _, rule := range rules {
@@ -65,7 +66,7 @@ func (c *nftChain) rules() ([]*nftables.Rule, error) {
 	return rules, nil
 }
 
-func (c *nftChain) accept(bridge string) error {
+func (c *nftChain) accept(_ context.Context, bridge string) error {
 	rules, err := c.rules()
 	if err != nil {
 		return err
@@ -93,7 +94,7 @@ func (c *nftChain) accept(bridge string) error {
 	return c.conn.Flush()
 }
 
-func (c *nftChain) revoke(bridge string) error {
+func (c *nftChain) revoke(_ context.Context, bridge string) error {
 	rules, err := c.rules()
 	if err != nil {
 		return err

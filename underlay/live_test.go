@@ -1,7 +1,7 @@
 package underlay
 
 import (
-	"bufio"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -98,7 +98,7 @@ func (s *session) end(t *testing.T, what string) {
 // pings are sent every 10 ms until they are stopped.
 type pings struct {
 	cmd *exec.Cmd
-	out *bufio.Reader
+	out io.Reader
 }
 
 func (m *machine) pings(addr string) *pings {
@@ -107,7 +107,7 @@ func (m *machine) pings(addr string) *pings {
 	err := inNamespace(m.ns, func() error {
 		p.cmd = exec.Command("ping", "-n", "-q", "-i0.01", addr)
 		out, err := p.cmd.StdoutPipe()
-		p.out = bufio.NewReader(out)
+		p.out = out
 		if err != nil {
 			return err
 		}
@@ -127,12 +127,12 @@ func (p *pings) lost(t *testing.T) (sent, lost int) {
 	if err := p.cmd.Process.Signal(os.Signal(syscall.SIGINT)); err != nil {
 		t.Fatal(err)
 	}
-	var text string
-	for line, err := p.out.ReadString('\n'); err == nil; line, err = p.out.ReadString('\n') {
-		text += line
+	text, err := io.ReadAll(p.out)
+	if err != nil {
+		t.Fatal(err)
 	}
 	_ = p.cmd.Wait()
-	counts := pingCounts.FindStringSubmatch(text)
+	counts := pingCounts.FindStringSubmatch(string(text))
 	if counts == nil {
 		t.Fatalf("ping told no counts: %s", text)
 	}

@@ -1,7 +1,9 @@
 package underlay
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,4 +47,35 @@ func TestMoveAndBack(t *testing.T) {
 	}
 	l.host.reaches("198.51.100.1")
 	l.host.reaches("2001:db8:ffff::1")
+}
+
+// TestSettingsGoAlong has the bridge behave as the NIC did, with a filter on
+// that drops what comes in through another device than the answer leaves by.
+func TestSettingsGoAlong(t *testing.T) {
+	l := newLAN(t)
+	settings := map[string]string{
+		"net.ipv4.conf.%s.rp_filter": "1", "net.ipv4.conf.%s.arp_ignore": "1",
+		"net.ipv6.conf.%s.accept_ra": "0", "net.ipv6.conf.%s.accept_redirects": "0",
+	}
+	for name, value := range settings {
+		l.host.run("sysctl", "-qw", fmt.Sprintf(name, "eth0")+"="+value)
+	}
+	p := newPlane(t, l.host, t.TempDir())
+	apply(t, p, segment("phys", nil))
+	for name, value := range settings {
+		if got := strings.TrimSpace(l.host.run("sysctl", "-n", fmt.Sprintf(name, "cw-eth0"))); got != value {
+			t.Errorf("%s is %s, want %s", fmt.Sprintf(name, "cw-eth0"), got, value)
+		}
+	}
+	link := l.host.run("ip", "-d", "link", "show", "cw-eth0")
+	for _, want := range []string{
+		"mtu 1500", "alias causeway underlay eth0", "forward_delay 0", "stp_state 0", "mcast_snooping 0",
+		strings.Fields(l.host.run("ip", "-br", "link", "show", "eth0"))[2], // the MAC
+	} {
+		if !strings.Contains(link, want) {
+			t.Errorf("the bridge lacks %q:\n%s", want, link)
+		}
+	}
+	l.router.reaches("192.0.2.10")
+	l.host.reaches("198.51.100.1")
 }

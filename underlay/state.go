@@ -58,17 +58,10 @@ func without(list, other []message) []message {
 // it must be made again.
 func (k *kernel) read(d device) (state, error) {
 	var s state
-	addresses, err := k.dump(address, unix.AF_UNSPEC)
-	if err != nil {
+	var err error
+	if s.Addresses, err = k.addresses(d); err != nil {
 		return state{}, err
 	}
-	s.Addresses = onDevice(addresses, d.index)
-	// The kernel lists the newest IPv6 address first, the newest IPv4 one last.
-	four := slices.DeleteFunc(slices.Clone(s.Addresses), message.is6)
-	six := slices.DeleteFunc(s.Addresses, func(m message) bool { return !m.is6() })
-	slices.Reverse(six)
-	s.Addresses = append(four, six...)
-
 	if s.Routes, err = k.routes(d); err != nil {
 		return state{}, err
 	}
@@ -80,6 +73,19 @@ func (k *kernel) read(d device) (state, error) {
 		return !m.carryable() || m.family() != unix.AF_INET && m.family() != unix.AF_INET6
 	})
 	return s, nil
+}
+
+func (k *kernel) addresses(d device) ([]message, error) {
+	all, err := k.dump(address, unix.AF_UNSPEC)
+	if err != nil {
+		return nil, err
+	}
+	// The kernel lists the newest IPv6 address first, the newest IPv4 one last.
+	all = onDevice(all, d.index)
+	four := slices.DeleteFunc(slices.Clone(all), message.is6)
+	six := slices.DeleteFunc(all, func(m message) bool { return !m.is6() })
+	slices.Reverse(six)
+	return append(four, six...), nil
 }
 
 // routes lists what leaves through the device, next hops included, but for what

@@ -106,34 +106,44 @@ func (p *Plane) Recover(context.Context) error {
 	return wrap(errors.Join(errs...))
 }
 
-// Apply makes the segment's bridge and puts its local endpoints' links into it.
+// Apply makes the segment's bridge and has its local endpoints' links, and no
+// others, in it.
 func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (mended int, err error) {
 	id := segment.Network.ID
-	if done, ok := p.applied[id]; ok && sameLocal(done, segment) {
-		return 0, nil
-	}
+	done, trusted := p.applied[id]
+	trusted = trusted && bridgeName(done.Network) == bridgeName(segment.Network)
 	delete(p.applied, id)
-	changed, err := p.bridgeFor(ctx, segment.Network)
-	if err != nil {
-		return 0, wrap(err)
+	if !trusted {
+		if mended, err = p.realise(ctx, segment); err != nil {
+			return 0, wrap(err)
+		}
 	}
-	moved, err := p.joinPorts(segment)
-	if err != nil {
-		return 0, wrap(err)
+	if !trusted || anyGone(done, segment) {
+		local := endpointsOf(segment)
+		err := p.unplug(func(network, endpoint string) bool { return network != id || local[endpoint] })
+		if err != nil {
+			return 0, wrap(err)
+		}
 	}
-	local := endpointsOf(segment)
-	if err := p.unplug(func(network, endpoint string) bool { return network != id || local[endpoint] }); err != nil {
-		return 0, wrap(err)
-	}
-	opened, err := p.firewall.open(bridgeName(segment.Network))
-	if err != nil {
-		return 0, wrap(err)
-	}
-	if p.before[id] {
-		mended = changed + moved + opened
+	if !p.before[id] {
+		mended = 0
 	}
 	p.applied[id], p.before[id] = segment, true
 	return mended, nil
+}
+
+// realise reads the kernel, and counts what it set right.
+func (p *Plane) realise(ctx context.Context, segment fabric.Segment) (changed int, err error) {
+	changed, err = p.bridgeFor(ctx, segment.Network)
+	if err != nil {
+		return 0, err
+	}
+	moved, err := p.joinPorts(segment)
+	if err != nil {
+		return 0, err
+	}
+	opened, err := p.firewall.open(ctx, bridgeName(segment.Network))
+	return changed + moved + opened, err
 }
 
 // bridgeFor has the network's bridge ready, and counts what it had to do.
@@ -159,7 +169,7 @@ func (p *Plane) bridgeFor(ctx context.Context, network fabric.Network) (changed 
 }
 
 // Prune gives back the NICs, and removes the links, that keep does not need.
-func (p *Plane) Prune(_ context.Context, keep []fabric.Segment) error {
+func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 	bridges, endpoints := make(map[string]bool), make(map[string]map[string]bool)
 	for _, segment := range keep {
 		bridges[bridgeName(segment.Network)] = true
@@ -167,7 +177,7 @@ func (p *Plane) Prune(_ context.Context, keep []fabric.Segment) error {
 	}
 	errs := []error{
 		p.unplug(func(network, endpoint string) bool { return endpoints[network][endpoint] }),
-		p.firewall.closeBut(bridges),
+		p.firewall.closeBut(ctx, bridges),
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.records)) {
 		if !bridges[name] {
@@ -184,7 +194,7 @@ func (p *Plane) Distrust() { clear(p.applied) }
 
 // Stale says that a bridge of ours is gone or has lost its NIC, that the
 // firewall was flushed, or that a container came up and its neighbours have to be told.
-func (p *Plane) Stale(context.Context) bool {
+func (p *Plane) Stale(ctx context.Context) bool {
 	for _, r := range p.records {
 		if fine, err := p.inPlace(r); err == nil && !fine {
 			return true
@@ -194,7 +204,7 @@ func (p *Plane) Stale(context.Context) bool {
 	for _, segment := range p.applied {
 		bridges[bridgeName(segment.Network)] = true
 	}
-	return p.waiting() || !p.firewall.isOpen(bridges)
+	return p.waiting() || !p.firewall.isOpen(ctx, bridges)
 }
 
 // note writes the record, and holds it from then on.
@@ -240,12 +250,10 @@ func endpointsOf(segment fabric.Segment) map[string]bool {
 	return ids
 }
 
-// sameLocal says that two segments ask the same of this host.
-func sameLocal(a, b fabric.Segment) bool {
-	return bridgeName(a.Network) == bridgeName(b.Network) && slices.EqualFunc(a.Local, b.Local,
-		func(a, b fabric.Endpoint) bool {
-			return a.ID == b.ID && a.MAC == b.MAC && slices.Equal(a.Addrs, b.Addrs)
-		})
+// anyGone says whether now lacks a local endpoint that then had.
+func anyGone(then, now fabric.Segment) bool {
+	local := endpointsOf(now)
+	return slices.ContainsFunc(then.Local, func(e fabric.Endpoint) bool { return !local[e.ID] })
 }
 
 func wrap(err error) error {

@@ -1,0 +1,184 @@
+package underlay
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// take puts the parent into its bridge and gives the bridge all that the parent
+// had. It may be called at any time, and again after it broke off anywhere: what
+// is done already is found done.
+//
+// At each moment the host's addresses are on the parent, on the bridge, or on
+// both, and one of the two has the routes. Frames come in through the parent
+// until it becomes a port, then through the bridge; the kernel takes a packet
+// for an address of any device, and sends through a port as through any NIC.
+func (p *Plane) take(r *record) error {
+	link, err := p.parent(r)
+	if err != nil {
+		return err
+	}
+	nic := deviceOf(link)
+	if r.Saved, err = p.intent(r, link); err != nil {
+		return err
+	}
+	if master := link.Attrs().MasterIndex; master != 0 && !p.isBridge(r.Bridge, master) {
+		return fmt.Errorf("parent %s is a port of another device now", r.Parent)
+	}
+	if r.Phase == "" || r.Boot != p.boot {
+		r.WasDown = link.Attrs().RawFlags&unix.IFF_UP == 0
+	}
+	r.Phase, r.Index, r.Boot = taking, nic.index, p.boot
+	r.MAC = macOf(link)
+	if err := p.note(r); err != nil {
+		return err
+	}
+	bridge, err := p.makeBridge(r, link)
+	if err != nil {
+		return err
+	}
+	m := move{kernel: p.kernel, from: nic, to: bridge, want: r.Saved.on(nic, bridge)}
+	err = m.run(m.addAddresses, func() error { return p.attach(link, bridge) }, m.moveRoutes, m.removeAddresses, m.settle)
+	if err != nil {
+		return err
+	}
+	r.Phase = taken
+	return p.note(r)
+}
+
+func (p *Plane) isBridge(name string, index int) bool {
+	link, err := p.kernel.LinkByIndex(index)
+	return err == nil && link.Attrs().Name == name
+}
+
+// intent is what the parent's bridge shall have, in the parent's terms.
+func (p *Plane) intent(r *record, link netlink.Link) (state, error) {
+	nic := deviceOf(link)
+	now, err := p.kernel.read(nic)
+	if err != nil {
+		return state{}, err
+	}
+	sameLink := r.Boot == p.boot && r.Index == nic.index
+	bridge, found, err := p.kernel.find(r.Bridge)
+	switch {
+	case err != nil:
+		return state{}, err
+	case r.Phase == taking && sameLink:
+		return now.with(r.Saved), nil
+	case r.Phase == taken && found:
+		have, err := p.kernel.read(deviceOf(bridge))
+		now = now.with(have.on(deviceOf(bridge), nic))
+		if sameLink && bridge.Attrs().RawFlags&unix.IFF_UP == 0 {
+			now = now.with(r.Saved) // a link that is set down loses IPv6 addresses and all routes
+		}
+		return now, err
+	case r.Phase == taken && sameLink && !now.hasAddress():
+		return now.with(r.Saved), nil // somebody removed the bridge with all it had
+	default:
+		return now, nil
+	}
+}
+
+// giveBack is take in reverse: the parent gets what the bridge has, leaves it,
+// and the bridge goes.
+func (p *Plane) giveBack(r *record) error {
+	link, err := p.parent(r)
+	if err != nil {
+		return err
+	}
+	nic := deviceOf(link)
+	bridge, found, err := p.kernel.find(r.Bridge)
+	if err != nil {
+		return err
+	}
+	m := move{kernel: p.kernel, from: device{name: r.Bridge}, to: nic}
+	if found {
+		m.from = deviceOf(bridge)
+		now, err := p.kernel.read(m.from)
+		if err != nil {
+			return err
+		}
+		if r.Phase == taken { // what was saved then may have changed since
+			r.Saved = state{}
+		}
+		r.Saved, r.Index = r.Saved.with(now.on(m.from, nic)), nic.index
+	}
+	r.Phase = returning
+	if err := p.note(r); err != nil {
+		return err
+	}
+	m.want = r.Saved.on(nic, nic)
+	return m.run(m.addAddresses, m.moveRoutes, func() error { return p.detach(link) },
+		func() error { return p.removeBridge(r) }, m.settle,
+		func() error { return p.setDownAgain(r, nic) },
+		func() error { return p.forget(r) })
+}
+
+// attach makes the NIC a port.
+func (p *Plane) attach(link netlink.Link, bridge device) error {
+	name := link.Attrs().Name
+	if link.Attrs().RawFlags&unix.IFF_UP == 0 {
+		if err := p.kernel.do("set "+name+" up", func() error { return p.kernel.LinkSetUp(link) }); err != nil {
+			return err
+		}
+	}
+	if link.Attrs().MasterIndex != bridge.index {
+		err := p.kernel.do("put "+name+" into bridge "+bridge.name, func() error {
+			return p.kernel.LinkSetMasterByIndex(link, bridge.index)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	// Reading a link has the kernel (6.9 and newer) act on its carrier at once:
+	// before that, the bridge drops what is sent through it.
+	_, err := p.kernel.LinkByIndex(bridge.index)
+	return err
+}
+
+func (p *Plane) detach(link netlink.Link) error {
+	if link.Attrs().MasterIndex == 0 {
+		return nil
+	}
+	return p.kernel.do("take "+link.Attrs().Name+" out of its bridge", func() error { return p.kernel.LinkSetNoMaster(link) })
+}
+
+func (p *Plane) setDownAgain(r *record, nic device) error {
+	if !r.WasDown {
+		return nil
+	}
+	link, err := p.kernel.LinkByIndex(nic.index)
+	if err != nil {
+		return err
+	}
+	return p.kernel.do("set "+nic.name+" down", func() error { return p.kernel.LinkSetDown(link) })
+}
+
+// parent finds the record's NIC: by its name or, when it was renamed, by the
+// index and MAC that it had.
+func (p *Plane) parent(r *record) (netlink.Link, error) {
+	link, found, err := p.kernel.find(r.Parent)
+	if found || err != nil {
+		return link, err
+	}
+	link, err = p.kernel.LinkByIndex(r.Index)
+	if r.Boot == p.boot && err == nil && macOf(link) == r.MAC {
+		return link, nil
+	}
+	if err == nil || errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil, fmt.Errorf("parent %s: %w", r.Parent, errGone)
+	}
+	return nil, fmt.Errorf("parent %s: %w", r.Parent, err)
+}
+
+// errGone says that there is no such link on the host.
+var errGone = errors.New("no such interface")
+
+// hasAddress says whether a user or a server gave the device an address.
+func (s state) hasAddress() bool {
+	return slices.ContainsFunc(s.Addresses, func(a message) bool { return !a.isLinkLocal() })
+}
