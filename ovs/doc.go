@@ -34,7 +34,7 @@
 // cookie 0xca05e3a1 in its upper half and its network's VNI in the lower: zero
 // for the flows that serve all. Flows with other cookies are another's and are
 // left alone, and so are ports without our external_ids.
-// "ovs-ofctl --names dump-flows causeway" reads like the table.
+// "ovs-ofctl --names --no-stats dump-flows causeway" reads like the table.
 //
 // The anti-spoof table means that a container is a host and nothing else: it
 // cannot route for others, have further addresses, or ask for one by DHCP. Its

@@ -114,6 +114,25 @@ func TestWhatIsLostIsMendedAndOthersFlowsStay(t *testing.T) {
 	}
 }
 
+func TestOurBridgeIsSetRightAgain(t *testing.T) {
+	site := newSite(t)
+	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
+	network, host := rig.Network(1), rig.Hosts[0]
+	a, b := rig.Start(host, network, 2), rig.Start(rig.Hosts[1], network, 3)
+	m := site.machine(t, host)
+	m.tool(t, "ovs-vsctl", "del-fail-mode", bridge) // Open vSwitch drops all flows with it
+	host.Plane.Distrust()
+	if mended := rig.Apply(host); mended == 0 {
+		t.Error("nothing was counted as mended")
+	}
+	if mode := m.tool(t, "ovs-vsctl", "get-fail-mode", bridge); mode != "secure\n" {
+		t.Errorf("the bridge has fail mode %q", mode)
+	}
+	if !pings(t, a, v4(b)) {
+		t.Error("containers do not talk")
+	}
+}
+
 func TestANewPlaneTakesOverWithoutAWrite(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
@@ -203,6 +222,30 @@ func TestPruneLeavesNothingButOthers(t *testing.T) {
 	}
 	if host.Plane.Stale(t.Context()) {
 		t.Error("there is nothing left to be stale")
+	}
+}
+
+func TestABridgeOfOthersStaysAsItIs(t *testing.T) {
+	site := newSite(t)
+	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
+	network, host := rig.Network(1), rig.Hosts[0]
+	m := site.machine(t, host)
+	m.tool(t, "ovs-vsctl", "add-br", bridge, "--", "set", "Bridge", bridge, "datapath_type=netdev", "fail_mode=standalone")
+	a, b := rig.Start(host, network, 2), rig.Start(rig.Hosts[1], network, 3)
+	if !pings(t, a, v4(b)) {
+		t.Error("containers do not talk")
+	}
+	rig.Forget(a.Endpoint)
+	rig.Apply()
+	rig.Prune()
+	if mode := m.tool(t, "ovs-vsctl", "get-fail-mode", bridge); mode != "standalone\n" {
+		t.Errorf("the bridge has fail mode %q", mode)
+	}
+	if left := m.flows(t); len(left) != 0 {
+		t.Errorf("flows left: %v", left)
+	}
+	if left := m.tool(t, "ovs-vsctl", "list-ports", bridge); left != "" {
+		t.Errorf("ports left: %q", left)
 	}
 }
 

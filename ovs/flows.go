@@ -35,16 +35,16 @@ func staticFlows() []flow {
 	return w.flows
 }
 
-// ports are the OpenFlow port numbers that flows name; the switch gives them out
-// and they change when it is restarted.
-type ports struct {
+// numbers are the OpenFlow ports that flows name. The switch gives them out, and
+// others when it is restarted.
+type numbers struct {
 	tunnel int
 	local  map[string]int // by endpoint ID
 }
 
 // flowsOf gives the flows of one segment. It is pure: equal segments and ports
 // give equal flows. A local endpoint without a port has none.
-func flowsOf(segment fabric.Segment, ports ports) []flow {
+func flowsOf(segment fabric.Segment, ports numbers) []flow {
 	w := writer{cookie: cookieOf(segment.Network), vni: segment.Network.VNI, ports: ports}
 	for _, vtep := range segment.Flood {
 		w.add(tableClassify, 100, fmt.Sprintf("tun_id=%#x,%s=%s,in_port=%d", w.vni, tunnelField(vtep, "src"), vtep, ports.tunnel),
@@ -70,7 +70,7 @@ func flowsOf(segment fabric.Segment, ports ports) []flow {
 type writer struct {
 	cookie uint64
 	vni    uint32
-	ports  ports
+	ports  numbers
 	flows  []flow
 }
 

@@ -31,7 +31,7 @@ func TestFlowsOfASegment(t *testing.T) {
 		Remote:  []fabric.Peer{{Endpoint: endpoint("there", 2, "192.168.1.2/24", "fd01::2/64"), VTEP: vtep}},
 		Flood:   []netip.Addr{vtep},
 	}
-	flows := append(staticFlows(), flowsOf(segment, ports{tunnel: 1, local: map[string]int{"here": 7}})...)
+	flows := append(staticFlows(), flowsOf(segment, numbers{tunnel: 1, local: map[string]int{"here": 7}})...)
 	slices.SortFunc(flows, compareFlows)
 	var got strings.Builder
 	for _, f := range flows {
@@ -48,7 +48,7 @@ func TestFlowsOfASegment(t *testing.T) {
 
 func TestFlowsOverIPv6(t *testing.T) {
 	vtep := netip.MustParseAddr("fd99::2")
-	flows := flowsOf(fabric.Segment{Network: fabric.Network{ID: "foo", VNI: 1}, Flood: []netip.Addr{vtep}}, ports{tunnel: 1})
+	flows := flowsOf(fabric.Segment{Network: fabric.Network{ID: "foo", VNI: 1}, Flood: []netip.Addr{vtep}}, numbers{tunnel: 1})
 	want := []flow{
 		{cookieOurs | 1, 0, 100, "tun_id=0x1,tun_ipv6_src=fd99::2,in_port=1", "set_field:0x1->reg0,set_field:0x1->reg1,goto_table:30"},
 		{cookieOurs | 1, 50, 100, "reg0=0x1,reg1=0", "set_field:0x1->tun_id,set_field:fd99::2->tun_ipv6_dst,output:1"},
@@ -60,9 +60,9 @@ func TestFlowsOverIPv6(t *testing.T) {
 }
 
 // genSegment draws the segment of one network as Plan would give it.
-func genSegment(t *rapid.T) (fabric.Segment, ports) {
+func genSegment(t *rapid.T) (fabric.Segment, numbers) {
 	segment := fabric.Segment{Network: fabric.Network{ID: "foo", VNI: rapid.Uint32Range(1, 1<<24-1).Draw(t, "VNI")}}
-	ports := ports{tunnel: 1, local: map[string]int{}}
+	ports := numbers{tunnel: 1, local: map[string]int{}}
 	vteps := map[netip.Addr]bool{}
 	for n := range rapid.IntRange(0, 8).Draw(t, "endpoints") {
 		e := fabric.Endpoint{ID: fmt.Sprint("e", n), Addrs: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n + 1)}), 24)}}

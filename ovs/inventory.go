@@ -16,6 +16,7 @@ import (
 type inventory struct {
 	present bool // the bridge is there
 	made    bool // and we made it
+	right   bool // and it is set as we want it, or is not ours to set
 	tunnels map[string]interfaceRow
 	ports   map[string]portRow // by endpoint ID
 	foreign int                // ports of others on the bridge
@@ -46,17 +47,14 @@ func (p *Plane) look(ctx context.Context) error {
 			continue
 		}
 		have.present, have.made = true, bridge.ExternalIDs[idBridge] == p.Bridge
-		// Of a bridge that somebody else made we take no more than what is ours.
-		if have.made && (bridge.FailMode != "secure" || bridge.Datapath != p.Datapath) {
-			have.present = false
-		}
+		have.right = !have.made || bridge.FailMode == "secure" && bridge.Datapath == p.Datapath
 	}
 	interfaces, err := p.vswitch.interfaces(ctx)
 	if err != nil {
 		return err
 	}
 	var on []string
-	if have.present || have.made {
+	if have.present {
 		if on, err = p.vswitch.client(ctx).VSwitch.ListPorts(p.Bridge); err != nil {
 			return fmt.Errorf("list ports of bridge %s: %w", p.Bridge, cause(err))
 		}
@@ -87,18 +85,23 @@ func (have *inventory) sort(row interfaceRow, onBridge bool) {
 
 // ensureBridge makes the bridge, and the flows that serve every network.
 func (p *Plane) ensureBridge(ctx context.Context, vtep netip.Addr) (mended int, err error) {
-	if !p.have.present {
+	if !p.have.present || !p.have.right {
 		if err := p.leaves(vtep, p.have.internal); err != nil {
 			return 0, err
 		}
 		if err := p.vswitch.addBridge(ctx, p.Datapath); err != nil {
 			return 0, err
 		}
-		p.have.present, p.have.made = true, true
-		p.Log.WithFields(logrus.Fields{"bridge": p.Bridge, "datapath": p.Datapath}).Info("made the Open vSwitch bridge")
+		if p.have.present {
+			mended = 1
+		} else {
+			p.Log.WithFields(logrus.Fields{"bridge": p.Bridge, "datapath": p.Datapath}).Info("made the Open vSwitch bridge")
+		}
+		p.have.present, p.have.made, p.have.right = true, true, true
 		p.generation = p.vswitch.generation()
 	}
-	return p.program(ctx, static, programme{})
+	flows, err := p.program(ctx, static, programme{})
+	return mended + flows, err
 }
 
 // ensureTunnel makes the tunnel port of segment's network.

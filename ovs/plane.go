@@ -52,7 +52,7 @@ type Plane struct {
 // those that serve every network.
 type programme struct {
 	segment fabric.Segment
-	ports   ports
+	ports   numbers
 	// doubted says that the switch may have other flows by now.
 	doubted bool
 }
@@ -177,7 +177,7 @@ func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (mended int, 
 }
 
 func (p *Plane) programme(segment fabric.Segment) programme {
-	ports := ports{tunnel: p.have.tunnels[tunnelPort(segment.Network)].Port, local: map[string]int{}}
+	ports := numbers{tunnel: p.have.tunnels[tunnelPort(segment.Network)].Port, local: map[string]int{}}
 	for _, endpoint := range segment.Local {
 		if number := p.have.ports[endpoint.ID].number; number > 0 {
 			ports.local[endpoint.ID] = number

@@ -118,13 +118,18 @@ func (p *Plane) pruneBridge(ctx context.Context, keep int) error {
 		return err
 	}
 	others, err := p.vswitch.dumpFlows(ctx, 0, 0, "")
-	if err != nil || len(others) > 0 || p.have.foreign > 0 || !p.have.made {
+	if err != nil {
 		return err
+	}
+	const internal = 254 // Open vSwitch's own table, which some versions show
+	theirs := slices.ContainsFunc(others, func(f flow) bool { return f.table != internal })
+	if theirs || p.have.foreign > 0 || !p.have.made {
+		return nil
 	}
 	if err := p.vswitch.client(ctx).VSwitch.DeleteBridge(p.Bridge); err != nil {
 		return fmt.Errorf("delete bridge %s: %w", p.Bridge, cause(err))
 	}
-	p.have.present, p.have.made = false, false
+	p.have.present, p.have.made, p.have.right = false, false, false
 	p.Log.WithField("bridge", p.Bridge).Info("no network needs the Open vSwitch bridge any more; it is deleted")
 	return nil
 }

@@ -54,6 +54,25 @@ func TestEachTunnelTypeCarriesFullFramesAndTCP(t *testing.T) {
 	}
 }
 
+// The kernel's own VXLAN, as of mode=vxlan, passes a host's switch untouched.
+func TestKernelVXLANWorksBesideOurs(t *testing.T) {
+	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
+	network := rig.Network(1)
+	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	for i, host := range rig.Hosts {
+		for _, command := range []string{
+			fmt.Sprintf("link add kernel type vxlan id 5 dstport 4789 local %s remote %s", host.VTEP, rig.Hosts[1-i].VTEP),
+			"link set kernel up", fmt.Sprintf("addr add 10.5.0.%d/24 dev kernel", i+1),
+		} {
+			within(t, host.NS, "ip", strings.Fields(command)...)
+		}
+	}
+	within(t, rig.Hosts[0].NS, "ping", "-n", "-q", "-c", "1", "-i", "0.1", "-w", "5", "10.5.0.2")
+	if !pings(t, a, v4(b)) {
+		t.Error("containers do not talk")
+	}
+}
+
 func TestLinkLocalAddressesTalk(t *testing.T) {
 	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
 	network := rig.Network(1)
