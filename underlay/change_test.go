@@ -182,6 +182,48 @@ func TestReboot(t *testing.T) {
 	}
 }
 
+// TestNetworkIsRemovedWhileTheHostIsDown has nothing to give back after the boot.
+func TestNetworkIsRemovedWhileTheHostIsDown(t *testing.T) {
+	l := newLAN(t)
+	folder := t.TempDir()
+	apply(t, newPlane(t, l.host, folder), segment("phys", nil))
+	host := newMachine(t, "host")
+	l.sw.ip("link del p1")
+	l.host = host
+	l.connect(host, "eth0", "192.0.2.33/24")
+	before := host.text("eth0")
+	p := newPlane(t, host, folder)
+	prune(t, p)
+	if diff := cmp.Diff(before, host.text("eth0")); diff != "" {
+		t.Errorf("the host is not as it was:\n%s", diff)
+	}
+	if files, _ := os.ReadDir(folder); len(files) > 0 {
+		t.Errorf("the journal has %v", files)
+	}
+}
+
+func TestNICIsInAnotherBridgeNow(t *testing.T) {
+	l := newLAN(t)
+	p := newPlane(t, l.host, t.TempDir())
+	s := segment("phys", nil)
+	apply(t, p, s)
+	l.host.ip("link add br0 type bridge\nlink set eth0 master br0")
+	p.Distrust()
+	want := "underlay: parent eth0 was put into br0 by somebody else"
+	if _, err := p.Apply(t.Context(), s); err == nil || err.Error() != want {
+		t.Errorf("Apply: got  %v\nwant %s", err, want)
+	}
+	if err := p.Prune(t.Context(), nil); err == nil || err.Error() != want {
+		t.Errorf("Prune: got  %v\nwant %s", err, want)
+	}
+	if got := l.host.run("ip", "link", "show", "eth0"); !strings.Contains(got, "master br0") {
+		t.Errorf("the NIC was taken out of a bridge that is not ours: %s", got)
+	}
+	l.host.ip("link set eth0 nomaster")
+	prune(t, p)
+	l.router.reaches("192.0.2.10")
+}
+
 func TestNetworksShareAParent(t *testing.T) {
 	l := newLAN(t)
 	before := l.host.text("eth0")

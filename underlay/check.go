@@ -2,6 +2,7 @@ package underlay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,8 +27,7 @@ func (p *Plane) check(_ context.Context, network fabric.Network) error {
 		return err
 	}
 	if network.Parent == "" {
-		_, err := p.foreignBridge(name)
-		return err
+		return p.foreignBridge(name)
 	}
 	for _, r := range p.records {
 		same := r.Parent == network.Parent && r.VLAN == network.VLAN
@@ -86,13 +86,22 @@ func checkName(name string) error {
 }
 
 // foreignBridge finds a bridge that a user made.
-func (p *Plane) foreignBridge(name string) (netlink.Link, error) {
+func (p *Plane) foreignBridge(name string) error {
+	_, err := p.bridge(name)
+	if errors.Is(err, errGone) {
+		return fmt.Errorf("%w; give -o parent=… to have it made", err)
+	}
+	return err
+}
+
+// bridge finds a bridge, whoever made it.
+func (p *Plane) bridge(name string) (netlink.Link, error) {
 	link, found, err := p.kernel.find(name)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
-		return nil, fmt.Errorf("bridge %s: %w; give -o parent=… to have it made", name, errGone)
+		return nil, fmt.Errorf("bridge %s: %w", name, errGone)
 	}
 	if link.Type() != "bridge" {
 		return nil, fmt.Errorf("%s is no bridge but a %s", name, link.Type())

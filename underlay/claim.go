@@ -18,11 +18,14 @@ func (p *Plane) claim(r *record) error {
 	if err := work(r); err != nil {
 		return err
 	}
-	if first {
+	switch {
+	case !first:
+		p.log.Warnf("bridge %s was not as it has to be, and is again", r.Bridge)
+	case r.VLAN != 0:
+		p.log.Infof("bridge %s has VLAN %d of %s", r.Bridge, r.VLAN, r.Parent)
+	default:
 		p.log.Infof("bridge %s has taken %s in, with all its addresses and routes", r.Bridge, r.Parent)
 		p.warn(r)
-	} else {
-		p.log.Warnf("bridge %s was not as it has to be: it has %s and its addresses again", r.Bridge, r.Parent)
 	}
 	return nil
 }

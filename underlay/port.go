@@ -17,7 +17,7 @@ import (
 // for Docker to take. The neighbours are told at once where the address is now;
 // when the container is up, Apply tells them again.
 func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (string, error) {
-	bridge, err := p.foreignBridge(bridgeName(segment.Network))
+	bridge, err := p.bridge(bridgeName(segment.Network))
 	if err != nil {
 		return "", wrap(err)
 	}
@@ -56,7 +56,7 @@ const addrGenModeNone = 1
 // joinPorts has the links of the local endpoints in the bridge and up, as far
 // as they are there: Plug makes them. It counts those that were not.
 func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
-	bridge, err := p.foreignBridge(bridgeName(segment.Network))
+	bridge, err := p.bridge(bridgeName(segment.Network))
 	if err != nil {
 		return 0, err
 	}

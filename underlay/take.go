@@ -18,16 +18,13 @@ import (
 // until it becomes a port, then through the bridge; the kernel takes a packet
 // for an address of any device, and sends through a port as through any NIC.
 func (p *Plane) take(r *record) error {
-	link, err := p.parent(r)
+	link, err := p.freeParent(r)
 	if err != nil {
 		return err
 	}
 	nic := deviceOf(link)
 	if r.Saved, err = p.intent(r, link); err != nil {
 		return err
-	}
-	if master := link.Attrs().MasterIndex; master != 0 && !p.isBridge(r.Bridge, master) {
-		return fmt.Errorf("parent %s is a port of another device now", r.Parent)
 	}
 	if r.Phase == "" || r.Boot != p.boot {
 		r.WasDown = link.Attrs().RawFlags&unix.IFF_UP == 0
@@ -50,9 +47,20 @@ func (p *Plane) take(r *record) error {
 	return p.note(r)
 }
 
-func (p *Plane) isBridge(name string, index int) bool {
-	link, err := p.kernel.LinkByIndex(index)
-	return err == nil && link.Attrs().Name == name
+// freeParent is the parent, unless somebody put it into another device since.
+func (p *Plane) freeParent(r *record) (netlink.Link, error) {
+	link, err := p.parent(r)
+	if err != nil || link.Attrs().MasterIndex == 0 {
+		return link, err
+	}
+	master, err := p.kernel.LinkByIndex(link.Attrs().MasterIndex)
+	if err != nil {
+		return nil, fmt.Errorf("parent %s: look for its bridge: %w", r.Parent, err)
+	}
+	if name := master.Attrs().Name; name != r.Bridge {
+		return nil, fmt.Errorf("parent %s was put into %s by somebody else", r.Parent, name)
+	}
+	return link, nil
 }
 
 // intent is what the parent's bridge shall have, in the parent's terms.
@@ -67,8 +75,8 @@ func (p *Plane) intent(r *record, link netlink.Link) (state, error) {
 	switch {
 	case err != nil:
 		return state{}, err
-	case r.Phase == taking && sameLink:
-		return now.with(r.Saved), nil
+	case (r.Phase == taking || r.Phase == returning) && sameLink:
+		return r.Saved.with(now), nil // now may have the flags that settle takes off
 	case r.Phase == taken && found:
 		have, err := p.kernel.read(deviceOf(bridge))
 		now = now.with(have.on(deviceOf(bridge), nic))
@@ -86,7 +94,7 @@ func (p *Plane) intent(r *record, link netlink.Link) (state, error) {
 // giveBack is take in reverse: the parent gets what the bridge has, leaves it,
 // and the bridge goes.
 func (p *Plane) giveBack(r *record) error {
-	link, err := p.parent(r)
+	link, err := p.freeParent(r)
 	if err != nil {
 		return err
 	}
@@ -95,6 +103,14 @@ func (p *Plane) giveBack(r *record) error {
 	if err != nil {
 		return err
 	}
+	sameLink := r.Boot == p.boot && r.Index == nic.index
+	bare, err := p.isBare(r)
+	if err != nil {
+		return err
+	}
+	if !sameLink || r.Phase == taken && !bare {
+		r.Saved = state{} // it is of another boot, or may have changed since
+	}
 	m := move{kernel: p.kernel, from: device{name: r.Bridge}, to: nic}
 	if found {
 		m.from = deviceOf(bridge)
@@ -102,11 +118,9 @@ func (p *Plane) giveBack(r *record) error {
 		if err != nil {
 			return err
 		}
-		if r.Phase == taken { // what was saved then may have changed since
-			r.Saved = state{}
-		}
-		r.Saved, r.Index = r.Saved.with(now.on(m.from, nic)), nic.index
+		r.Saved = r.Saved.with(now.on(m.from, nic))
 	}
+	r.Index, r.Boot = nic.index, p.boot
 	r.Phase = returning
 	if err := p.note(r); err != nil {
 		return err

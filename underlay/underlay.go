@@ -84,9 +84,9 @@ func New(config Config) (*Plane, error) {
 func (p *Plane) Close() error { return p.kernel.close() }
 
 // Recover finishes the moves that broke off, and makes a bridge again that went
-// with the host's addresses. It needs no records of the
-// cluster, and is called before the first is read: the store may lie behind the
-// very NIC that was on its way.
+// with the host's addresses. It needs no records of the cluster, and is called
+// before the first is read: the store may lie behind the very NIC that was on
+// its way.
 func (p *Plane) Recover(context.Context) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(p.records)) {
@@ -150,8 +150,7 @@ func (p *Plane) realise(ctx context.Context, segment fabric.Segment) (changed in
 func (p *Plane) bridgeFor(ctx context.Context, network fabric.Network) (changed int, err error) {
 	name := bridgeName(network)
 	if network.Parent == "" {
-		_, err := p.foreignBridge(name)
-		return 0, err
+		return 0, p.foreignBridge(name)
 	}
 	r, ok := p.records[name]
 	if !ok || r.Parent != network.Parent || r.VLAN != network.VLAN {
