@@ -35,13 +35,21 @@ func (d *Driver) attached(ctx context.Context, dockerID string) (fabric.Network,
 // createEndpoint claims the container's addresses and records the endpoint. It
 // returns the MAC when Docker left it to us, else the zero MAC.
 func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndpointRequest) (fabric.MAC, error) {
-	found, _, err := d.attached(ctx, request.NetworkID)
+	found, attachment, err := d.attached(ctx, request.NetworkID)
 	if err != nil {
+		return fabric.MAC{}, err
+	}
+	if err := portsFit(found, request); err != nil {
 		return fabric.MAC{}, err
 	}
 	endpoint, derived, err := d.newEndpoint(found, request)
 	if err != nil {
 		return fabric.MAC{}, err
+	}
+	if attachment.OwnIPAM {
+		if err := d.probe(ctx, found, endpoint); err != nil {
+			return fabric.MAC{}, err
+		}
 	}
 	for range tries {
 		err := d.putEndpoint(ctx, found, endpoint)
@@ -56,6 +64,35 @@ func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndp
 		}
 	}
 	return fabric.MAC{}, fmt.Errorf("endpoint on network %s: %w too often, try again", orID(found), kvstore.ErrConflict)
+}
+
+// portsFit refuses -p where there is no NAT to publish a port by: what is
+// dropped silently is looked for in vain.
+func portsFit(found fabric.Network, request *network.CreateEndpointRequest) error {
+	ports, _ := request.Options[labelPorts].([]any)
+	if found.Mode == fabric.ModeUnderlay && len(ports) > 0 {
+		return fmt.Errorf("network %s is the physical one: a container is reached there at its own address and no port of it can be published; leave -p out", orID(found))
+	}
+	return nil
+}
+
+// probe asks the wire about addresses that Docker's own allocator has picked;
+// causeway's IPAM has asked by itself.
+func (d *Driver) probe(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint) error {
+	if d.Probe == nil || found.Mode != fabric.ModeUnderlay {
+		return nil
+	}
+	for _, address := range endpoint.Addrs {
+		holder, taken, err := d.Probe(ctx, found, address.Addr())
+		if err != nil {
+			return err
+		}
+		if taken {
+			return fmt.Errorf("address %s on network %s is in use by the machine %s on the wire: start the container with another --ip, or create the network with --ipam-driver causeway, which skips such addresses",
+				address.Addr(), orID(found), holder)
+		}
+	}
+	return nil
 }
 
 // newEndpoint reads Docker's request; derived says that the MAC is ours.

@@ -16,6 +16,7 @@ const (
 	labelInternal = "com.docker.network.internal"
 	labelIPv6     = "com.docker.network.enable_ipv6"
 	labelMTU      = "com.docker.network.driver.mtu"
+	labelPorts    = "com.docker.network.portmap"
 )
 
 // VNIs of ours start clear of Swarm's (4096…); 24 bits is the header's field (RFC 7348 §5).

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/causeway-net/causeway/kvstore"
 )
@@ -82,15 +83,6 @@ func (i *IPAM) claim(t target, want addressRequest) kvstore.Address {
 	return claim
 }
 
-// commit writes a claim if the address is still as guard says.
-func (i *IPAM) commit(ctx context.Context, t target, addr netip.Addr, guard kvstore.Guard, claim kvstore.Address) error {
-	_, err := i.Store.Commit(ctx, kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Exists(kvstore.PoolKey(t.key)), guard},
-		Then: []kvstore.Op{kvstore.Put(kvstore.AddressKey(t.key, addr), claim)},
-	})
-	return err
-}
-
 // claimThis claims the address that the user chose. To ask again for what one
 // has is no error: engines repeat themselves, and every host asks for the gateway.
 func (i *IPAM) claimThis(ctx context.Context, t target, want addressRequest) error {
@@ -113,7 +105,7 @@ func (i *IPAM) claimThis(ctx context.Context, t target, want addressRequest) err
 		} else if !errors.Is(err, kvstore.ErrNotFound) {
 			return err
 		}
-		err = i.commit(ctx, t, want.addr, guard, i.claim(t, want))
+		err = i.take(ctx, t, want.addr, guard, i.claim(t, want))
 		if !errors.Is(err, kvstore.ErrConflict) {
 			return err
 		}
@@ -129,7 +121,7 @@ func (i *IPAM) mayTake(ctx context.Context, t target, item kvstore.Item, want ad
 		return false, err
 	}
 	switch {
-	case holder.Kind == kvstore.KindFree:
+	case holder.Kind == kvstore.KindFree, holder.Kind == kvstore.KindForeign:
 		return false, nil
 	case want.gateway && holder.Kind == kvstore.KindGateway, !want.gateway && holder.Kind == kvstore.KindAux:
 		return true, nil
@@ -207,31 +199,41 @@ func (i *IPAM) claimAny(ctx context.Context, t target, want addressRequest) (net
 		if _, taken := known[addr]; taken {
 			continue
 		}
-		err := i.commit(ctx, t, addr, kvstore.Missing(kvstore.AddressKey(t.key, addr)), claim)
-		if !errors.Is(err, kvstore.ErrConflict) {
+		err := i.take(ctx, t, addr, kvstore.Missing(kvstore.AddressKey(t.key, addr)), claim)
+		if !isTaken(err) {
 			return addr, err
 		}
 	}
 	for _, addr := range rested(t, snapshot, known) {
 		item := snapshot.Items[kvstore.AddressKey(t.key, addr)]
-		err := i.commit(ctx, t, addr, kvstore.Unchanged(item), claim)
-		if !errors.Is(err, kvstore.ErrConflict) {
+		err := i.take(ctx, t, addr, kvstore.Unchanged(item), claim)
+		if !isTaken(err) {
 			return addr, err
 		}
 	}
 	return netip.Addr{}, fmt.Errorf("%s is full: all of its %d addresses are in use", t, inRange)
 }
 
-// rested are the freed addresses that may be picked, the longest-rested first.
+// isTaken says that another was faster, or a machine on the wire has it: on to the next.
+func isTaken(err error) bool {
+	return errors.Is(err, kvstore.ErrConflict) || errors.Is(err, errForeign)
+}
+
+// rested are the freed addresses that may be picked, the longest-rested first,
+// and then those that a machine on the wire had when it was last asked.
 func rested(t target, snapshot kvstore.Snapshot, known map[netip.Addr]kvstore.Address) []netip.Addr {
 	var free []netip.Addr
 	for addr, address := range known {
 		inRange := !t.within.IsValid() || t.within.Contains(addr)
-		if address.Kind == kvstore.KindFree && inRange && assignable(t.pool.Prefix, addr) {
+		reusable := address.Kind == kvstore.KindFree || address.Kind == kvstore.KindForeign
+		if reusable && inRange && assignable(t.pool.Prefix, addr) {
 			free = append(free, addr)
 		}
 	}
 	slices.SortFunc(free, func(a, b netip.Addr) int {
+		if known[a].Kind != known[b].Kind {
+			return strings.Compare(string(known[b].Kind), string(known[a].Kind)) // free before foreign
+		}
 		return cmp.Compare(snapshot.Items[kvstore.AddressKey(t.key, a)].Revision, snapshot.Items[kvstore.AddressKey(t.key, b)].Revision)
 	})
 	return free

@@ -13,10 +13,12 @@
 package ipam
 
 import (
+	"context"
 	"net/netip"
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
 )
 
@@ -30,14 +32,17 @@ const (
 // tries bounds how often a transaction is made anew after a conflict.
 const tries = 64
 
-// Config is what an IPAM works with. All fields are required.
+// Config is what an IPAM works with. All fields but Probe are required.
 type Config struct {
 	// Host is this host's name.
 	Host  string
 	Store kvstore.Store
 	// VTEPNet is the network that tunnels go over: no pool is picked from it.
 	VTEPNet netip.Prefix
-	Log     *logrus.Entry
+	// Probe asks on an underlay network's wire whether somebody has an address
+	// already, and gives that station's MAC; nil: nobody is asked.
+	Probe func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error)
+	Log   *logrus.Entry
 }
 
 // IPAM serves Docker's IpamDriver.

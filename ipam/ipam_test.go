@@ -226,7 +226,9 @@ func TestRepeatedAndSharedRequests(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// Swarm: the leader claims for whichever node runs the task.
-	leader, _ := h1.pool(t, ipam.RequestPoolRequest{AddressSpace: globalSpace, Pool: "10.1.0.0/24"})
+	leader, _ := h1.pool(t, ipam.RequestPoolRequest{
+		AddressSpace: globalSpace, Pool: "10.1.0.0/24", Options: map[string]string{"com.docker.network.ipam.serial": "true", "RequestAddressType": "com.docker.network.gateway"},
+	})
 	task, err := netip.ParsePrefix(h1.must(t, leader, ""))
 	if err != nil {
 		t.Fatal(err)
@@ -252,6 +254,39 @@ func TestRepeatedAndSharedRequests(t *testing.T) {
 	}
 	if err := h1.releaseAddress(t.Context(), one, "10.1.0.9"); err != nil {
 		t.Errorf("release in a pool that is gone: %v", err)
+	}
+}
+
+func TestAddressesOnTheWireAreSkipped(t *testing.T) {
+	store := kvstore.NewMemory()
+	i := newIPAM(t, store, "h1")
+	pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/29"})
+	onWire := map[string]bool{"10.1.0.2": true, "10.1.0.4": true}
+	i.Probe = func(_ context.Context, _ fabric.Network, addr netip.Addr) (fabric.MAC, bool, error) {
+		return fabric.MAC{2, 0, 0, 0, 0, 9}, onWire[addr.String()], nil
+	}
+	id := parsed(t, pool).key
+	_, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
+		kvstore.Put(kvstore.PoolKey(id), kvstore.Pool{Space: "default", Prefix: netip.MustParsePrefix("10.1.0.0/29"), Network: "net1"}),
+		kvstore.Put(kvstore.NetworkKey("net1"), fabric.Network{ID: "net1", Mode: fabric.ModeUnderlay}),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"10.1.0.1/29", "10.1.0.3/29", "10.1.0.5/29", "10.1.0.6/29"} {
+		if got := i.must(t, pool, ""); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if _, err := i.ask(t.Context(), pool, "10.1.0.2"); err == nil || err.Error() != "address 10.1.0.2 of pool 10.1.0.0/29: in use on the wire by the machine 02:00:00:00:00:09" {
+		t.Errorf("got %v", err)
+	}
+	if _, err := i.ask(t.Context(), pool, ""); err == nil {
+		t.Error("an address of the wire was given out")
+	}
+	onWire = nil // the machines left
+	if got := i.must(t, pool, ""); got != "10.1.0.4/29" {
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -329,6 +364,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		"overlap":         {"RequestPool", pool("10.1.0.128/25"), "subnet 10.1.0.128/25 overlaps 10.1.0.0/24 of a network on [h1]: take another, or put it in an address space of its own with --ipam-opt space=NAME"},
 		"bad CIDR":        {"RequestPool", pool("10.1.0.0/33"), `subnet "10.1.0.0/33" is not a CIDR`},
+		"IPv4 as IPv6":    {"RequestPool", pool("::ffff:10.0.0.0/120"), "subnet ::ffff:10.0.0.0/120 is IPv4 written as IPv6: write it as IPv4"},
 		"host bits":       {"RequestPool", pool("10.3.0.7/24"), "subnet 10.3.0.7/24 has bits behind its length: write 10.3.0.0/24"},
 		"everything":      {"RequestPool", pool("0.0.0.0/0"), "subnet 0.0.0.0/0 holds every address"},
 		"unknown option":  {"RequestPool", pool("10.3.0.0/24", "colour=red"), `IPAM option "colour" is not known; known is space`},

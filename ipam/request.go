@@ -28,6 +28,9 @@ type poolRequest struct {
 // optionSpace is --ipam-opt space=NAME: pools of different spaces may overlap.
 const optionSpace = "space"
 
+// labelDocker begins the options that an engine adds by itself.
+const labelDocker = "com.docker."
+
 // The length of a subnet that the user does not give.
 const (
 	pickedBits4 = 24
@@ -42,6 +45,8 @@ func decodePool(r *ipam.RequestPoolRequest) (poolRequest, error) {
 	for _, option := range slices.Sorted(maps.Keys(r.Options)) {
 		value := r.Options[option]
 		switch {
+		case option == labelType, strings.HasPrefix(option, labelDocker):
+			continue // swarm's leader hands on its own
 		case option != optionSpace:
 			return want, fmt.Errorf("IPAM option %q is not known; known is %s", option, optionSpace)
 		case !regexp.MustCompile(`^[a-z0-9][a-z0-9_.]{0,62}$`).MatchString(value):
@@ -78,6 +83,8 @@ func decodePrefix(text string, v6 bool) (netip.Prefix, error) {
 	switch {
 	case err != nil:
 		return prefix, fmt.Errorf("subnet %q is not a CIDR", text)
+	case prefix.Addr().Is4In6():
+		return prefix, fmt.Errorf("subnet %s is IPv4 written as IPv6: write it as IPv4", prefix)
 	case prefix != prefix.Masked():
 		return prefix, fmt.Errorf("subnet %s has bits behind its length: write %s", prefix, prefix.Masked())
 	case prefix.Bits() == 0:

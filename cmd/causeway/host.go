@@ -62,6 +62,12 @@ func findVTEP(want string) (netlink.Link, netip.Prefix, error) {
 	if err != nil {
 		return nil, netip.Prefix{}, fmt.Errorf("vtep %q is neither an address nor an interface of this host", name)
 	}
+	if master := link.Attrs().MasterIndex; master != 0 {
+		// A bridge that took the interface in has its addresses.
+		if link, err = handle.LinkByIndex(master); err != nil {
+			return nil, netip.Prefix{}, fmt.Errorf("vtep %s: find its bridge: %w", name, err)
+		}
+	}
 	address, err := addressOn(handle, link)
 	return link, address, err
 }

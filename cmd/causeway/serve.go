@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -15,12 +16,10 @@ import (
 
 	"github.com/causeway-net/causeway/agent"
 	"github.com/causeway-net/causeway/driver"
-	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/ipam"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/mirror"
-	"github.com/causeway-net/causeway/vxlan"
 )
 
 func serveCommand() *cobra.Command {
@@ -44,8 +43,9 @@ func serveCommand() *cobra.Command {
 	return command
 }
 
-// serve opens the socket first: an engine waits for it some ten seconds, and the
-// store may take longer to come up.
+// serve opens the sockets first: an engine waits for them some ten seconds, and
+// the store may take longer to come up. A second causeway ends there, before it
+// changes anything.
 func serve(ctx context.Context, s settings) error {
 	log, err := newLog(s.logLevel)
 	if err != nil {
@@ -54,11 +54,6 @@ func serve(ctx context.Context, s settings) error {
 	if err := checkPrivileges(); err != nil {
 		return err
 	}
-	host, vtepNet, err := findHost(s)
-	if err != nil {
-		return err
-	}
-	host.Mirror = s.docker != "" && s.docker != "none"
 	listener, err := plugin.Listen(ctx, s.socket)
 	if err != nil {
 		return err
@@ -69,6 +64,21 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	defer agentListener.Close()
+	physical, err := openUnderlay(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer physical.Close()
+	host, vtepNet, err := findHost(s)
+	if err != nil {
+		return err
+	}
+	host.Mirror = s.docker != "" && s.docker != "none"
+	planes, err := openPlanes(s, host, physical, log)
+	if err != nil {
+		return err
+	}
+	defer planes.close()
 	store, err := openStore(ctx, s, log)
 	if err != nil {
 		return err
@@ -78,18 +88,10 @@ func serve(ctx context.Context, s settings) error {
 			log.Warn(err)
 		}
 	}()
-	planes, err := openPlanes(s, log)
-	if err != nil {
-		return err
-	}
 	networks := driver.New(driver.Config{
-		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes, Log: log,
+		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(), Probe: physical.Probe, Log: log,
 	})
-	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Log: log})
-	server := plugin.NewServer(log, "NetworkDriver", "IpamDriver")
-	networks.Register(server)
-	addresses.Register(server)
-
+	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Probe: physical.Probe, Log: log})
 	mirrored := mirror.New(mirror.Config{Host: host.Name, Store: store, Socket: s.docker, Driver: driverName(s.socket), Log: log})
 	asked := agent.NewServer(agent.Config{Host: host, Store: store, Troubles: mirrored.Troubles, Log: log})
 
@@ -97,7 +99,7 @@ func serve(ctx context.Context, s settings) error {
 		"version": host.Version, "host": host.Name, "vtep": host.VTEP, "socket": s.socket, "scope": s.scope,
 	}).Info("causeway serves")
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.Serve(ctx, listener) })
+	group.Go(func() error { return serveDocker(ctx, listener, networks, addresses, log) })
 	group.Go(func() error { return asked.Serve(ctx, agentListener) })
 	group.Go(func() error { return networks.Run(ctx) })
 	if host.Mirror {
@@ -105,6 +107,14 @@ func serve(ctx context.Context, s settings) error {
 	}
 	group.Go(func() error { kickOnHangup(ctx, networks); return nil })
 	return group.Wait()
+}
+
+// serveDocker answers both of Docker's protocols.
+func serveDocker(ctx context.Context, listener net.Listener, networks *driver.Driver, addresses *ipam.IPAM, log *logrus.Entry) error {
+	server := plugin.NewServer(log, "NetworkDriver", "IpamDriver")
+	networks.Register(server)
+	addresses.Register(server)
+	return server.Serve(ctx, listener)
 }
 
 // driverName is what the engine calls the plugin behind a socket: the file's
@@ -130,14 +140,6 @@ func openStore(ctx context.Context, s settings, log *logrus.Entry) (recordStore,
 		DataDir: s.dataDir, Listen: s.storeListen, Prefix: s.storePrefix,
 		CACert: s.caCert, Cert: s.cert, Key: s.key, Log: log,
 	})
-}
-
-func openPlanes(s settings, log *logrus.Entry) (map[fabric.Mode]driver.Dataplane, error) {
-	tunnels, err := vxlan.New(vxlan.Config{Port: int(s.vxlanPort), Log: log})
-	if err != nil {
-		return nil, err
-	}
-	return map[fabric.Mode]driver.Dataplane{fabric.ModeVXLAN: tunnels}, nil
 }
 
 // kickOnHangup reads the kernel back at once on SIGHUP, for those who changed it by hand.

@@ -22,13 +22,16 @@ type settings struct {
 	cert, key   string
 	vtep        string
 	vxlanPort   uint16
-	hostName    string
-	scope       string
-	dataDir     string
-	socket      string
-	agentSocket string
-	docker      string
-	logLevel    string
+	// ovsDatapath and ovsVXLANPort are for networks of mode=ovs.
+	ovsDatapath  string
+	ovsVXLANPort uint16
+	hostName     string
+	scope        string
+	dataDir      string
+	socket       string
+	agentSocket  string
+	docker       string
+	logLevel     string
 }
 
 func (s *settings) register(flags *pflag.FlagSet) {
@@ -42,6 +45,8 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.key, "key", "", "`file` of its key")
 	flags.StringVar(&s.vtep, "vtep", "", "`address or interface` that tunnels to this host end at; default: those of the default route")
 	flags.Uint16Var(&s.vxlanPort, "vxlan-port", 4789, "UDP `port` of VXLAN, the same on all hosts (RFC 7348)")
+	flags.StringVar(&s.ovsDatapath, "ovs-datapath", "", "Open vSwitch `datapath` type: system, netdev; default: the kernel's where it has one")
+	flags.Uint16Var(&s.ovsVXLANPort, "ovs-vxlan-port", 8472, "UDP `port` of VXLAN on Open vSwitch, the same on all hosts and not --vxlan-port")
 	flags.StringVar(&s.hostName, "host-name", "", "`name` of this host in the cluster; default: the kernel's host name")
 	flags.StringVar(&s.scope, "scope", "local", "`scope` that Docker is told: local, or global for swarm's networks")
 	flags.StringVar(&s.dataDir, "data-dir", "/var/lib/causeway", "`folder` for the embedded etcd and what must survive a restart")
@@ -84,8 +89,10 @@ func (s *settings) check() error {
 		return fmt.Errorf("--scope is %q: it must be local or global", s.scope)
 	case len(s.store) > 0 && s.storeListen != "":
 		return fmt.Errorf("--store-listen offers the embedded store, and --store names another: give one of them")
-	case s.vxlanPort == 0:
-		return fmt.Errorf("--vxlan-port must not be 0")
+	case s.vxlanPort == 0 || s.ovsVXLANPort == 0:
+		return fmt.Errorf("--vxlan-port and --ovs-vxlan-port must not be 0")
+	case s.vxlanPort == s.ovsVXLANPort:
+		return fmt.Errorf("--vxlan-port and --ovs-vxlan-port are both %d: the kernel's devices and the switch cannot share one", s.vxlanPort)
 	case (s.username == "") != (s.password == ""):
 		return fmt.Errorf("--store-user and --store-password go together")
 	}
