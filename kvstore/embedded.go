@@ -41,7 +41,6 @@ type Embedded struct {
 	server  *embed.Etcd
 	streams *streams
 	log     *serverLog
-	lock    *os.File
 	once    sync.Once
 	err     error
 }
@@ -70,9 +69,6 @@ func (e *Embedded) start(ctx context.Context, config EmbeddedConfig) error {
 		return err
 	}
 	if err := os.MkdirAll(config.DataDir, 0o700); err != nil {
-		return err
-	}
-	if e.lock, err = lockDir(config.DataDir); err != nil {
 		return err
 	}
 	server.ZapLoggerBuilder = embed.NewZapLoggerBuilder(e.log.logger())
@@ -119,9 +115,6 @@ func (e *Embedded) Close() error {
 		e.streams.end()
 		if e.server != nil {
 			e.server.Close()
-		}
-		if e.lock != nil {
-			e.err = errors.Join(e.err, e.lock.Close())
 		}
 	})
 	return e.err

@@ -45,13 +45,11 @@ func TestEmbeddedCloseDoesNotWaitForOtherHosts(t *testing.T) {
 func TestStartEmbeddedRefuses(t *testing.T) {
 	t.Parallel()
 	used := startEmbedded(t, EmbeddedConfig{DataDir: t.TempDir(), Listen: "127.0.0.1:0"})
-	inUse := filepath.Dir(used.lock.Name())
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for want, config := range map[string]EmbeddedConfig{
-		"data-dir " + inUse + " is in use by another causeway": {DataDir: inUse},
 		"not a directory":             {DataDir: filepath.Join(file, "sub")},
 		"address already in use":      {DataDir: t.TempDir(), Listen: used.Endpoint()},
 		"is not the address":          {DataDir: t.TempDir(), Listen: "unix:///x"},

@@ -64,18 +64,18 @@ func (h *host) sub(c *cluster, t *testing.T) *host { return &host{Host: h.Host, 
 // refusedServers starts a second causeway in ways that cannot work.
 func (c *cluster) refusedServers() {
 	second := func(args ...string) []string {
-		return append([]string{"timeout", "10", "causeway", "serve", "--agent-socket=/run/second-agent.sock"}, args...)
+		return append([]string{"timeout", "10", "causeway", "serve", "--agent-socket=/run/second-agent.sock", "--socket=/run/second.sock", "--data-dir=/run/docker/second"}, args...)
 	}
 	for name, test := range map[string]struct {
 		command []string
 		want    string
 	}{
-		"the same socket": {second(), "socket /run/docker/plugins/causeway.sock: another causeway answers on it"},
-		"the same folder": {second("--socket=/run/second.sock"), "/var/lib/causeway"},
+		"the same socket": {second("--socket=/run/docker/plugins/causeway.sock"), "socket /run/docker/plugins/causeway.sock: another causeway answers on it"},
+		"the same folder": {second("--data-dir=/var/lib/causeway"), "data-dir /var/lib/causeway is in use by another causeway"},
 		"no such VTEP":    {second("--vtep=eth7"), `vtep "eth7" is neither an address nor an interface of this host`},
 		"VTEP of another": {second("--vtep=10.99.0.77"), "vtep 10.99.0.77 is not an address of this host"},
 		"bad scope":       {second("--scope=galaxy"), `--scope is "galaxy": it must be local or global`},
-		"bad store":       {second("--socket=/run/second.sock", "--store=ftp://x"), `"ftp://x" is not the address of a store`},
+		"bad store":       {second("--store=ftp://x"), `"ftp://x" is not the address of a store`},
 		"no privileges":   {append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, second()...), "is missing: run causeway as root"},
 		"unknown flag":    {second("--colour"), "unknown flag: --colour"},
 	} {

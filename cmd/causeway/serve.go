@@ -64,6 +64,11 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	defer agentListener.Close()
+	folder, err := takeDataDir(s.dataDir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
 	physical, err := openUnderlay(ctx, s, log)
 	if err != nil {
 		return err
