@@ -54,16 +54,11 @@ func serve(ctx context.Context, s settings) error {
 	if err := checkPrivileges(); err != nil {
 		return err
 	}
-	listener, err := plugin.Listen(ctx, s.socket)
+	sockets, err := openSockets(ctx, s)
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
-	agentListener, err := plugin.Listen(ctx, s.agentSocket)
-	if err != nil {
-		return err
-	}
-	defer agentListener.Close()
+	defer sockets.close()
 	folder, err := takeDataDir(s.dataDir)
 	if err != nil {
 		return err
@@ -104,8 +99,8 @@ func serve(ctx context.Context, s settings) error {
 		"version": host.Version, "host": host.Name, "vtep": host.VTEP, "socket": s.socket, "scope": s.scope,
 	}).Info("causeway serves")
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serveDocker(ctx, listener, networks, addresses, log) })
-	group.Go(func() error { return asked.Serve(ctx, agentListener) })
+	group.Go(func() error { return serveDocker(ctx, sockets.docker, networks, addresses, log) })
+	group.Go(func() error { return asked.Serve(ctx, sockets.agent) })
 	group.Go(func() error { return networks.Run(ctx) })
 	if host.Mirror {
 		group.Go(func() error { return mirrored.Run(ctx) })
