@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 TOOLS   := bin/tools
 GOTESTSUM := $(TOOLS)/gotestsum-1.13.0
 LINTER    := $(TOOLS)/golangci-lint-2.12.0
-TESTSUM   := $(GOTESTSUM) --format pkgname --hide-summary=output --
+TESTSUM   := $(GOTESTSUM) --format pkgname --
 
 # What builds, tests and lab call, by the package that has it.
 PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/ssl/certs/ca-certificates.crt \
