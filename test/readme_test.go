@@ -21,7 +21,7 @@ func TestREADME(t *testing.T) {
 	typed := 0
 	for _, block := range blocks {
 		for line := range strings.SplitSeq(block[1], "\n") {
-			command, comment, _ := strings.Cut(line, "#")
+			command, comment, _ := strings.Cut(strings.TrimPrefix(line, "bin/causeway-lab exec h1 "), "#")
 			if word, _, _ := strings.Cut(command, " "); word != "docker" && word != "causeway" {
 				continue
 			}
