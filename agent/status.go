@@ -89,7 +89,10 @@ func all[T any](ctx context.Context, r *reader, prefix string) map[string]T {
 
 // status reads the records.
 func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles []string) Status {
-	s := Status{Host: host.Name, Version: host.Version, Troubles: troubles}
+	s := Status{
+		Host: host.Name, Version: host.Version, Troubles: troubles,
+		Hosts: []Host{}, Networks: []Network{}, Endpoints: []Endpoint{}, // [] in JSON, not null
+	}
 	r := &reader{store: store}
 	hosts := all[fabric.Host](ctx, r, kvstore.HostsPrefix)
 	alive := all[kvstore.Alive](ctx, r, kvstore.AlivePrefix)

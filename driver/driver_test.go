@@ -155,6 +155,49 @@ func TestDeletesOfUnknownIDsSucceed(t *testing.T) {
 	must[empty](h1, "Leave", &network.LeaveRequest{NetworkID: dockerID1, EndpointID: "e1"})
 }
 
+// An engine that dies while its mirror makes a network takes the network back,
+// and must not take it from all others.
+func TestAnEngineTakesBackOnlyItsOwn(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
+	before := contents(t, store)
+	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=id:"+networkID(dockerID1)))
+	must[empty](h2, "DeleteNetwork", &network.DeleteNetworkRequest{NetworkID: dockerID2})
+	if diff := cmp.Diff(before, contents(t, store)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReleaseFreesWhatAHostHad(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo"))
+	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
+	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
+	must[network.CreateEndpointResponse](h2, "CreateEndpoint", endpointOn(dockerID2, "e2", "192.168.1.3/24"))
+	eventually(t, "h2 is alive", func() bool {
+		_, err := store.Get(t.Context(), kvstore.AliveKey("h2"))
+		return err == nil
+	})
+	if _, err := Release(t.Context(), store, "h2"); err == nil || err.Error() != "host h2 is alive: stop causeway there first" {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Release(t.Context(), store, "h9"); !errors.Is(err, kvstore.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	h2.stop()
+	if erased, err := Release(t.Context(), store, "h2"); err != nil || erased != 1 {
+		t.Errorf("erased %d endpoints: %v", erased, err)
+	}
+	for key := range contents(t, store) {
+		if strings.Contains(key, "h2") || strings.HasSuffix(key, "e2") {
+			t.Errorf("%s is left", key)
+		}
+	}
+	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e3", "192.168.1.3/24"))
+}
+
 func TestStoreAwayIsSaidAndNothingHangs(t *testing.T) {
 	store, err := kvstore.Open(kvstore.Config{Endpoints: []string{"http://127.0.0.1:9"}})
 	if err != nil {

@@ -34,7 +34,7 @@ func (d *Driver) createNetwork(ctx context.Context, request *network.CreateNetwo
 	if own {
 		want.IPAM.Driver = "causeway"
 	}
-	attachment := kvstore.Attachment{OwnIPAM: !own}
+	attachment := kvstore.Attachment{OwnIPAM: !own, Pending: strings.HasPrefix(opts.join, fabric.NetworkIDPrefix)}
 	for range tries {
 		err := d.tie(ctx, request.NetworkID, want, opts.join, attachment)
 		if !errors.Is(err, kvstore.ErrConflict) {

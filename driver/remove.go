@@ -9,8 +9,10 @@ import (
 )
 
 // deleteNetwork unties Docker's network, and removes the cluster's with it when
-// no endpoint is on it and no host without a mirror has it: the mirrors follow. An unknown one is a success:
-// Docker sends deletes for networks that we never saw.
+// no endpoint is on it and no host without a mirror has it: the mirrors follow.
+// An engine that could not finish what its mirror asked for removes nothing but
+// its own. An unknown network is a success: Docker sends deletes for networks
+// that we never saw.
 func (d *Driver) deleteNetwork(ctx context.Context, dockerID string) error {
 	for range tries {
 		err := d.untie(ctx, dockerID)
@@ -34,9 +36,9 @@ func (d *Driver) untie(ctx context.Context, dockerID string) error {
 	if err != nil {
 		return err
 	}
-	txn := kvstore.Txn{Then: []kvstore.Op{kvstore.Delete(key)}}
+	txn := kvstore.Txn{If: []kvstore.Guard{kvstore.Unchanged(item)}, Then: []kvstore.Op{kvstore.Delete(key)}}
 	network, err := d.networkByID(ctx, attachment.Network)
-	if err == nil {
+	if err == nil && !attachment.Pending {
 		err = d.lastOne(ctx, key, network, &txn)
 	}
 	if err != nil && !errors.Is(err, kvstore.ErrNotFound) {
@@ -71,7 +73,7 @@ func (d *Driver) lastOne(ctx context.Context, key string, network fabric.Network
 		for other, item := range attachments.Items {
 			attachment, err := kvstore.Decode[kvstore.Attachment](item)
 			if err == nil && other != key && attachment.Network == network.ID {
-				txn.If = nil // it stays, and so there is nothing to rely on
+				txn.If = txn.If[:1] // it stays, and so the attachment is all there is to rely on
 				return nil
 			}
 		}

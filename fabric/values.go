@@ -83,9 +83,11 @@ type Subnet struct {
 	Pool   string       `json:"pool"`
 	Prefix netip.Prefix `json:"prefix"`
 	// Range is where addresses are picked from (--ip-range); the zero Prefix means all of Prefix.
-	Range   netip.Prefix          `json:"range,omitzero"`
-	Gateway netip.Addr            `json:"gateway,omitzero"`
-	Aux     map[string]netip.Addr `json:"aux,omitempty"`
+	Range   netip.Prefix `json:"range,omitzero"`
+	Gateway netip.Addr   `json:"gateway,omitzero"`
+	// GatewayGiven says that the user chose the gateway: engines show no other.
+	GatewayGiven bool                  `json:"gateway_given,omitempty"`
+	Aux          map[string]netip.Addr `json:"aux,omitempty"`
 }
 
 // Endpoint is one container's place on a network.

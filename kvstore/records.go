@@ -48,6 +48,9 @@ type Attachment struct {
 	// OwnIPAM says that this engine takes the network's addresses from Docker's
 	// allocator, so that CreateEndpoint has to claim them.
 	OwnIPAM bool `json:"own_ipam,omitempty"`
+	// Pending says that the mirror is making the network in this engine: a
+	// delete before it is there is the engine's, which could not finish.
+	Pending bool `json:"pending,omitempty"`
 }
 
 // Alive is held on a lease while a host's causeway runs.

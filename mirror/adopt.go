@@ -54,6 +54,7 @@ func describe(record *fabric.Network, local network.Network) {
 		for _, config := range local.IPAM.Config {
 			if config.Subnet.Masked() == record.Subnets[i].Prefix {
 				record.Subnets[i].Range = config.IPRange
+				record.Subnets[i].GatewayGiven = config.Gateway.IsValid()
 			}
 		}
 	}

@@ -37,6 +37,8 @@ const (
 	remove
 	// create makes a network of the cluster in the engine.
 	create
+	// settle notes that the engine has a network that the mirror made.
+	settle
 	// untie drops an attachment whose network the engine no longer has.
 	untie
 )
@@ -72,6 +74,8 @@ func compare(v view) []step {
 			steps = append(steps, step{kind: remove, local: local, cluster: fabric.Network{ID: attachment.Network}})
 		case cluster.Name == "":
 			steps = append(steps, step{kind: adopt, local: local, cluster: cluster})
+		case attachment.Pending:
+			steps = append(steps, step{kind: settle, local: local, cluster: cluster})
 		}
 	}
 	for _, dockerID := range slices.Sorted(maps.Keys(v.attachments)) {

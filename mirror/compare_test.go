@@ -40,6 +40,7 @@ func TestCompare(t *testing.T) {
 		"removed elsewhere":             {view{nil, tied("d1", "n1"), []network.Network{local("d1", "foo", "local")}, nil}, []string{"remove local d1"}},
 		"removed here, put back":        {view{named("n1", "foo"), nil, []network.Network{local("d9", "bridge", "local")}, nil}, []string{"create n1"}},
 		"replaced by another":           {view{named("n2", "foo"), tied("d1", "n1"), []network.Network{local("d1", "foo", "local")}, nil}, []string{"remove local d1", "create n2"}},
+		"just made":                     {view{named("n1", "foo"), map[string]kvstore.Attachment{"d1": {Network: "n1", Pending: true}}, []network.Network{local("d1", "foo", "local")}, nil}, []string{"settle local d1"}},
 		"being created":                 {view{named("n1", "foo"), tied("d1", "n1"), nil, nil}, nil},
 		"lost by the engine":            {view{named("n1", "foo"), tied("d1", "n1"), nil, map[string]bool{"d1": true}}, []string{"untie d1", "create n1"}},
 		"a swarm's":                     {view{named("n1", ""), tied("d1", "n1"), []network.Network{local("d1", "foo", "swarm")}, nil}, nil},
@@ -52,6 +53,8 @@ func TestCompare(t *testing.T) {
 				switch step.kind {
 				case adopt:
 					text = fmt.Sprint("adopt ", text)
+				case settle:
+					text = fmt.Sprint("settle ", text)
 				case remove:
 					text = fmt.Sprint("remove ", text)
 				}

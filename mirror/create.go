@@ -22,6 +22,8 @@ func (m *Mirror) take(ctx context.Context, local *engine, s step) error {
 		return m.adopt(ctx, local, s)
 	case remove:
 		return m.remove(ctx, local, s)
+	case settle:
+		return m.settle(ctx, s.local.ID)
 	case untie:
 		return m.untie(ctx, s.dockerID)
 	default:
@@ -60,11 +62,22 @@ func (m *Mirror) create(ctx context.Context, local *engine, cluster fabric.Netwo
 			return fmt.Errorf("network %s of the cluster cannot be made here: the engine has another of that name (driver %s); rename or remove it", cluster.Name, other.Driver)
 		}
 	}
+	_, err = m.Store.Get(ctx, kvstore.NetworkKey(cluster.ID))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return nil // being removed: what we follow is a little behind
+	}
+	if err != nil {
+		return err
+	}
 	users, err := m.users(ctx, cluster.ID)
 	if err != nil {
 		return err
 	}
-	if err := local.create(ctx, cluster.Name, m.options(cluster)); err != nil {
+	dockerID, err := local.create(ctx, cluster.Name, m.options(cluster))
+	if err == nil {
+		err = m.settle(ctx, dockerID)
+	}
+	if err != nil {
 		return fmt.Errorf("network %s of the cluster cannot be made here: %w", cluster.Name, err)
 	}
 	m.mu.Lock()
@@ -77,6 +90,30 @@ func (m *Mirror) create(ctx context.Context, local *engine, cluster fabric.Netwo
 	}
 	log.Info("network of the cluster was made here")
 	return nil
+}
+
+// settle notes that the engine has the network: from now on a delete is a user's.
+func (m *Mirror) settle(ctx context.Context, dockerID string) error {
+	item, err := m.Store.Get(ctx, kvstore.AttachmentKey(m.Host, dockerID))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return nil // removed again
+	}
+	if err != nil {
+		return err
+	}
+	attachment, err := kvstore.Decode[kvstore.Attachment](item)
+	if err != nil || !attachment.Pending {
+		return err
+	}
+	attachment.Pending = false
+	_, err = m.Store.Commit(ctx, kvstore.Txn{
+		If:   []kvstore.Guard{kvstore.Unchanged(item)},
+		Then: []kvstore.Op{kvstore.Put(item.Key, attachment)},
+	})
+	if errors.Is(err, kvstore.ErrConflict) {
+		return nil // removed again
+	}
+	return err
 }
 
 // users are the hosts that have endpoints on a network.
@@ -115,9 +152,11 @@ func (m *Mirror) options(cluster fabric.Network) client.NetworkCreateOptions {
 		} else {
 			ipv6 = true
 		}
-		options.IPAM.Config = append(options.IPAM.Config, network.IPAMConfig{
-			Subnet: subnet.Prefix, IPRange: subnet.Range, Gateway: subnet.Gateway, AuxAddress: subnet.Aux,
-		})
+		config := network.IPAMConfig{Subnet: subnet.Prefix, IPRange: subnet.Range, AuxAddress: subnet.Aux}
+		if subnet.GatewayGiven {
+			config.Gateway = subnet.Gateway // else causeway's IPAM hands out the one that there is
+		}
+		options.IPAM.Config = append(options.IPAM.Config, config)
 	}
 	options.EnableIPv6 = &ipv6
 	if !ipv4 {

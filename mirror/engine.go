@@ -57,11 +57,12 @@ func (e *engine) networks(ctx context.Context) ([]network.Network, error) {
 	return networks, nil
 }
 
-func (e *engine) create(ctx context.Context, name string, options client.NetworkCreateOptions) error {
+// create makes a network and gives Docker's NetworkID.
+func (e *engine) create(ctx context.Context, name string, options client.NetworkCreateOptions) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	_, err := e.api.NetworkCreate(ctx, name, options)
-	return err
+	made, err := e.api.NetworkCreate(ctx, name, options)
+	return made.ID, err
 }
 
 func (e *engine) remove(ctx context.Context, id string) error {

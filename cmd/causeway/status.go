@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,24 +18,30 @@ import (
 // statusCommands are those that ask the agent of this host.
 func statusCommands() []*cobra.Command {
 	networks := asking("networks", "List the networks of the cluster", cobra.NoArgs,
-		func(w io.Writer, s agent.Status, _ []string) any { printNetworks(w, s.Networks); return s.Networks })
+		func(w io.Writer, s agent.Status, _ []string) (any, error) {
+			printNetworks(w, s.Networks)
+			return s.Networks, nil
+		})
 	hosts := asking("hosts", "List the hosts of the cluster", cobra.NoArgs,
-		func(w io.Writer, s agent.Status, _ []string) any { printHosts(w, s.Hosts); return s.Hosts })
+		func(w io.Writer, s agent.Status, _ []string) (any, error) {
+			printHosts(w, s.Hosts)
+			return s.Hosts, nil
+		})
 	hosts.AddCommand(releaseCommand())
 	endpoints := asking("endpoints [NETWORK]", "List the endpoints of the cluster, or of one network", cobra.MaximumNArgs(1),
-		func(w io.Writer, s agent.Status, args []string) any {
-			chosen := endpointsOf(s.Endpoints, args)
+		func(w io.Writer, s agent.Status, args []string) (any, error) {
+			chosen, err := endpointsOf(s, args)
 			printEndpoints(w, chosen)
-			return chosen
+			return chosen, err
 		})
 	status := asking("status", "Show the cluster as this host sees it, and what is wrong", cobra.NoArgs,
-		func(w io.Writer, s agent.Status, _ []string) any { printStatus(w, s); return s })
+		func(w io.Writer, s agent.Status, _ []string) (any, error) { printStatus(w, s); return s, nil })
 	return []*cobra.Command{status, networks, hosts, endpoints}
 }
 
 // asking makes a command that prints a part of the status: show writes it for
 // people and returns it for --json.
-func asking(use, short string, args cobra.PositionalArgs, show func(io.Writer, agent.Status, []string) any) *cobra.Command {
+func asking(use, short string, args cobra.PositionalArgs, show func(io.Writer, agent.Status, []string) (any, error)) *cobra.Command {
 	var asJSON bool
 	var socket string
 	command := &cobra.Command{Use: use, Short: short, Args: args, RunE: func(command *cobra.Command, args []string) error {
@@ -50,7 +57,10 @@ func asking(use, short string, args cobra.PositionalArgs, show func(io.Writer, a
 		}
 		var text strings.Builder
 		table := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
-		part := show(table, s, args)
+		part, err := show(table, s, args)
+		if err != nil {
+			return err
+		}
 		if asJSON {
 			encoder := json.NewEncoder(command.OutOrStdout())
 			encoder.SetIndent("", "  ")
@@ -143,17 +153,16 @@ func printNetworks(w io.Writer, networks []agent.Network) {
 }
 
 // endpointsOf picks those on the network that args name, by name or ID.
-func endpointsOf(endpoints []agent.Endpoint, args []string) []agent.Endpoint {
+func endpointsOf(s agent.Status, args []string) ([]agent.Endpoint, error) {
 	if len(args) == 0 {
-		return endpoints
+		return s.Endpoints, nil
 	}
-	var chosen []agent.Endpoint
-	for _, endpoint := range endpoints {
-		if endpoint.NetworkName == args[0] || endpoint.Network == args[0] {
-			chosen = append(chosen, endpoint)
-		}
+	index := slices.IndexFunc(s.Networks, func(n agent.Network) bool { return n.Name == args[0] || n.ID == args[0] })
+	if index < 0 {
+		return nil, fmt.Errorf("the cluster has no network %s", args[0])
 	}
-	return chosen
+	chosen := slices.DeleteFunc(s.Endpoints, func(e agent.Endpoint) bool { return e.Network != s.Networks[index].ID })
+	return chosen, nil
 }
 
 func printEndpoints(w io.Writer, endpoints []agent.Endpoint) {
