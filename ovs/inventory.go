@@ -26,9 +26,10 @@ type inventory struct {
 
 // portRow is the port of an endpoint.
 type portRow struct {
-	name    string
-	network string
-	number  int // zero where the switch lost the device
+	name      string
+	network   string
+	container string // its name, as the port bears it
+	number    int    // zero where the switch lost the device
 }
 
 // look reads the inventory if it is not to be trusted.
@@ -77,7 +78,7 @@ func (have *inventory) sort(row interfaceRow, onBridge bool) {
 	case row.ExternalIDs[idTunnel] != "":
 		have.tunnels[row.Name] = row
 	case endpoint != "":
-		have.ports[endpoint] = portRow{name: row.Name, network: row.ExternalIDs[idNetwork], number: row.Port}
+		have.ports[endpoint] = portRow{name: row.Name, network: row.ExternalIDs[idNetwork], container: row.ExternalIDs[idContainer], number: row.Port}
 	default:
 		have.foreign++
 	}

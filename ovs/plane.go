@@ -163,6 +163,7 @@ func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (mended int, 
 		func() (int, error) { return p.ensureBridge(ctx, segment.VTEP) },
 		func() (int, error) { return p.ensureTunnel(ctx, segment) },
 		func() (int, error) { return p.connect(ctx, segment) },
+		func() (int, error) { return 0, p.label(ctx, segment) },
 		func() (int, error) { return 0, p.disconnect(ctx, segment.Network.ID, segment.Local) },
 		func() (int, error) { return p.program(ctx, segment.Network.ID, p.programme(segment)) },
 	}

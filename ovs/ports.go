@@ -55,7 +55,7 @@ func (p *Plane) attach(ctx context.Context, network fabric.Network, endpoints []
 	}
 	for _, endpoint := range endpoints {
 		name := nl.HostEnd(endpoint.ID)
-		p.have.ports[endpoint.ID] = portRow{name: name, network: network.ID, number: rows[name].Port}
+		p.have.ports[endpoint.ID] = portRow{name: name, network: network.ID, container: endpoint.Name, number: rows[name].Port}
 	}
 	return nil
 }
@@ -79,6 +79,23 @@ func (p *Plane) connect(ctx context.Context, segment fabric.Segment) (mended int
 		}
 	}
 	return len(lost), p.attach(ctx, segment.Network, lost)
+}
+
+// label writes the containers' names to the ports: a name is known only after
+// its container has come up.
+func (p *Plane) label(ctx context.Context, segment fabric.Segment) error {
+	for _, endpoint := range segment.Local {
+		port := p.have.ports[endpoint.ID]
+		if port.number == 0 || endpoint.Name == "" || endpoint.Name == port.container {
+			continue
+		}
+		if err := p.vswitch.label(ctx, port.name, endpoint.Name); err != nil {
+			return err
+		}
+		port.container = endpoint.Name
+		p.have.ports[endpoint.ID] = port
+	}
+	return nil
 }
 
 // disconnect removes the network's ports, and their pairs, that keep lacks.

@@ -136,6 +136,15 @@ func (s vswitch) addPorts(ctx context.Context, network fabric.Network, endpoints
 	return nil
 }
 
+// label writes the container's name to a port; the switch itself has nothing to do for it.
+func (s vswitch) label(ctx context.Context, name, container string) error {
+	_, err := s.exec(ctx, nil, "ovs-vsctl", "--no-wait", "--if-exists", "set", "Interface", name, "external_ids:"+idContainer+"="+quote(container))
+	if err != nil {
+		return fmt.Errorf("label port %s: %w", name, err)
+	}
+	return nil
+}
+
 func (s vswitch) deletePort(ctx context.Context, name string) error {
 	if err := s.client(ctx).VSwitch.DeletePort(s.bridge, name); err != nil {
 		return fmt.Errorf("delete port %s: %w", name, cause(err))

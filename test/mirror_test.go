@@ -29,6 +29,7 @@ func TestMirror(t *testing.T) {
 		{"a name that is taken", mirrorNameTaken},
 		{"one name at once", mirrorRace},
 		{"an address clash is refused", mirrorAddressClash},
+		{"forty containers at once", fortyAtOnce},
 		{"an engine restarts meanwhile", mirrorEngineRestart},
 		{"status", statusOfAll},
 		{"a dead host is released", releaseDeadHost},

@@ -25,7 +25,6 @@ func capabilities() map[string]func(*cluster) {
 		"MTU":                            mtu,
 		"plugin restarted under traffic": pluginRestart,
 		"own time":                       ownTime,
-		"forty containers at once":       fortyAtOnce,
 	}
 }
 

@@ -1,0 +1,216 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/causeway-net/causeway/lab"
+)
+
+// TestOVS holds Open vSwitch to what VXLAN is held to, and to what is its own.
+func TestOVS(t *testing.T) {
+	c := up(t, lab.Options{Hosts: 2, OVS: true})
+	c.options = []string{"mode=ovs"}
+	t.Run("first contact", func(t *testing.T) { firstContact(c.sub(t)) })
+	c.runAll(t)
+	t.Run("beside vxlan", func(t *testing.T) { besideVXLAN(c.sub(t)) })
+	for tunnel, overhead := range map[string]int{"geneve": 50, "gre": 42} {
+		t.Run(tunnel, func(t *testing.T) {
+			of := c.sub(t)
+			of.options, of.overhead = []string{"mode=ovs", "tunnel=" + tunnel}, overhead
+			of.runAll(t, "ping and TCP between hosts", "MTU")
+		})
+	}
+	t.Run("spoofing", func(t *testing.T) { spoofing(c.sub(t)) })
+	t.Run("readable", func(t *testing.T) { readable(c.sub(t)) })
+	t.Run("switch restarted", func(t *testing.T) { switchRestarted(c.sub(t)) })
+}
+
+// TestOVSAbsent asks for a switch where there is none.
+func TestOVSAbsent(t *testing.T) {
+	c := up(t, lab.Options{Hosts: 1})
+	_, err := c.host(1).try("docker", "network", "create", "-d", "causeway", "-o", "mode=ovs", "--subnet=192.168.70.0/24", "switched")
+	if err == nil || !strings.Contains(err.Error(), "Open vSwitch") {
+		t.Errorf("got %v", err)
+	}
+	t.Log(err)
+	if c.host(1).has("switched") {
+		t.Error("the network is there")
+	}
+	c.network("tunnelled", "--subnet=192.168.70.0/24")
+	c.host(1).run("first", "--net=tunnelled").pings(c.host(1).run("second", "--net=tunnelled").addr("tunnelled"))
+}
+
+// firstContact waits until the switches know each other's MAC: the userspace
+// datapath asks for it with the first packet to a VTEP, and drops that packet.
+func firstContact(c *cluster) {
+	c.network("contact", "--subnet=192.168.76.0/24")
+	ends := []container{c.host(1).run("contact1", "--net=contact"), c.host(2).run("contact2", "--net=contact")}
+	for n, from := range ends {
+		eventually(c.T, "the first packet gets through", func() error {
+			_, err := from.exec("ping", "-c", "1", "-W", "1", ends[1-n].addr("contact"))
+			return err
+		})
+	}
+}
+
+// besideVXLAN runs a network of each mode on the same hosts, and measures both.
+func besideVXLAN(c *cluster) {
+	c.network("switch", "--subnet=192.168.72.0/24")
+	c.options = nil
+	c.network("kernel", "--subnet=192.168.71.0/24")
+	for _, name := range []string{"kernel", "switch"} {
+		from, to := c.host(1).run(name+"1", "--net="+name), c.host(2).run(name+"2", "--net="+name)
+		from.pings(to.addr(name))
+		rate, err := c.throughput(from, to, to.addr(name))
+		if err != nil {
+			c.Error(err)
+		}
+		c.Logf("one TCP stream on %s: %.2f Gbit/s", name, rate)
+	}
+}
+
+// throughput sends for two seconds and gives what arrived, in Gbit/s.
+func (c *cluster) throughput(from, to container, addr string) (float64, error) {
+	listener := c.listen(to, "tcp")
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		return 0, err
+	}
+	conn, err := c.dial(from, "tcp", net.JoinHostPort(addr, port))
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	go func() {
+		chunk := make([]byte, 1<<20)
+		_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+		for {
+			if _, err := conn.Write(chunk); err != nil {
+				_ = conn.Close()
+				return
+			}
+		}
+	}()
+	peer, err := listener.Accept()
+	if err != nil {
+		return 0, err
+	}
+	defer peer.Close()
+	_ = peer.SetDeadline(time.Now().Add(20 * time.Second))
+	begin := time.Now()
+	count, err := io.Copy(io.Discard, peer)
+	return float64(count) * 8 / 1e9 / time.Since(begin).Seconds(), err
+}
+
+// spoofing changes address and MAC inside a container, which then reaches nobody.
+func spoofing(c *cluster) {
+	c.network("honest", "--subnet=192.168.73.0/24")
+	near, far := c.host(1).run("near", "--net=honest"), c.host(2).run("far", "--net=honest")
+	liar := c.host(1).run("liar", "--net=honest")
+	addr, mac := liar.addr("honest"), liar.mac("honest")
+	reaches := func(want bool) {
+		c.Helper()
+		for _, victim := range []container{near, far} {
+			liar.ip("neigh", "replace", victim.addr("honest"), "lladdr", victim.mac("honest"), "dev", "eth0", "nud", "permanent")
+			out, err := liar.exec("ping", "-c", "1", "-W", "1", victim.addr("honest"))
+			if got := err == nil; got != want {
+				c.Errorf("%s is reached: %v\n%s", victim.name, got, out)
+			}
+			liar.ip("neigh", "del", victim.addr("honest"), "dev", "eth0")
+			if out, err := liar.exec("ping", "-c", "1", "-W", "1", victim.addr("honest")); (err == nil) != want {
+				c.Errorf("%s answers ARP: %v\n%s", victim.name, err == nil, out)
+			}
+		}
+	}
+	reaches(true)
+	liar.ip("addr", "del", addr+"/24", "dev", "eth0")
+	liar.ip("addr", "add", "192.168.73.99/24", "dev", "eth0")
+	reaches(false)
+	liar.ip("addr", "del", "192.168.73.99/24", "dev", "eth0")
+	liar.ip("addr", "add", addr+"/24", "dev", "eth0")
+	reaches(true)
+	liar.ip("link", "set", "eth0", "address", "02:00:00:00:00:99")
+	reaches(false)
+	liar.ip("link", "set", "eth0", "address", mac)
+	reaches(true)
+}
+
+// ip changes the container's network as root of its host could.
+func (c container) ip(args ...string) {
+	c.c.Helper()
+	enter := []string{"nsenter", "--target", strconv.Itoa(c.pid()), "--net", "ip"}
+	if _, err := c.try(append(enter, args...)...); err != nil {
+		c.c.Fatal(err)
+	}
+}
+
+// readable looks at the switch as its administrator does.
+func readable(c *cluster) {
+	c.network("plain", "--subnet=192.168.74.0/24")
+	one := c.host(1).run("plain1", "--net=plain")
+	c.host(2).run("plain2", "--net=plain")
+	one.pings(c.host(1).run("plain3", "--net=plain").addr("plain"))
+	eventually(c.T, "the port bears the container's name", func() error {
+		out, err := c.host(1).try("ovs-vsctl", "--bare", "--columns=name", "find", "Interface", "external_ids:causeway-container=plain1")
+		if err == nil && out == "" {
+			return errors.New("no port does")
+		}
+		return err
+	})
+	for want, command := range map[string][]string{
+		"remote_ip=flow":        {"ovs-vsctl", "show"},
+		"causeway-network":      {"ovs-vsctl", "--columns=name,external_ids", "find", "Interface", "external_ids:causeway-network!=x"},
+		"arp_tpa=192.168.74.2,": {"ovs-ofctl", "--no-stats", "dump-flows", "causeway"},
+	} {
+		out, err := c.host(1).try(command...)
+		if err != nil {
+			c.Fatal(err)
+		}
+		c.Logf("%s\n%s", strings.Join(command, " "), out)
+		if !strings.Contains(out, want) {
+			c.Errorf("it lacks %s", want)
+		}
+	}
+}
+
+// switchRestarted stops the switch, and then deletes its bridge, under traffic.
+func switchRestarted(c *cluster) {
+	c.network("lasting", "--subnet=192.168.75.0/24")
+	from, to := c.host(1).run("lasting1", "--net=lasting"), c.host(2).run("lasting2", "--net=lasting")
+	addr := to.addr("lasting")
+	from.pings(addr)
+	for _, fault := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"Open vSwitch restarted", func(ctx context.Context) error {
+			return errors.Join(c.host(2).StopOVS(ctx), c.host(2).StartOVS(ctx))
+		}},
+		{"the bridge deleted by hand", func(context.Context) error {
+			_, err := c.host(2).try("ovs-vsctl", "del-br", "causeway")
+			return err
+		}},
+	} {
+		if err := fault.do(c.Context()); err != nil {
+			c.Fatal(err)
+		}
+		begin := time.Now()
+		eventually(c.T, "traffic after "+fault.name, func() error {
+			out, err := from.exec("ping", "-c", "1", "-W", "1", addr)
+			if err != nil {
+				return fmt.Errorf("%w\n%s", err, out)
+			}
+			return nil
+		})
+		c.Logf("%s: traffic is back after %v", fault.name, time.Since(begin).Round(10*time.Millisecond))
+	}
+}
