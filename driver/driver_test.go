@@ -96,6 +96,26 @@ func TestRestartNeedsNoCreateNetwork(t *testing.T) {
 	must[network.CreateEndpointResponse](second, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.3/24"))
 }
 
+// An underlay network is realised without containers too: after a restart it
+// must not be taken for empty before its endpoints were read.
+func TestRestartAppliesNoEmptyNetwork(t *testing.T) {
+	store := kvstore.NewMemory()
+	first := startHost(t, store, 1)
+	must[empty](first, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "mode=underlay", "parent=eth0"))
+	must[network.CreateEndpointResponse](first, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
+	must[network.JoinResponse](first, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	first.stop()
+	for range 20 {
+		again := startHost(t, store, 1)
+		again.physical.set(func(l *ledger) { l.alive["e1"] = true })
+		eventually(t, "the segment is applied again", func() bool { _, ok := again.physical.segment(networkID(dockerID1)); return ok })
+		again.stop()
+		if fewest := again.physical.fewest[networkID(dockerID1)]; fewest != 1 {
+			t.Fatalf("it was applied with %d endpoints", fewest)
+		}
+	}
+}
+
 func TestBadInputChangesNothing(t *testing.T) {
 	store := kvstore.NewMemory()
 	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)

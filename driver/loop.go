@@ -194,6 +194,9 @@ func (l *loop) realise(ctx context.Context) {
 		return
 	}
 	for _, id := range slices.Sorted(maps.Keys(l.dirty)) {
+		if following, ok := l.follows[id]; ok && !following.read {
+			continue // an empty network is not what it is
+		}
 		delete(l.dirty, id)
 		segment, wanted := l.segment(id)
 		if wanted {

@@ -37,10 +37,11 @@ type ledger struct {
 	alive    map[string]bool
 	fault    error
 	applies  int
+	fewest   map[string]int // local endpoints that a network was ever applied with
 }
 
 func newLedger() *ledger {
-	return &ledger{segments: map[string]fabric.Segment{}, plugged: map[string]bool{}, alive: map[string]bool{}}
+	return &ledger{segments: map[string]fabric.Segment{}, plugged: map[string]bool{}, alive: map[string]bool{}, fewest: map[string]int{}}
 }
 
 func (l *ledger) Check(_ context.Context, n fabric.Network) error {
@@ -58,6 +59,9 @@ func (l *ledger) Apply(_ context.Context, s fabric.Segment) (int, error) {
 		return 0, l.fault
 	}
 	l.segments[s.Network.ID] = s
+	if fewest, known := l.fewest[s.Network.ID]; !known || len(s.Local) < fewest {
+		l.fewest[s.Network.ID] = len(s.Local)
+	}
 	return 0, nil
 }
 
@@ -110,12 +114,14 @@ func (l *ledger) set(change func(*ledger)) {
 
 // host is one causeway, reached as Docker reaches it.
 type host struct {
-	t      *testing.T
-	name   string
-	plane  *ledger
-	log    *bytes.Buffer
-	client *http.Client
-	stop   func()
+	t     *testing.T
+	name  string
+	plane *ledger
+	// physical is the plane of mode=underlay.
+	physical *ledger
+	log      *bytes.Buffer
+	client   *http.Client
+	stop     func()
 }
 
 var quick = Timing{
@@ -125,7 +131,7 @@ var quick = Timing{
 // startHost runs the driver of host number n until the test ends or stop is called.
 func startHost(t *testing.T, store kvstore.Store, n int) *host {
 	t.Helper()
-	h := &host{t: t, name: fmt.Sprint("h", n), plane: newLedger(), log: &bytes.Buffer{}}
+	h := &host{t: t, name: fmt.Sprint("h", n), plane: newLedger(), physical: newLedger(), log: &bytes.Buffer{}}
 	logger := logrus.New()
 	logger.SetOutput(io.MultiWriter(t.Output(), h.log))
 	d := New(Config{
@@ -133,7 +139,7 @@ func startHost(t *testing.T, store kvstore.Store, n int) *host {
 		Store:   store,
 		VTEPNet: netip.MustParsePrefix("10.99.0.0/24"),
 		Scope:   "local",
-		Planes:  map[fabric.Mode]Dataplane{fabric.ModeVXLAN: h.plane, fabric.ModeUnderlay: newLedger()},
+		Planes:  map[fabric.Mode]Dataplane{fabric.ModeVXLAN: h.plane, fabric.ModeUnderlay: h.physical},
 		Log:     logrus.NewEntry(logger),
 		Timing:  quick,
 	})

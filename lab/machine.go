@@ -32,6 +32,9 @@ type Machine struct {
 // Name is h1, router, …
 func (m *Machine) Name() string { return m.name }
 
+// PID is that of the process that keeps the machine's namespaces.
+func (m *Machine) PID() int { return m.record.Keeper.PID }
+
 // Engine is the version of a host's Docker, one of [Engines]; else empty.
 func (m *Machine) Engine() string { return m.engine }
 

@@ -87,12 +87,12 @@ func (e *engine) containers(ctx context.Context, id string) (map[string]string, 
 	return names, nil
 }
 
-// watch calls changed at each change of a network, and connected with the ID of
-// one that a container came to, until ctx ends or the engine goes away. It calls
-// changed once at the start, when no change can be missed any more.
-func (e *engine) watch(ctx context.Context, changed func(), connected func(string)) error {
+// watch calls begun when no change can be missed any more, then changed at each
+// change of a network, and connected with the ID of one that a container came
+// to, until ctx ends or the engine goes away.
+func (e *engine) watch(ctx context.Context, begun, changed func(), connected func(string)) error {
 	stream := e.api.Events(ctx, client.EventsListOptions{Filters: make(client.Filters).Add("type", "network")})
-	changed()
+	begun()
 	for {
 		select {
 		case event := <-stream.Messages:

@@ -68,6 +68,7 @@ type Mirror struct {
 	troubles    map[string]string             // by what they concern
 	seen        map[string]bool               // cluster networks that the engine has had
 	unnamed     map[string]bool               // Docker's networks that a container came to
+	unheard     bool                          // containers may have come while the engine was not listened to
 	missing     map[string]time.Time          // attachments without a network in the engine, since when
 }
 
@@ -133,7 +134,7 @@ func (m *Mirror) kick() {
 // listen watches the engine's events, and waits for it while it is away.
 func (m *Mirror) listen(ctx context.Context, local *engine) error {
 	for {
-		err := local.watch(ctx, m.kick, m.connected)
+		err := local.watch(ctx, m.listening, m.kick, m.connected)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -17,12 +17,30 @@ func (m *Mirror) connected(dockerID string) {
 	m.kick()
 }
 
+// listening notes that from now on nothing is missed, and what was before may have been.
+func (m *Mirror) listening() {
+	m.mu.Lock()
+	m.unheard = true
+	m.mu.Unlock()
+	m.kick()
+}
+
 // nameEndpoints writes the containers' names into the records of the networks
 // that were connected to: engines before 29.0 tell them to no driver.
 func (m *Mirror) nameEndpoints(ctx context.Context, local *engine) {
 	m.mu.Lock()
+	if _, away := m.troubles["engine"]; away {
+		m.mu.Unlock()
+		return
+	}
 	todo, attachments := m.unnamed, m.attachments
 	m.unnamed = make(map[string]bool)
+	if m.unheard && len(m.read) == 2 {
+		m.unheard = false
+		for dockerID := range attachments {
+			todo[dockerID] = true
+		}
+	}
 	m.mu.Unlock()
 	for dockerID := range todo {
 		attachment, ours := attachments[dockerID]
