@@ -9,10 +9,13 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/plugin"
 	"github.com/moby/moby/client"
 )
 
@@ -72,11 +75,15 @@ func (e *engine) remove(ctx context.Context, id string) error {
 	return err
 }
 
-// containers gives the names of a network's containers, by endpoint ID.
+// containers gives the names of a network's containers, by endpoint ID; none of a
+// network that is not there.
 func (e *engine) containers(ctx context.Context, id string) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	found, err := e.api.NetworkInspect(ctx, id, client.NetworkInspectOptions{})
+	if cerrdefs.IsNotFound(err) {
+		return map[string]string{}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -87,21 +94,23 @@ func (e *engine) containers(ctx context.Context, id string) (map[string]string, 
 	return names, nil
 }
 
-// watch calls begun when no change can be missed any more, then changed at each
-// change of a network, and connected with the ID of one that a container came
-// to, until ctx ends or the engine goes away.
-func (e *engine) watch(ctx context.Context, begun, changed func(), connected func(string)) error {
-	stream := e.api.Events(ctx, client.EventsListOptions{Filters: make(client.Filters).Add("type", "network")})
+// hasPlugin says whether a managed plugin of that name is enabled.
+func (e *engine) hasPlugin(ctx context.Context, name string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	list, err := e.api.PluginList(ctx, client.PluginListOptions{})
+	return slices.ContainsFunc(list.Items, func(p plugin.Plugin) bool { return p.Enabled && p.Name == name }), err
+}
+
+// watch calls begun when nothing can be missed any more, then heard with each
+// event of a network or a plugin, until ctx ends or the engine goes away.
+func (e *engine) watch(ctx context.Context, begun func(), heard func(events.Message)) error {
+	stream := e.api.Events(ctx, client.EventsListOptions{Filters: make(client.Filters).Add("type", "network", "plugin")})
 	begun()
 	for {
 		select {
 		case event := <-stream.Messages:
-			switch event.Action {
-			case events.ActionCreate, events.ActionDestroy:
-				changed()
-			case events.ActionConnect:
-				connected(event.Actor.ID)
-			}
+			heard(event)
 		case err := <-stream.Err:
 			if err == nil || errors.Is(err, io.EOF) {
 				err = errors.New("it ended the stream of events")

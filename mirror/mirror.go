@@ -24,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
@@ -133,8 +134,22 @@ func (m *Mirror) kick() {
 
 // listen watches the engine's events, and waits for it while it is away.
 func (m *Mirror) listen(ctx context.Context, local *engine) error {
+	begun := func() {
+		m.listening()
+		m.trouble("plugins/", m.hidden(ctx, local))
+	}
+	heard := func(event events.Message) {
+		switch {
+		case event.Type == events.PluginEventType:
+			m.trouble("plugins/", m.hidden(ctx, local))
+		case event.Action == events.ActionCreate, event.Action == events.ActionDestroy:
+			m.kick()
+		case event.Action == events.ActionConnect:
+			m.connected(event.Actor.ID)
+		}
+	}
 	for {
-		err := local.watch(ctx, m.listening, m.kick, m.connected)
+		err := local.watch(ctx, begun, heard)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -143,6 +158,19 @@ func (m *Mirror) listen(ctx context.Context, local *engine) error {
 			return err
 		}
 	}
+}
+
+// hidden says that the engine does not find the driver by its plain name. It
+// takes a managed plugin of that name with the tag latest for the one that is
+// meant, and then looks no further.
+func (m *Mirror) hidden(ctx context.Context, local *engine) error {
+	name := m.Driver + ":latest"
+	has, err := local.hasPlugin(ctx, name)
+	if err != nil || !has {
+		return nil // the engine is away, which is told elsewhere
+	}
+	return fmt.Errorf("the managed plugin %s hides the driver %s from this engine: disable and remove it, and install it without --alias, or with another such as --alias %s:0.1",
+		name, m.Driver, m.Driver)
 }
 
 // away says that the engine does not answer; the usual reason goes without saying.
