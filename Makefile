@@ -4,6 +4,10 @@ GO      ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 ENGINE  ?= 28.5
 RUN     ?= .
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+DOCKER  ?= docker
+# The managed plugin's name is REGISTRY:TAG. It must not be causeway:latest.
+REGISTRY ?= causeway
+TAG      ?= 0.1
 TOOLS   := bin/tools
 GOTESTSUM := $(TOOLS)/gotestsum-1.13.0
 LINTER    := $(TOOLS)/golangci-lint-2.12.0
@@ -15,7 +19,7 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 	iputils-ping=ping iputils-arping=arping tcpdump=tcpdump ethtool=ethtool iperf3=iperf3 \
 	busybox-static=busybox xz-utils=xz debootstrap=debootstrap
 
-.PHONY: help deps build lint test test-unit test-e2e test-matrix bench fuzz demo lab-down clean
+.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-matrix bench fuzz demo lab-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -30,6 +34,17 @@ deps: ## Install the Debian packages that are missing
 build: ## Build bin/causeway and bin/causeway-lab, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -X main.stamped=$(VERSION)' -o bin/ ./cmd/...
 
+# BUILT=1 takes bin/causeway as it is.
+plugin: $(if $(BUILT),,build) ## Build the managed plugin REGISTRY:TAG in the local engine
+	$(DOCKER) build -q -t causeway-rootfs .
+	rm -rf plugin && mkdir -p plugin/rootfs && cp plugin-config.json plugin/config.json
+	id=$$($(DOCKER) create causeway-rootfs) && $(DOCKER) export $$id | tar -x -C plugin/rootfs && $(DOCKER) rm $$id >/dev/null
+	@echo "==> the plugin's root file system has $$(du -sh plugin/rootfs | cut -f1)"
+	$(DOCKER) plugin create $(REGISTRY):$(TAG) plugin
+
+plugin-push: plugin ## Push it: make plugin-push REGISTRY=host:port/name
+	$(DOCKER) plugin push $(REGISTRY):$(TAG)
+
 $(GOTESTSUM):
 	@echo "==> building gotestsum"
 	GOBIN=$(CURDIR)/$(TOOLS) $(GO) install gotest.tools/gotestsum@v1.13.0 && mv $(TOOLS)/gotestsum $@
@@ -43,8 +58,8 @@ lint: $(LINTER) ## Run the linters of .golangci.yml
 
 test: deps build test-unit test-e2e ## All tests, the end-to-end ones included
 
-test-unit: deps $(GOTESTSUM) ## Tests of the packages, with the race detector
-	$(TESTSUM) -race $$($(GO) list ./... | grep -v /test$$)
+test-unit: deps build $(GOTESTSUM) ## Tests of the packages, with the race detector
+	bin/causeway-lab tools $(TESTSUM) -race $$($(GO) list ./... | grep -v /test$$)
 
 test-e2e: deps build $(GOTESTSUM) ## End-to-end tests on real engines (RUN=regexp ENGINE=20.10|26.1|28.5)
 	CAUSEWAY_ENGINE=$(ENGINE) $(TESTSUM) -count=1 -timeout=30m -run '$(RUN)' ./test

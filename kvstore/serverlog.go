@@ -16,6 +16,10 @@ type serverLog struct {
 	quiet atomic.Bool
 }
 
+// tooNew is no error: a store that was just made has nothing yet to note its
+// version in, and etcd tries again.
+const tooNew = "failed to update storage version"
+
 // logger makes a fatal error of etcd a panic, which startServer catches.
 func (l *serverLog) logger() *zap.Logger {
 	return zap.New(l, zap.WithFatalHook(zapcore.WriteThenPanic))
@@ -44,7 +48,7 @@ func (l *serverLog) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 		field.AddTo(encoder)
 	}
 	level := logrus.DebugLevel
-	if entry.Level > zapcore.WarnLevel {
+	if entry.Level > zapcore.WarnLevel && entry.Message != tooNew {
 		level = logrus.ErrorLevel
 	}
 	l.to.WithFields(encoder.Fields).Log(level, "etcd: "+entry.Message)

@@ -91,6 +91,11 @@ func Fetch(ctx context.Context, o Options) error {
 			return fmt.Errorf("etcd: %w", err)
 		}
 	}
+	if o.Plugin {
+		if err := fetchForPlugin(ctx, o.Log); err != nil {
+			return fmt.Errorf("plugin: %w", err)
+		}
+	}
 	if o.OVS {
 		check := func(dir string) error { return checkVersion(ctx, dir, "usr/lib/openvswitch-switch/ovs-vswitchd", "") }
 		if err := unpacked(ctx, o.Log, ovsDir(), ovsPackages(), check); err != nil {
@@ -98,6 +103,19 @@ func Fetch(ctx context.Context, o Options) error {
 		}
 	}
 	return nil
+}
+
+// Tools fetches Open vSwitch and etcd, and gives the variables that have them found.
+func Tools(ctx context.Context, log io.Writer) (map[string]string, error) {
+	if err := Fetch(ctx, Options{Hosts: 1, OVS: true, Store: StoreEtcd, Log: log}); err != nil {
+		return nil, err
+	}
+	roots := []string{ovsDir(), etcdDir()}
+	return map[string]string{
+		"PATH":            programPath(roots) + ":" + os.Getenv("PATH"),
+		"LD_LIBRARY_PATH": libraryPath(roots),
+		"OVS_PKGDATADIR":  filepath.Join(ovsDir(), "usr/share/openvswitch"),
+	}, nil
 }
 
 // checkVersion: a release that is not final may have moved on to another version.
@@ -114,9 +132,19 @@ func checkVersion(ctx context.Context, root, program, version string) error {
 	return nil
 }
 
-// unpacked fills dir with packages, unless it is there. It appears as a whole or
-// not at all, and of several processes one works while the others wait.
+// unpacked fills dir with packages, unless it is there.
 func unpacked(ctx context.Context, log io.Writer, dir string, packages []pkg, check func(dir string) error) error {
+	return once(log, dir, func(work, root string) error {
+		if err := fetchPackages(ctx, packages, work, root); err != nil {
+			return err
+		}
+		return check(root)
+	})
+}
+
+// once has fill make the folder dir, as root, unless it is there. It appears as a
+// whole or not at all, and of several processes one works while the others wait.
+func once(log io.Writer, dir string, fill func(work, root string) error) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
@@ -141,10 +169,7 @@ func unpacked(ctx context.Context, log io.Writer, dir string, packages []pkg, ch
 	if err := os.Mkdir(root, 0o755); err != nil {
 		return err
 	}
-	if err := fetchPackages(ctx, packages, work, root); err != nil {
-		return err
-	}
-	if err := check(root); err != nil {
+	if err := fill(work, root); err != nil {
 		return err
 	}
 	return os.Rename(root, dir)

@@ -18,8 +18,10 @@ type Host struct {
 	*Machine
 	// Docker is the engine; its containerd is its child.
 	Docker *Daemon
-	// Causeway is `causeway serve`; nil in a lab without it.
-	Causeway *Daemon
+	// Causeway is `causeway serve`, or the managed plugin; nil in a lab without it.
+	Causeway Service
+	// Registry serves the managed plugin at [RegistryAddr]; nil in a lab without it.
+	Registry *Daemon
 	// OVSDB and VSwitchd are Open vSwitch; nil in a lab without it.
 	OVSDB, VSwitchd *Daemon
 }
@@ -37,19 +39,25 @@ func (l *Lab) newHost(m *Machine) *Host {
 	}
 	if l.state.Options.OVS {
 		h.addOVS()
-		m.daemons = append(m.daemons, h.OVSDB, h.VSwitchd)
+		m.services = append(m.services, h.OVSDB, h.VSwitchd)
 	}
-	if !l.state.Options.NoCauseway {
-		h.addCauseway()
-		m.daemons = append(m.daemons, h.Causeway)
+	switch {
+	case l.state.Options.Plugin:
+		h.addRegistry()
+		h.Causeway = managed{h}
+		m.services = append(m.services, h.Registry, h.Docker, h.Causeway)
+	case l.state.Options.NoCauseway:
+		m.services = append(m.services, h.Docker)
+	default:
+		h.Causeway = h.newCauseway()
+		m.services = append(m.services, h.Causeway, h.Docker)
 	}
-	m.daemons = append(m.daemons, h.Docker)
 	return h
 }
 
-func (h *Host) addCauseway() {
+func (h *Host) newCauseway() *Daemon {
 	m, o := h.Machine, h.lab.state.Options
-	h.Causeway = &Daemon{
+	return &Daemon{
 		machine: m, name: "causeway", argv: func() []string { return causewayArgv(o, m.spec) },
 		prepare: func(context.Context) error {
 			return install(o.Causeway, m.Path(filepath.Join(binDir, "causeway")))
@@ -63,8 +71,11 @@ func (h *Host) addCauseway() {
 // start brings the host's daemons up, causeway first: an engine that finds its
 // plugin at once never waits for it.
 func (h *Host) start(ctx context.Context) error {
-	for _, d := range h.daemons {
-		if err := d.Start(ctx); err != nil {
+	for _, service := range h.services {
+		if _, later := service.(managed); later {
+			continue // installed once the registry has it
+		}
+		if err := service.Start(ctx); err != nil {
 			return err
 		}
 	}

@@ -126,7 +126,7 @@ func assemble(s *state) *Lab {
 			l.hosts = append(l.hosts, l.newHost(m))
 		case spec.name == storeName:
 			l.Etcd = l.newEtcd(m)
-			m.daemons = []*Daemon{l.Etcd}
+			m.services = []Service{l.Etcd}
 		}
 	}
 	return l
@@ -183,6 +183,7 @@ func (l *Lab) build(ctx context.Context) error {
 			return err
 		}
 	}
+	buildCtx := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	for _, h := range l.hosts {
 		group.Go(func() error {
@@ -193,7 +194,10 @@ func (l *Lab) build(ctx context.Context) error {
 			return err
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil || !l.state.Options.Plugin {
+		return err
+	}
+	return l.installPlugin(buildCtx)
 }
 
 // eachMachine works on all machines at once.

@@ -25,8 +25,8 @@ const binDir = "/run/lab/bin"
 type Machine struct {
 	lab *Lab
 	spec
-	record  *record
-	daemons []*Daemon
+	record   *record
+	services []Service
 }
 
 // Name is h1, router, …
@@ -38,9 +38,9 @@ func (m *Machine) PID() int { return m.record.Keeper.PID }
 // Engine is the version of a host's Docker, one of [Engines]; else empty.
 func (m *Machine) Engine() string { return m.engine }
 
-// Daemons are the servers that the lab runs on the machine, in the order of
+// Services are the servers that the lab runs on the machine, in the order of
 // their start.
-func (m *Machine) Daemons() []*Daemon { return m.daemons }
+func (m *Machine) Services() []Service { return m.services }
 
 // Addrs are those on the machine's links, IPv4 first; none on the switch.
 func (m *Machine) Addrs() []netip.Prefix {

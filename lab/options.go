@@ -45,6 +45,12 @@ type Options struct {
 	CausewayArgs []string `json:"causeway_args,omitempty"`
 	// NoCauseway leaves the hosts with Docker alone.
 	NoCauseway bool `json:"no_causeway,omitempty"`
+	// Plugin installs causeway as a managed plugin from a registry, instead of
+	// running the binary.
+	Plugin bool `json:"plugin,omitempty"`
+	// Source is the folder with the Makefile that builds the plugin; default: the
+	// working folder.
+	Source string `json:"source,omitempty"`
 	// DockerArgs are added to each host's dockerd.
 	DockerArgs []string `json:"docker_args,omitempty"`
 	// MTU of all links in bytes; default 1500.

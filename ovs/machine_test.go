@@ -1,6 +1,7 @@
 package ovs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -25,10 +26,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const (
-	schema = "/usr/share/openvswitch/vswitch.ovsschema"
-	bridge = "causeway"
-)
+const bridge = "causeway"
+
+// schema is that of Open vSwitch's database, where its own tools look for it.
+func schema() string {
+	return filepath.Join(cmp.Or(os.Getenv("OVS_PKGDATADIR"), "/usr/share/openvswitch"), "vswitch.ovsschema")
+}
 
 // site runs an Open vSwitch on each host of a rig.
 type site struct {
@@ -53,7 +56,7 @@ func newSite(t *testing.T) *site {
 			t.Skipf("%s is not on the PATH", tool)
 		}
 	}
-	if _, err := os.Stat(schema); err != nil {
+	if _, err := os.Stat(schema()); err != nil {
 		t.Skip(err)
 	}
 	return &site{machines: map[*planetest.Host]*machine{}}
@@ -113,7 +116,7 @@ func newMachine(t *testing.T, host *planetest.Host) *machine {
 	m := &machine{host: host, runDir: runDir, daemons: map[string]*exec.Cmd{}}
 	m.vswitch = vswitch{exec: execIn(runDir), runDir: runDir, bridge: bridge}
 	db := filepath.Join(runDir, "conf.db")
-	m.tool(t, "ovsdb-tool", "create", db, schema)
+	m.tool(t, "ovsdb-tool", "create", db, schema())
 	m.start(t, "ovsdb-server", "--remote=punix:"+filepath.Join(runDir, "db.sock"), db)
 	until(t, "ovsdb-server answers", func() bool { return answers(t.Context(), filepath.Join(runDir, "db.sock")) })
 	m.tool(t, "ovs-vsctl", "--no-wait", "init")

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 
 	"github.com/sirupsen/logrus"
@@ -27,7 +26,7 @@ type Config struct {
 	VXLANPort uint16
 	// VTEP is this host's, so that Check can tell whether tunnels leave from it.
 	VTEP netip.Addr
-	// RunDir has the daemons' sockets ($OVS_RUNDIR, or /run/openvswitch).
+	// RunDir has the daemons' sockets (/run/openvswitch).
 	RunDir string
 	// HostNS is the host's network namespace; netns.None() is the process's own.
 	// It stays the caller's to close.
@@ -70,7 +69,7 @@ func (p programme) flows() []flow {
 func New(config Config) (*Plane, error) {
 	config.Bridge = cmp.Or(config.Bridge, "causeway")
 	config.VXLANPort = cmp.Or(config.VXLANPort, 8472)
-	config.RunDir = cmp.Or(config.RunDir, os.Getenv("OVS_RUNDIR"), "/run/openvswitch")
+	config.RunDir = cmp.Or(config.RunDir, "/run/openvswitch")
 	if config.Exec == nil {
 		config.Exec = execIn(config.RunDir)
 	}

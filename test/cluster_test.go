@@ -41,6 +41,8 @@ func up(t *testing.T, o lab.Options) *cluster {
 	o.Name = labName(t)
 	o.Causeway = binary(t, "causeway")
 	o.Engine = engine()
+	o.Plugin = o.Plugin || os.Getenv("CAUSEWAY_PLUGIN") != ""
+	o.Source = ".."
 	o.CausewayArgs = append(o.CausewayArgs, "--log-level=debug")
 	l, err := lab.Up(t.Context(), o)
 	if err != nil {
@@ -85,7 +87,7 @@ func binary(t *testing.T, name string) string {
 // logTails shows what the daemons said last.
 func (c *cluster) logTails() {
 	for _, machine := range c.lab.Machines() {
-		for _, daemon := range machine.Daemons() {
+		for _, daemon := range machine.Services() {
 			out, err := exec.Command("sh", "-c", `grep -v -e level=info -e level=debug "$0" | tail -n 20`, daemon.Log()).Output()
 			c.Logf("%s of %s (%v):\n%s", daemon.Name(), machine.Name(), err, out)
 		}
@@ -180,12 +182,15 @@ type container struct {
 func (h *host) run(name string, args ...string) container {
 	h.c.Helper()
 	h.docker(append(append([]string{"run", "-d", "--name", name}, args...), "busybox", "sleep", "3600")...)
-	h.c.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		_, _ = h.Run(ctx, "docker", "rm", "-f", name)
-	})
+	h.c.Cleanup(func() { h.remove(name) })
 	return container{h, name}
+}
+
+// remove takes a container away that may be there.
+func (h *host) remove(name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_, _ = h.Run(ctx, "docker", "rm", "-f", name)
 }
 
 // exec runs a command in the container.

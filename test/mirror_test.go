@@ -191,21 +191,21 @@ func (h *host) logged(words ...string) error {
 
 // mirrorCatchUp stops a part of h3, makes a network and removes another meanwhile.
 func mirrorCatchUp(c *cluster) {
-	for n, daemon := range []*lab.Daemon{c.host(3).Causeway, c.host(3).Docker} {
+	for n, service := range []lab.Service{c.host(3).Causeway, c.host(3).Docker} {
 		gone, made := fmt.Sprint("gone", n), fmt.Sprint("made", n)
 		c.network(gone, fmt.Sprintf("--subnet=10.25.%d.0/24", n))
-		if err := daemon.Stop(c.Context()); err != nil {
+		if err := service.Stop(c.Context()); err != nil {
 			c.Fatal(err)
 		}
 		c.host(1).docker("network", "rm", gone)
 		c.host(1).docker("network", "create", "-d", "causeway", fmt.Sprintf("--subnet=10.26.%d.0/24", n), made)
 		c.Cleanup(func() { c.removeNetwork(made) })
-		if daemon == c.host(3).Docker {
+		if service == c.host(3).Docker {
 			eventually(c.T, "status on h3 tells that the engine is away", func() error {
 				return c.host(3).shows("no Docker engine answers", "status")
 			})
 		}
-		if err := daemon.Start(c.Context()); err != nil {
+		if err := service.Start(c.Context()); err != nil {
 			c.Fatal(err)
 		}
 		c.everywhere(made)

@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// session is a TCP connection that an administrator has open: a byte goes to
-// and fro all the time.
+// session is a TCP connection that somebody has open: a byte goes to and fro all
+// the time.
 type session struct {
 	stop chan struct{}
 	done chan error
 }
 
-// session connects from plain to an address of h1.
-func (c *cluster) session(addr string) *session {
+// session connects from one process's network namespace to an address of another's.
+func (c *cluster) session(server int, addr string, client int) *session {
 	c.Helper()
 	var listener net.Listener
-	err := inside(c.host(1).PID(), func() (err error) {
+	err := inside(server, func() (err error) {
 		listener, err = net.Listen("tcp", net.JoinHostPort(addr, "0"))
 		return err
 	})
@@ -26,21 +26,21 @@ func (c *cluster) session(addr string) *session {
 		c.Fatal(err)
 	}
 	defer listener.Close()
-	var client net.Conn
-	err = inside(c.machine("plain").PID(), func() (err error) {
-		client, err = net.DialTimeout("tcp", listener.Addr().String(), 5*time.Second)
+	var conn net.Conn
+	err = inside(client, func() (err error) {
+		conn, err = net.DialTimeout("tcp", listener.Addr().String(), 5*time.Second)
 		return err
 	})
 	if err != nil {
 		c.Fatal(err)
 	}
-	server, err := listener.Accept()
+	accepted, err := listener.Accept()
 	if err != nil {
 		c.Fatal(err)
 	}
 	s := &session{stop: make(chan struct{}), done: make(chan error, 1)}
-	go echo(server)
-	go func() { s.done <- errors.Join(s.chat(client), client.Close()) }()
+	go echo(accepted)
+	go func() { s.done <- errors.Join(s.chat(conn), conn.Close()) }()
 	return s
 }
 

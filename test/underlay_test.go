@@ -35,7 +35,7 @@ func TestUnderlay(t *testing.T) {
 	if out, err := c.host(1).try("cat", "/proc/sys/net/bridge/bridge-nf-call-iptables"); err != nil || out != "1" {
 		t.Fatalf("the firewall does not see bridged frames: %s, %v", out, err)
 	}
-	session := c.session("10.99.0.1")
+	session := c.session(c.host(1).PID(), "10.99.0.1", c.machine("plain").PID())
 	t.Run("the move", func(t *testing.T) { underlayMove(c.sub(t)) })
 	for _, test := range []struct {
 		name string
@@ -272,14 +272,10 @@ func underlayRefusals(c *cluster) {
 // underlayKilled kills causeway; plain goes on to reach the container.
 func underlayKilled(c *cluster) {
 	steady := c.host(1).run("steady", "--net=phys")
-	var wait sync.WaitGroup
-	var out string
-	var err error
 	addr := steady.addr("phys")
 	steady.pings("10.99.0.200")
-	wait.Go(func() {
-		out, err = c.machine("plain").Run(c.Context(), "ping", "-c", "30", "-i", "0.1", "-W", "2", addr)
-	})
+	plain := c.machine("plain")
+	stop := c.steadily(plain, plain.PID(), addr)
 	if err := c.host(1).Causeway.Kill(c.Context()); err != nil {
 		c.Error(err)
 	}
@@ -287,18 +283,15 @@ func underlayKilled(c *cluster) {
 		c.Error(err)
 	}
 	c.host(1).run("after", "--net=phys").pings(addr)
-	wait.Wait()
-	if err != nil || !strings.Contains(out, " 0% packet loss") {
-		c.Errorf("plain while causeway is killed: %v\n%s", err, out)
-	}
+	stop()
 }
 
 // underlayReboot has h2's devices vanish and its NIC come back as at boot.
 func underlayReboot(c *cluster) {
 	h := c.host(2)
 	lasting := h.run("lasting", "--net=phys", "--restart=always", "--stop-timeout=1")
-	for _, daemon := range []*lab.Daemon{h.Docker, h.Causeway} {
-		if err := daemon.Stop(c.Context()); err != nil {
+	for _, service := range []lab.Service{h.Docker, h.Causeway} {
+		if err := service.Stop(c.Context()); err != nil {
 			c.Fatal(err)
 		}
 	}
@@ -309,8 +302,8 @@ func underlayReboot(c *cluster) {
 	if err != nil {
 		c.Fatal(err)
 	}
-	for _, daemon := range []*lab.Daemon{h.Causeway, h.Docker} {
-		if err := daemon.Start(c.Context()); err != nil {
+	for _, service := range []lab.Service{h.Causeway, h.Docker} {
+		if err := service.Start(c.Context()); err != nil {
 			c.Fatal(err)
 		}
 	}

@@ -79,7 +79,7 @@ func (p *Plane) holder(vni uint32) (string, error) {
 	if err != nil || device != "" {
 		return device, err
 	}
-	for _, dir := range []string{p.Dir, "/run/docker/netns"} {
+	for _, dir := range []string{p.Dir, p.EngineDir} {
 		files, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return "", err

@@ -43,6 +43,8 @@ type Config struct {
 	Port int
 	// Dir is where the namespaces are named (/run/netns, where ip-netns(8) looks).
 	Dir string
+	// EngineDir is where Docker names the namespaces of its own (/run/docker/netns).
+	EngineDir string
 	// HostNS is the host's namespace (the caller's). It stays the caller's to close.
 	HostNS netns.NsHandle
 	Log    *logrus.Entry
@@ -59,6 +61,7 @@ type Plane struct {
 func New(config Config) (*Plane, error) {
 	config.Port = cmp.Or(config.Port, 4789)
 	config.Dir = cmp.Or(config.Dir, "/run/netns")
+	config.EngineDir = cmp.Or(config.EngineDir, "/run/docker/netns")
 	if config.HostNS == 0 {
 		config.HostNS = netns.None()
 	}

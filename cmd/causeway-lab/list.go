@@ -35,7 +35,7 @@ func list(w io.Writer, l *lab.Lab) error {
 		for _, addr := range m.Addrs() {
 			addrs = append(addrs, addr.Addr().String())
 		}
-		for _, d := range m.Daemons() {
+		for _, d := range m.Services() {
 			state := "stopped"
 			if pid := d.PID(); pid != 0 {
 				state = fmt.Sprint(pid)

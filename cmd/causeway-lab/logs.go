@@ -26,14 +26,14 @@ func logsCommand(name *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			daemon := host.Causeway
+			service := host.Causeway
 			if docker {
-				daemon = host.Docker
+				service = host.Docker
 			}
-			if daemon == nil {
+			if service == nil {
 				return fmt.Errorf("%s runs no causeway: --docker prints what Docker wrote", host.Name())
 			}
-			file, err := os.Open(daemon.Log())
+			file, err := os.Open(service.Log())
 			if err != nil {
 				return err
 			}

@@ -34,6 +34,6 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	name := root.PersistentFlags().String("name", lab.DefaultName(), "`name` of the lab; several can be up at once [CAUSEWAY_LAB]")
-	root.AddCommand(upCommand(name), execCommand(name), listCommand(name), logsCommand(name), downCommand(name))
+	root.AddCommand(upCommand(name), execCommand(name), listCommand(name), logsCommand(name), downCommand(name), toolsCommand())
 	return root
 }

@@ -39,6 +39,7 @@ func upCommand(name *string) *cobra.Command {
 	flags.StringVar(&o.Causeway, "causeway", "", "`path` of the binary to run; default: the one beside this program")
 	flags.StringArrayVar(&o.CausewayArgs, "causeway-arg", nil, "`argument` to add to causeway serve; may be repeated")
 	flags.StringArrayVar(&o.DockerArgs, "docker-arg", nil, "`argument` to add to dockerd; may be repeated")
+	flags.BoolVar(&o.Plugin, "plugin", false, "install causeway as a managed plugin, built by the working folder's Makefile and installed from a registry in the lab")
 	flags.BoolVar(&o.NoCauseway, "no-causeway", false, "run Docker alone")
 	flags.BoolVar(&o.OVS, "ovs", false, "run Open vSwitch on each host, on its datapath in user space")
 	flags.IntVar(&o.MTU, "mtu", 1500, "MTU of all links in `bytes`")

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/sirupsen/logrus"
@@ -45,11 +47,13 @@ func openUnderlay(ctx context.Context, s settings, log *logrus.Entry) (*underlay
 func openPlanes(s settings, host fabric.Host, physical *underlay.Plane, log *logrus.Entry) (*planes, error) {
 	p := &planes{underlay: physical}
 	var err error
-	if p.vxlan, err = vxlan.New(vxlan.Config{Port: int(s.vxlanPort), Log: log}); err != nil {
+	if p.vxlan, err = vxlan.New(vxlan.Config{
+		Port: int(s.vxlanPort), Dir: s.onHost("/run/netns"), EngineDir: s.onHost("/run/docker/netns"), Log: log,
+	}); err != nil {
 		return nil, err
 	}
 	p.ovs, err = ovs.New(ovs.Config{
-		Datapath: s.ovsDatapath, VXLANPort: s.ovsVXLANPort, VTEP: host.VTEP, HostNS: netns.None(), Log: log,
+		Datapath: s.ovsDatapath, VXLANPort: s.ovsVXLANPort, VTEP: host.VTEP, RunDir: cmp.Or(os.Getenv("OVS_RUNDIR"), s.onHost("/run/openvswitch")), HostNS: netns.None(), Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.vxlan.Close())

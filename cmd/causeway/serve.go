@@ -47,11 +47,11 @@ func serveCommand() *cobra.Command {
 // the store may take longer to come up. A second causeway ends there, before it
 // changes anything.
 func serve(ctx context.Context, s settings) error {
-	log, err := newLog(s.logLevel)
+	log, err := newLog(s)
 	if err != nil {
 		return err
 	}
-	if err := checkPrivileges(); err != nil {
+	if err := prepare(s); err != nil {
 		return err
 	}
 	sockets, err := openSockets(ctx, s)
@@ -92,7 +92,7 @@ func serve(ctx context.Context, s settings) error {
 		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(), Probe: physical.Probe, Log: log,
 	})
 	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Probe: physical.Probe, Log: log})
-	mirrored := mirror.New(mirror.Config{Host: host.Name, Store: store, Socket: s.docker, Driver: driverName(s.socket), Log: log})
+	mirrored := mirror.New(mirror.Config{Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket), Log: log})
 	asked := agent.NewServer(agent.Config{Host: host, Store: store, Troubles: mirrored.Troubles, Log: log})
 
 	log.WithFields(logrus.Fields{
@@ -110,11 +110,11 @@ func serve(ctx context.Context, s settings) error {
 }
 
 // serveDocker answers both of Docker's protocols.
-func serveDocker(ctx context.Context, listener net.Listener, networks *driver.Driver, addresses *ipam.IPAM, log *logrus.Entry) error {
+func serveDocker(ctx context.Context, listeners []net.Listener, networks *driver.Driver, addresses *ipam.IPAM, log *logrus.Entry) error {
 	server := plugin.NewServer(log, "NetworkDriver", "IpamDriver")
 	networks.Register(server)
 	addresses.Register(server)
-	return server.Serve(ctx, listener)
+	return server.Serve(ctx, listeners...)
 }
 
 // driverName is what the engine calls the plugin behind a socket: the file's
@@ -157,13 +157,16 @@ func kickOnHangup(ctx context.Context, networks *driver.Driver) {
 	}
 }
 
-func newLog(level string) (*logrus.Entry, error) {
+func newLog(s settings) (*logrus.Entry, error) {
 	logger := logrus.New()
-	parsed, err := logrus.ParseLevel(level)
+	parsed, err := logrus.ParseLevel(s.logLevel)
 	if err != nil {
-		return nil, fmt.Errorf("--log-level is %q: it must be error, warn, info or debug", level)
+		return nil, fmt.Errorf("--log-level is %q: it must be error, warn, info or debug", s.logLevel)
 	}
 	logger.SetLevel(parsed)
+	if s.managed() {
+		logger.SetOutput(os.Stdout) // what comes from stderr is an error in the engine's log
+	}
 	logger.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: true})
 	return logrus.NewEntry(logger), nil
 }

@@ -28,6 +28,7 @@ type settings struct {
 	hostName     string
 	scope        string
 	dataDir      string
+	runDir       string
 	socket       string
 	agentSocket  string
 	docker       string
@@ -50,6 +51,7 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.hostName, "host-name", "", "`name` of this host in the cluster; default: the kernel's host name")
 	flags.StringVar(&s.scope, "scope", "local", "`scope` that Docker is told: local, or global for swarm's networks")
 	flags.StringVar(&s.dataDir, "data-dir", "/var/lib/causeway", "`folder` for the embedded etcd and what must survive a restart")
+	flags.StringVar(&s.runDir, "run-dir", hostRun, "`folder` where this process sees the host's /run; another one makes it a managed plugin")
 	flags.StringVar(&s.socket, "socket", "/run/docker/plugins/causeway.sock", "`path` of the plugin's socket; its name is the driver's")
 	flags.StringVar(&s.agentSocket, "agent-socket", defaultAgentSocket, "`path` of the socket that causeway status asks")
 	flags.StringVar(&s.docker, "docker-socket", "/run/docker.sock", "`path` of the engine's own socket, to make the cluster's networks there; none: they are made by hand")

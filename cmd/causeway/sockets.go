@@ -9,24 +9,42 @@ import (
 
 // sockets are what others reach this process at.
 type sockets struct {
-	// docker is the plugin's, agent that of the commands.
-	docker, agent net.Listener
+	// docker are the plugin's, agent is that of the commands.
+	docker []net.Listener
+	agent  net.Listener
 }
 
-func openSockets(ctx context.Context, s settings) (sockets, error) {
-	docker, err := plugin.Listen(ctx, s.socket)
-	if err != nil {
-		return sockets{}, err
+// openSockets opens the plugin's socket, and for a managed plugin the host's too:
+// engines find a managed plugin by its full name alone, by the plain one only
+// what answers in the host's /run/docker/plugins. That is the first: an engine
+// that boots goes on when the plugin's own socket answers, and asks for networks
+// by the plain name.
+func openSockets(ctx context.Context, s settings) (opened sockets, err error) {
+	defer func() {
+		if err != nil {
+			opened.close()
+		}
+	}()
+	paths := []string{s.socket}
+	if s.managed() {
+		paths = []string{s.onHost(s.socket), s.socket}
 	}
-	agent, err := plugin.Listen(ctx, s.agentSocket)
-	if err != nil {
-		_ = docker.Close()
-		return sockets{}, err
+	for _, path := range paths {
+		listener, err := plugin.Listen(ctx, path)
+		if err != nil {
+			return opened, err
+		}
+		opened.docker = append(opened.docker, listener)
 	}
-	return sockets{docker, agent}, nil
+	opened.agent, err = plugin.Listen(ctx, s.onHost(s.agentSocket))
+	return opened, err
 }
 
 func (s sockets) close() {
-	_ = s.docker.Close()
-	_ = s.agent.Close()
+	for _, listener := range s.docker {
+		_ = listener.Close()
+	}
+	if s.agent != nil {
+		_ = s.agent.Close()
+	}
 }

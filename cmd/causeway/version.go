@@ -2,7 +2,10 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"runtime/debug"
+
+	"github.com/spf13/cobra"
 )
 
 // stamped is set by the Makefile's -ldflags -X.
@@ -15,4 +18,14 @@ func version() string {
 		return stamped
 	}
 	return cmp.Or(stamped, info.Main.Version)
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(command.OutOrStdout(), "causeway", version())
+			return err
+		},
+	}
 }
