@@ -188,10 +188,11 @@ func (d *Driver) claim(ctx context.Context, found fabric.Network, endpoint fabri
 }
 
 // claimable says whether this host may put endpoint on an address that holder
-// has: it rests, or it was requested here for this very call, or its endpoint is gone.
+// has: it rests, or it was requested for this very call, here or by swarm's
+// leader, or its endpoint is gone.
 func (d *Driver) claimable(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, holder kvstore.Address) (bool, error) {
 	switch {
-	case holder.Kind == kvstore.KindFree:
+	case holder.Kind == kvstore.KindFree, holder.Kind == kvstore.KindEndpoint && holder.Host == "":
 		return true, nil
 	case holder.Kind != kvstore.KindEndpoint || holder.Host != d.Host.Name:
 		return false, nil

@@ -48,7 +48,7 @@ func (d *Driver) createNetwork(ctx context.Context, request *network.CreateNetwo
 func (d *Driver) tie(ctx context.Context, dockerID string, want fabric.Network, join string, attachment kvstore.Attachment) error {
 	found, err := d.findNetwork(ctx, dockerID, join)
 	if errors.Is(err, kvstore.ErrNotFound) {
-		want.ID, want.Name = networkID(dockerID), join
+		want.ID, want.Name, want.Swarm = networkID(dockerID), join, ofSwarm(dockerID)
 		return d.makeNetwork(ctx, dockerID, want, attachment)
 	}
 	if err != nil {
@@ -71,10 +71,10 @@ func (d *Driver) tie(ctx context.Context, dockerID string, want fabric.Network, 
 // networkID gives the cluster's ID for the network that Docker knows under
 // dockerID here. Swarm uses one ID on all nodes; it is kept whole.
 func networkID(dockerID string) string {
-	if len(dockerID) == 64 {
-		return dockerID[:12]
+	if ofSwarm(dockerID) {
+		return dockerID
 	}
-	return dockerID
+	return dockerID[:12]
 }
 
 // findNetwork looks for the network that join names ("id:" and an ID, or a

@@ -33,7 +33,7 @@ func (d *Driver) Register(server *plugin.Server) {
 	plugin.Handle(server, "/NetworkDriver.GetCapabilities", d.getCapabilities)
 	plugin.Handle(server, "/NetworkDriver.GwAllocCheck", d.checkGateway)
 	plugin.Handle(server, "/NetworkDriver.AllocateNetwork", d.allocate)
-	plugin.Handle(server, "/NetworkDriver.FreeNetwork", succeed[network.FreeNetworkRequest])
+	plugin.Handle(server, "/NetworkDriver.FreeNetwork", d.free)
 	plugin.Handle(server, "/NetworkDriver.CreateNetwork", d.handleCreateNetwork)
 	plugin.Handle(server, "/NetworkDriver.DeleteNetwork", d.handleDeleteNetwork)
 	plugin.Handle(server, "/NetworkDriver.CreateEndpoint", d.handleCreateEndpoint)
@@ -72,6 +72,10 @@ func (d *Driver) checkGateway(_ context.Context, request *gwAllocCheck) (*gwAllo
 // swarm's workers.
 func (d *Driver) allocate(_ context.Context, request *network.AllocateNetworkRequest) (*network.AllocateNetworkResponse, error) {
 	return &network.AllocateNetworkResponse{Options: request.Options}, nil
+}
+
+func (d *Driver) free(ctx context.Context, request *network.FreeNetworkRequest) (*empty, error) {
+	return &empty{}, d.freeNetwork(ctx, request.NetworkID)
 }
 
 func (d *Driver) handleCreateNetwork(ctx context.Context, request *network.CreateNetworkRequest) (*empty, error) {

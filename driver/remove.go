@@ -3,10 +3,24 @@ package driver
 import (
 	"context"
 	"errors"
+	"strings"
+
+	"github.com/docker/go-plugins-helpers/network"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
 )
+
+// Forget unties a network that the engine has lost. One that swarm brought goes
+// with its last host; another is the mirror's to make again.
+func (d *Driver) Forget(ctx context.Context, dockerID string) error {
+	if ofSwarm(dockerID) {
+		return d.deleteNetwork(ctx, dockerID)
+	}
+	key := kvstore.AttachmentKey(d.Host.Name, dockerID)
+	_, err := d.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Delete(key)}})
+	return err
+}
 
 // deleteNetwork unties Docker's network, and removes the cluster's with it when
 // no endpoint is on it and no host without a mirror has it: the mirrors follow.
@@ -37,9 +51,9 @@ func (d *Driver) untie(ctx context.Context, dockerID string) error {
 		return err
 	}
 	txn := kvstore.Txn{If: []kvstore.Guard{kvstore.Unchanged(item)}, Then: []kvstore.Op{kvstore.Delete(key)}}
-	network, err := d.networkByID(ctx, attachment.Network)
-	if err == nil && !attachment.Pending {
-		err = d.lastOne(ctx, key, network, &txn)
+	found, err := d.networkByID(ctx, attachment.Network)
+	if err == nil && !attachment.Pending && !d.leadersToFree(dockerID) {
+		err = d.lastOne(ctx, dockerID, found, &txn)
 	}
 	if err != nil && !errors.Is(err, kvstore.ErrNotFound) {
 		return err
@@ -48,9 +62,45 @@ func (d *Driver) untie(ctx context.Context, dockerID string) error {
 	return err
 }
 
+// ofSwarm says that swarm made a network: it has one ID on all nodes, which is
+// shorter than an engine's own.
+func ofSwarm(dockerID string) bool { return len(dockerID) != 64 }
+
+// leadersToFree says that a network is there until swarm's leader frees it: the
+// nodes have it only while a task of theirs is on it.
+func (d *Driver) leadersToFree(dockerID string) bool {
+	return d.Scope == network.GlobalScope && ofSwarm(dockerID)
+}
+
+// freeNetwork removes a swarm's network, with what a node that crashed left of
+// it. An unknown one is a success.
+func (d *Driver) freeNetwork(ctx context.Context, dockerID string) error {
+	found, err := d.networkByID(ctx, networkID(dockerID))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	snapshot, err := d.Store.List(ctx, kvstore.AttachmentsPrefix)
+	if err != nil {
+		return err
+	}
+	then := removal(found)
+	for key := range snapshot.Items {
+		if strings.HasSuffix(key, "/"+dockerID) {
+			then = append(then, kvstore.Delete(key))
+		}
+	}
+	_, err = d.Store.Commit(ctx, kvstore.Txn{Then: then})
+	return err
+}
+
 // lastOne adds the removal of the network itself to the transaction when no
-// endpoint is on it, and no host has it whose mirror would not notice.
-func (d *Driver) lastOne(ctx context.Context, key string, network fabric.Network, txn *kvstore.Txn) error {
+// endpoint is on it, and no host has it whose mirror would not notice: none does
+// for a network that swarm spreads.
+func (d *Driver) lastOne(ctx context.Context, dockerID string, network fabric.Network, txn *kvstore.Txn) error {
+	key := kvstore.AttachmentKey(d.Host.Name, dockerID)
 	endpoints, err := d.Store.List(ctx, kvstore.NetworkEndpoints(network.ID))
 	if err != nil || len(endpoints.Items) > 0 {
 		return err
@@ -62,7 +112,7 @@ func (d *Driver) lastOne(ctx context.Context, key string, network fabric.Network
 	}
 	for _, item := range hosts.Items {
 		host, err := kvstore.Decode[fabric.Host](item)
-		if err != nil || host.Mirror {
+		if err != nil || host.Mirror && !network.Swarm {
 			continue
 		}
 		prefix := kvstore.HostAttachments(host.Name)

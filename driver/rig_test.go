@@ -131,14 +131,21 @@ var quick = Timing{
 // startHost runs the driver of host number n until the test ends or stop is called.
 func startHost(t *testing.T, store kvstore.Store, n int) *host {
 	t.Helper()
+	return startNode(t, store, n, network.LocalScope, false)
+}
+
+// startNode is startHost with a scope, and where mirrored says so with a mirror
+// announced.
+func startNode(t *testing.T, store kvstore.Store, n int, scope string, mirrored bool) *host {
+	t.Helper()
 	h := &host{t: t, name: fmt.Sprint("h", n), plane: newLedger(), physical: newLedger(), log: &bytes.Buffer{}}
 	logger := logrus.New()
 	logger.SetOutput(io.MultiWriter(t.Output(), h.log))
 	d := New(Config{
-		Host:    fabric.Host{Name: h.name, VTEP: netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}), MTU: 1500},
+		Host:    fabric.Host{Name: h.name, VTEP: netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}), MTU: 1500, Mirror: mirrored},
 		Store:   store,
 		VTEPNet: netip.MustParsePrefix("10.99.0.0/24"),
-		Scope:   "local",
+		Scope:   scope,
 		Planes:  map[fabric.Mode]Dataplane{fabric.ModeVXLAN: h.plane, fabric.ModeUnderlay: h.physical},
 		Log:     logrus.NewEntry(logger),
 		Timing:  quick,

@@ -57,6 +57,8 @@ type Network struct {
 	MTU      int  `json:"mtu,omitempty"`
 	Internal bool `json:"internal,omitempty"`
 	IPv6     bool `json:"ipv6,omitempty"`
+	// Swarm says that Docker's swarm brings the network to the hosts; mirrors do not.
+	Swarm bool `json:"swarm,omitempty"`
 	// Tunnel is the encapsulation of an ovs network: vxlan, geneve or gre.
 	Tunnel string `json:"tunnel,omitempty"`
 	// Parent, Bridge and VLAN place an underlay network.

@@ -266,11 +266,8 @@ func (i *IPAM) releaseAddress(ctx context.Context, pool, text string) error {
 		if err != nil {
 			return err
 		}
-		owner := i.Host
-		if t.global {
-			owner = ""
-		}
-		if holder.Kind != kvstore.KindEndpoint || holder.Host != owner {
+		ours := holder.Host == i.Host || t.global && holder.Host == ""
+		if holder.Kind != kvstore.KindEndpoint || !ours {
 			return nil
 		}
 		if bound, err := i.bound(ctx, t, holder); bound || err != nil {

@@ -238,6 +238,13 @@ func TestRepeatedAndSharedRequests(t *testing.T) {
 	if _, err := h1.ask(t.Context(), one, task.Addr().String()); err == nil {
 		t.Error("the task's address was given to a second node")
 	}
+	// What an engine without a swarm claims in the global space, it frees there.
+	h1.must(t, leader, "10.1.0.50")
+	h1.must(t, one, "10.1.0.50") // as CreateEndpoint does
+	if err := h1.releaseAddress(t.Context(), leader, "10.1.0.50"); err != nil {
+		t.Fatal(err)
+	}
+	h2.must(t, one, "10.1.0.50")
 
 	// The pool of a network that is not causeway's goes with its last user.
 	for n, i := range []*IPAM{h1, h1, h2, h2} {

@@ -17,7 +17,7 @@ func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
 	holder, err := m.Store.Get(ctx, kvstore.NameKey(s.local.Name))
 	if err == nil {
 		if id, err := kvstore.Decode[string](holder); err != nil || id != s.cluster.ID {
-			return m.makeRoom(ctx, local, s.local)
+			return m.makeRoom(ctx, local, s)
 		}
 	} else if !errors.Is(err, kvstore.ErrNotFound) {
 		return err
@@ -62,7 +62,11 @@ func describe(record *fabric.Network, local network.Network) {
 
 // makeRoom removes a network of this engine whose name the cluster has given to
 // another that was made at the same time elsewhere; that one comes in its place.
-func (m *Mirror) makeRoom(ctx context.Context, local *engine, n network.Network) error {
+func (m *Mirror) makeRoom(ctx context.Context, local *engine, s step) error {
+	n := s.local
+	if s.cluster.Swarm {
+		return fmt.Errorf("network %s of the swarm bears the name of another network of the cluster, and is known here as %s", n.Name, s.cluster.ID)
+	}
 	if err := local.remove(ctx, n.ID); err != nil {
 		return fmt.Errorf("network %s (%.12s) bears the name of another network of the cluster and cannot be removed here: %w", n.Name, n.ID, err)
 	}

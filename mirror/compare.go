@@ -69,7 +69,7 @@ func compare(v view) []step {
 		tied[attachment.Network] = true
 		cluster, known := v.networks[attachment.Network]
 		switch {
-		case local.Scope == "swarm": // the swarm spreads and removes it
+		case !known && local.Scope == "swarm": // the swarm removes it
 		case !known:
 			steps = append(steps, step{kind: remove, local: local, cluster: fabric.Network{ID: attachment.Network}})
 		case cluster.Name == "":
@@ -88,7 +88,7 @@ func compare(v view) []step {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(v.networks)) {
-		if cluster := v.networks[id]; cluster.Name != "" && !tied[id] {
+		if cluster := v.networks[id]; cluster.Name != "" && !cluster.Swarm && !tied[id] {
 			steps = append(steps, step{kind: create, cluster: cluster})
 		}
 	}

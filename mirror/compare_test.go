@@ -43,7 +43,9 @@ func TestCompare(t *testing.T) {
 		"just made":                     {view{named("n1", "foo"), map[string]kvstore.Attachment{"d1": {Network: "n1", Pending: true}}, []network.Network{local("d1", "foo", "local")}, nil}, []string{"settle local d1"}},
 		"being created":                 {view{named("n1", "foo"), tied("d1", "n1"), nil, nil}, nil},
 		"lost by the engine":            {view{named("n1", "foo"), tied("d1", "n1"), nil, map[string]bool{"d1": true}}, []string{"untie d1", "create n1"}},
-		"a swarm's":                     {view{named("n1", ""), tied("d1", "n1"), []network.Network{local("d1", "foo", "swarm")}, nil}, nil},
+		"a swarm's":                     {view{named("n1", ""), tied("d1", "n1"), []network.Network{local("d1", "foo", "swarm")}, nil}, []string{"adopt local d1"}},
+		"a swarm's on another host":     {view{map[string]fabric.Network{"n1": {ID: "n1", Name: "foo", Swarm: true}}, nil, nil, nil}, nil},
+		"a swarm's being removed":       {view{nil, tied("d1", "n1"), []network.Network{local("d1", "foo", "swarm")}, nil}, nil},
 		"another driver's":              {view{nil, nil, []network.Network{local("d1", "foo", "local")}, nil}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -25,7 +25,7 @@ func (m *Mirror) take(ctx context.Context, local *engine, s step) error {
 	case settle:
 		return m.settle(ctx, s.local.ID)
 	case untie:
-		return m.untie(ctx, s.dockerID)
+		return m.Forget(ctx, s.dockerID)
 	default:
 		return m.create(ctx, local, s.cluster)
 	}
@@ -43,13 +43,6 @@ func (m *Mirror) remove(ctx context.Context, local *engine, s step) error {
 	}
 	m.Log.WithField("network", s.local.Name).Info("network is gone from the cluster and was removed here")
 	return nil
-}
-
-// untie forgets a network that the engine lost while nobody told us.
-func (m *Mirror) untie(ctx context.Context, dockerID string) error {
-	key := kvstore.AttachmentKey(m.Host, dockerID)
-	_, err := m.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Delete(key)}})
-	return err
 }
 
 func (m *Mirror) create(ctx context.Context, local *engine, cluster fabric.Network) error {

@@ -41,6 +41,9 @@ type Config struct {
 	Socket string
 	// Driver is the name under which the engine finds causeway.
 	Driver string
+	// Forget unties Docker's network of that ID: the engine lost it while nobody
+	// told the driver.
+	Forget func(ctx context.Context, dockerID string) error
 	Log    *logrus.Entry
 }
 

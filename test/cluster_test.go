@@ -32,7 +32,8 @@ type cluster struct {
 }
 
 // up brings a lab up, and takes it down after the test, with its logs in the
-// test's output if that failed.
+// test's output if that failed. The engines are what make test-e2e ENGINE=… asks
+// for: one version, or one for each host.
 func up(t *testing.T, o lab.Options) *cluster {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -40,7 +41,8 @@ func up(t *testing.T, o lab.Options) *cluster {
 	}
 	o.Name = labName(t)
 	o.Causeway = binary(t, "causeway")
-	o.Engine = engine()
+	engines := strings.Split(os.Getenv("CAUSEWAY_ENGINE"), ",")
+	o.Engine, o.Engines = engines[0], engines[:min(len(engines), max(o.Hosts, 1))]
 	o.Plugin = o.Plugin || os.Getenv("CAUSEWAY_PLUGIN") != ""
 	o.Source = ".."
 	o.CausewayArgs = append(o.CausewayArgs, "--log-level=debug")
@@ -64,9 +66,6 @@ func up(t *testing.T, o lab.Options) *cluster {
 	})
 	return c
 }
-
-// engine is the version of Docker that make test-e2e ENGINE=… asks for.
-func engine() string { return os.Getenv("CAUSEWAY_ENGINE") }
 
 func labName(t *testing.T) string {
 	return "t-" + strings.ToLower(regexp.MustCompile(`[^A-Za-z0-9]+`).ReplaceAllString(t.Name(), "-"))
@@ -263,7 +262,12 @@ func (c container) misses(addr string) {
 // eventually waits until check is content.
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	patiently(t, 30*time.Second, what, check)
+}
+
+func patiently(t *testing.T, limit time.Duration, what string, check func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

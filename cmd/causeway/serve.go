@@ -83,16 +83,14 @@ func serve(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := store.Close(); err != nil {
-			log.Warn(err)
-		}
-	}()
+	defer warn(log, store.Close)
 	networks := driver.New(driver.Config{
 		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(), Probe: physical.Probe, Log: log,
 	})
 	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Probe: physical.Probe, Log: log})
-	mirrored := mirror.New(mirror.Config{Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket), Log: log})
+	mirrored := mirror.New(mirror.Config{
+		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket), Forget: networks.Forget, Log: log,
+	})
 	asked := agent.NewServer(agent.Config{Host: host, Store: store, Troubles: mirrored.Troubles, Log: log})
 
 	log.WithFields(logrus.Fields{
@@ -107,6 +105,12 @@ func serve(ctx context.Context, s settings) error {
 	}
 	group.Go(func() error { kickOnHangup(ctx, networks); return nil })
 	return group.Wait()
+}
+
+func warn(log *logrus.Entry, do func() error) {
+	if err := do(); err != nil {
+		log.Warn(err)
+	}
 }
 
 // serveDocker answers both of Docker's protocols.
