@@ -49,7 +49,7 @@ const (
 func NewServer(config Config) *plugin.Server {
 	server := plugin.NewServer(config.Log)
 	plugin.Handle(server, statusPath, func(ctx context.Context, _ *nothing) (*Status, error) {
-		s := status(ctx, config.Store, config.Host, config.Troubles())
+		s := status(kvstore.Hasty(ctx), config.Store, config.Host, config.Troubles())
 		return &s, nil
 	})
 	plugin.Handle(server, releasePath, func(ctx context.Context, request *hostName) (*Released, error) {

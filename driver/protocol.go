@@ -9,6 +9,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/plugin"
+	"github.com/causeway-net/causeway/kvstore"
 )
 
 // capabilities adds to the helpers' type what engine 28.0 brought.
@@ -82,8 +83,11 @@ func (d *Driver) handleCreateNetwork(ctx context.Context, request *network.Creat
 	return &empty{}, d.createNetwork(ctx, request)
 }
 
+// What is deleted while the store is known to be away is not waited for: engines
+// go on whatever the answer is, one after the other while they boot, and what
+// they forget is found later.
 func (d *Driver) handleDeleteNetwork(ctx context.Context, request *network.DeleteNetworkRequest) (*empty, error) {
-	return &empty{}, d.deleteNetwork(ctx, request.NetworkID)
+	return &empty{}, d.deleteNetwork(kvstore.Hasty(ctx), request.NetworkID)
 }
 
 func (d *Driver) handleCreateEndpoint(ctx context.Context, request *network.CreateEndpointRequest) (*network.CreateEndpointResponse, error) {
@@ -100,7 +104,7 @@ func (d *Driver) handleCreateEndpoint(ctx context.Context, request *network.Crea
 }
 
 func (d *Driver) handleDeleteEndpoint(ctx context.Context, request *network.DeleteEndpointRequest) (*empty, error) {
-	return &empty{}, d.deleteEndpoint(ctx, request.NetworkID, request.EndpointID)
+	return &empty{}, d.deleteEndpoint(kvstore.Hasty(ctx), request.NetworkID, request.EndpointID)
 }
 
 func (d *Driver) operInfo(context.Context, *network.InfoRequest) (*network.InfoResponse, error) {

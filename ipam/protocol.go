@@ -7,6 +7,7 @@ import (
 	"github.com/docker/go-plugins-helpers/ipam"
 
 	"github.com/causeway-net/causeway/internal/plugin"
+	"github.com/causeway-net/causeway/kvstore"
 )
 
 // Options of RequestAddress (libnetwork's ipamapi and netlabel packages).
@@ -36,11 +37,11 @@ func (i *IPAM) Register(server *plugin.Server) {
 	})
 	plugin.Handle(server, "/IpamDriver.RequestPool", i.handleRequestPool)
 	plugin.Handle(server, "/IpamDriver.ReleasePool", func(ctx context.Context, r *ipam.ReleasePoolRequest) (*empty, error) {
-		return &empty{}, i.releasePool(ctx, r.PoolID)
+		return &empty{}, i.releasePool(kvstore.Hasty(ctx), r.PoolID)
 	})
 	plugin.Handle(server, "/IpamDriver.RequestAddress", i.handleRequestAddress)
 	plugin.Handle(server, "/IpamDriver.ReleaseAddress", func(ctx context.Context, r *ipam.ReleaseAddressRequest) (*empty, error) {
-		return &empty{}, i.releaseAddress(ctx, r.PoolID, r.Address)
+		return &empty{}, i.releaseAddress(kvstore.Hasty(ctx), r.PoolID, r.Address)
 	})
 }
 

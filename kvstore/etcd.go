@@ -20,7 +20,10 @@ const (
 	// DefaultPrefix is where the records are below, unless Config says otherwise.
 	DefaultPrefix = "/causeway/v1/"
 
-	requestTimeout = 5 * time.Second
+	// requestTimeout is how long a request waits for a store that is away: nearly
+	// all the time that Docker's calls have, so that at a boot the one may come
+	// after the other.
+	requestTimeout = 8 * time.Second
 	// pageSize bounds one answer to a list to about a megabyte.
 	pageSize = 2000
 )
@@ -183,6 +186,9 @@ func (e *Etcd) Health(ctx context.Context) error {
 // request runs one bounded call, and explains its error.
 func request[T any](ctx context.Context, e *Etcd, call func(context.Context, *clientv3.Client) (T, error)) (T, error) {
 	var none T
+	if away := e.outage.known(); away != nil && isHasty(ctx) {
+		return none, away
+	}
 	bounded, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	client, err := e.conn.client(bounded)

@@ -55,6 +55,10 @@ func testOutage(t *testing.T, server server) {
 	server.stop(t)
 	refusedInTime(t, server, store)
 	waitLogged(t, logged, "unavailable")
+	start := time.Now()
+	if _, err := store.Get(Hasty(t.Context()), "outage/before"); !errors.Is(err, ErrUnavailable) || time.Since(start) > requestTimeout/4 {
+		t.Errorf("in haste it took %v to say %v", time.Since(start), err)
+	}
 
 	server.start(t)
 	other := open(t, Config{Endpoints: []string{server.endpoint}})

@@ -75,28 +75,42 @@ func plainCause(err error) string {
 	return strings.ReplaceAll(text, `\"`, `"`)
 }
 
+type hastyKey struct{}
+
+// Hasty marks requests that are not worth waiting for: while the store is known
+// to be away, they fail at once.
+func Hasty(ctx context.Context) context.Context { return context.WithValue(ctx, hastyKey{}, true) }
+
+func isHasty(ctx context.Context) bool { return ctx.Value(hastyKey{}) != nil }
+
 // outage logs that the store went away, once, and that it is back, once,
 // whichever of the store's users notices first.
 type outage struct {
-	log  *logrus.Entry
-	mu   sync.Mutex
-	down bool
+	log *logrus.Entry
+	mu  sync.Mutex
+	err error // nil while the store answers
 }
 
 func (o *outage) began(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.down {
-		o.down = true
+	if o.err == nil {
 		o.log.Warn(err)
 	}
+	o.err = err
+}
+
+func (o *outage) known() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
 }
 
 func (o *outage) over() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.down {
-		o.down = false
+	if o.err != nil {
+		o.err = nil
 		o.log.Info("the store answers again")
 	}
 }

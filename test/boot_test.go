@@ -1,0 +1,77 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/causeway-net/causeway/lab"
+)
+
+// TestBoot starts a host before its store, as the managed plugin and as the
+// binary that the unit starts before Docker.
+func TestBoot(t *testing.T) {
+	for name, managed := range map[string]bool{"plugin": true, "binary": false} {
+		t.Run(name, func(t *testing.T) {
+			c := up(t, lab.Options{Hosts: 2, Plugin: managed, Store: lab.StoreEtcd})
+			c.network("early", "--subnet=192.168.7.0/24")
+			other := c.host(1).run("early1", "--net=early")
+			h := c.host(2)
+			always := h.run("early2", "--net=early", "--restart=always")
+			h.run("early3", "--net=early") // its endpoint is left behind
+			begun := c.powerCut(h)
+			eventually(t, "the container is back by itself", func() error {
+				_, err := always.exec("ping", "-c", "1", "-W", "1", other.addr("early"))
+				return err
+			})
+			t.Logf("its container is back %v after the start", time.Since(begun).Round(time.Millisecond))
+			if managed {
+				if out := h.docker("plugin", "ls", "--format={{.Enabled}}"); out != "true" {
+					t.Errorf("plugin enabled: %s", out)
+				}
+			}
+			h.docker("run", "--rm", "--net=early", "busybox", "ping", "-c", "1", "-W", "3", other.addr("early"))
+		})
+	}
+}
+
+// powerCut ends the host's services and the store as one, and starts them again,
+// the store last: when the plugin answers the engine already.
+func (c *cluster) powerCut(h *host) (begun time.Time) {
+	c.Helper()
+	pids := h.docker("ps", "--quiet")
+	pids = h.docker(append([]string{"inspect", "--format={{.State.Pid}}"}, strings.Fields(pids)...)...)
+	for _, service := range []lab.Service{h.Docker, h.Causeway, c.lab.Etcd} {
+		if err := service.Kill(c.Context()); err != nil {
+			c.Fatal(err)
+		}
+	}
+	if _, err := h.try("sh", "-c", "kill -9 "+strings.ReplaceAll(pids, "\n", " ")); err != nil {
+		c.Fatal(err)
+	}
+	begun = time.Now()
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for _, service := range []lab.Service{h.Causeway, h.Docker} {
+			if err := service.Start(c.Context()); err != nil {
+				c.Error(err)
+			}
+		}
+		c.Logf("Docker answers after %v", time.Since(begun).Round(time.Millisecond))
+	})
+	eventually(c.T, "the plugin is waited for", func() error {
+		conn, err := net.Dial("unix", h.Path("/run/docker/plugins/causeway.sock"))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	if err := c.lab.Etcd.Start(c.Context()); err != nil {
+		c.Fatal(fmt.Errorf("etcd: %w", err))
+	}
+	wait.Wait()
+	return begun
+}
