@@ -19,7 +19,7 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 	iputils-ping=ping iputils-arping=arping tcpdump=tcpdump ethtool=ethtool iperf3=iperf3 \
 	busybox-static=busybox xz-utils=xz debootstrap=debootstrap
 
-.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-matrix bench fuzz demo lab-down clean
+.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench fuzz demo lab-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -56,16 +56,21 @@ $(LINTER):
 lint: $(LINTER) ## Run the linters of .golangci.yml
 	$(LINTER) run ./...
 
-test: deps build test-unit test-e2e ## All tests, the end-to-end ones included
+test: deps build test-unit test-e2e test-smoke ## All tests, the end-to-end ones on one engine, a part of them on the others
 
 test-unit: deps build $(GOTESTSUM) ## Tests of the packages, with the race detector
 	bin/causeway-lab tools $(TESTSUM) -race $$($(GO) list ./... | grep -v /test$$)
 
-test-e2e: deps build $(GOTESTSUM) ## End-to-end tests on real engines (RUN=regexp ENGINE=20.10|26.1|28.5)
-	CAUSEWAY_ENGINE=$(ENGINE) $(TESTSUM) -count=1 -timeout=30m -run '$(RUN)' ./test
+# ENGINE=28.5,20.10 gives h1, h2, … one each. MANAGED=1 runs causeway as a managed plugin in all tests.
+test-e2e: deps build $(GOTESTSUM) ## End-to-end tests on real engines (RUN=regexp ENGINE=20.10|26.1|28.5 MANAGED=1)
+	CAUSEWAY_ENGINE=$(ENGINE) CAUSEWAY_MANAGED=$(MANAGED) $(TESTSUM) -count=1 -timeout=40m -run '$(RUN)' ./test
 
-test-matrix: deps build $(GOTESTSUM) ## The end-to-end tests on each engine
-	for engine in 20.10 26.1 28.5; do $(MAKE) test-e2e ENGINE=$$engine || exit 1; done
+test-smoke: ## A short end-to-end test on the older engines, one on each host
+	$(MAKE) test-e2e ENGINE=20.10,26.1 RUN='TestPlugin/(two_lines|both_names|restarted|crashed|engine)'
+
+test-matrix: deps build $(GOTESTSUM) ## The end-to-end tests on each engine, on different ones at once, and as a managed plugin
+	for engine in 20.10 26.1 28.5 28.5,20.10,26.1; do $(MAKE) test-e2e ENGINE=$$engine || exit 1; done
+	$(MAKE) test-e2e MANAGED=1
 
 bench: deps build ## Benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...

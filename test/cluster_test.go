@@ -43,7 +43,7 @@ func up(t *testing.T, o lab.Options) *cluster {
 	o.Causeway = binary(t, "causeway")
 	engines := strings.Split(os.Getenv("CAUSEWAY_ENGINE"), ",")
 	o.Engine, o.Engines = engines[0], engines[:min(len(engines), max(o.Hosts, 1))]
-	o.Plugin = o.Plugin || os.Getenv("CAUSEWAY_PLUGIN") != ""
+	o.Plugin = o.Plugin || os.Getenv("CAUSEWAY_MANAGED") != ""
 	o.Source = ".."
 	o.CausewayArgs = append(o.CausewayArgs, "--log-level=debug")
 	l, err := lab.Up(t.Context(), o)

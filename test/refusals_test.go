@@ -63,6 +63,10 @@ func (h *host) sub(c *cluster, t *testing.T) *host { return &host{Host: h.Host, 
 
 // refusedServers starts a second causeway in ways that cannot work.
 func (c *cluster) refusedServers() {
+	folder, err := c.host(1).try("sh", "-c", "ls -d /var/lib/causeway /var/lib/docker/plugins/*/propagated-mount 2>/dev/null || :")
+	if err != nil {
+		c.Fatal(err)
+	}
 	second := func(args ...string) []string {
 		return append([]string{"timeout", "10", "causeway", "serve", "--agent-socket=/run/second-agent.sock", "--socket=/run/second.sock", "--data-dir=/run/docker/second"}, args...)
 	}
@@ -71,7 +75,7 @@ func (c *cluster) refusedServers() {
 		want    string
 	}{
 		"the same socket": {second("--socket=/run/docker/plugins/causeway.sock"), "socket /run/docker/plugins/causeway.sock: another causeway answers on it"},
-		"the same folder": {second("--data-dir=/var/lib/causeway"), "data-dir /var/lib/causeway is in use by another causeway"},
+		"the same folder": {second("--data-dir=" + folder), "data-dir " + folder + " is in use by another causeway"},
 		"no such VTEP":    {second("--vtep=eth7"), `vtep "eth7" is neither an address nor an interface of this host`},
 		"VTEP of another": {second("--vtep=10.99.0.77"), "vtep 10.99.0.77 is not an address of this host"},
 		"bad scope":       {second("--scope=galaxy"), `--scope is "galaxy": it must be local or global`},
