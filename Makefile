@@ -77,6 +77,7 @@ bench: deps build ## Benchmarks
 
 fuzz: ## Fuzz what comes in from outside, half a minute each
 	$(GO) test -run '^$$' -fuzz FuzzDecodeOptions -fuzztime 30s ./driver
+	$(GO) test -run '^$$' -fuzz FuzzRequestPool -fuzztime 30s ./ipam
 
 demo: deps build ## Two Docker hosts, one network
 	./demo.sh

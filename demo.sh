@@ -12,7 +12,7 @@ say "two Docker hosts (engines are fetched once, that takes a minute)"
 
 say "one network, made on h1"
 on h1 docker network create -d causeway --subnet=192.168.1.0/24 foo >/dev/null
-until "$lab" exec h2 docker network inspect foo >/dev/null 2>&1; do :; done
+timeout 30 sh -c "until '$lab' exec h2 docker network inspect foo >/dev/null 2>&1; do :; done"
 on h2 docker network ls --filter driver=causeway
 
 say "a container on each host"

@@ -52,7 +52,7 @@ func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndp
 		}
 	}
 	for range tries {
-		err := d.putEndpoint(ctx, found, endpoint)
+		err := d.putEndpoint(ctx, found, endpoint, attachment.OwnIPAM)
 		if err == nil {
 			if derived {
 				return endpoint.MAC, nil
@@ -72,25 +72,6 @@ func portsFit(found fabric.Network, request *network.CreateEndpointRequest) erro
 	ports, _ := request.Options[labelPorts].([]any)
 	if found.Mode == fabric.ModeUnderlay && len(ports) > 0 {
 		return fmt.Errorf("network %s is the physical one: a container is reached there at its own address and no port of it can be published; leave -p out", orID(found))
-	}
-	return nil
-}
-
-// probe asks the wire about addresses that Docker's own allocator has picked;
-// causeway's IPAM has asked by itself.
-func (d *Driver) probe(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint) error {
-	if d.Probe == nil || found.Mode != fabric.ModeUnderlay {
-		return nil
-	}
-	for _, address := range endpoint.Addrs {
-		holder, taken, err := d.Probe(ctx, found, address.Addr())
-		if err != nil {
-			return err
-		}
-		if taken {
-			return fmt.Errorf("address %s on network %s is in use by the machine %s on the wire: start the container with another --ip, or create the network with --ipam-driver causeway, which skips such addresses",
-				address.Addr(), orID(found), holder)
-		}
 	}
 	return nil
 }
@@ -131,79 +112,6 @@ func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpoi
 		err = fmt.Errorf("MAC %s is not a station's address", endpoint.MAC)
 	}
 	return endpoint, false, err
-}
-
-// putEndpoint is one transaction: the addresses are claimed and the endpoint is
-// there, or neither.
-func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint) error {
-	key := kvstore.EndpointKey(found.ID, endpoint.ID)
-	txn := kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Exists(kvstore.NetworkKey(found.ID))},
-		Then: []kvstore.Op{kvstore.Put(key, endpoint)},
-	}
-	for _, address := range endpoint.Addrs {
-		if err := d.claim(ctx, found, endpoint, address.Addr(), &txn); err != nil {
-			return err
-		}
-	}
-	revision, err := d.Store.Commit(ctx, txn)
-	if err != nil {
-		return err
-	}
-	return d.loop.watch(ctx, found.ID, revision)
-}
-
-// claim adds one address to the endpoint's transaction, or says who has it.
-func (d *Driver) claim(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, addr netip.Addr, txn *kvstore.Txn) error {
-	subnet, _ := subnetOf(found, addr)
-	key := kvstore.AddressKey(subnet.Pool, addr)
-	taken := kvstore.Address{Kind: kvstore.KindEndpoint, Host: d.Host.Name, Endpoint: endpoint.ID, Name: endpoint.Name}
-	item, err := d.Store.Get(ctx, key)
-	if errors.Is(err, kvstore.ErrNotFound) {
-		txn.If = append(txn.If, kvstore.Missing(key))
-		txn.Then = append(txn.Then, kvstore.Put(key, taken))
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	holder, err := kvstore.Decode[kvstore.Address](item)
-	if err != nil {
-		return err
-	}
-	free, err := d.claimable(ctx, found, endpoint, holder)
-	if err != nil {
-		return err
-	}
-	if !free {
-		return fmt.Errorf("address %s on network %s is in use %s: start the container with another --ip, or create the network with --ipam-driver causeway",
-			addr, orID(found), holder.Holder())
-	}
-	if taken.Name == "" {
-		taken.Name = holder.Name
-	}
-	txn.If = append(txn.If, kvstore.Unchanged(item))
-	txn.Then = append(txn.Then, kvstore.Put(key, taken))
-	return nil
-}
-
-// claimable says whether this host may put endpoint on an address that holder
-// has: it rests, or it was requested for this very call, here or by swarm's
-// leader, or its endpoint is gone.
-func (d *Driver) claimable(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, holder kvstore.Address) (bool, error) {
-	switch {
-	case holder.Kind == kvstore.KindFree, holder.Kind == kvstore.KindEndpoint && holder.Host == "":
-		return true, nil
-	case holder.Kind != kvstore.KindEndpoint || holder.Host != d.Host.Name:
-		return false, nil
-	case holder.Endpoint == "" || holder.Endpoint == endpoint.ID:
-		return true, nil
-	}
-	_, err := d.Store.Get(ctx, kvstore.EndpointKey(found.ID, holder.Endpoint))
-	if errors.Is(err, kvstore.ErrNotFound) {
-		return true, nil
-	}
-	return false, err
 }
 
 // deleteEndpoint erases the endpoint; the loop then takes its link away. The

@@ -32,6 +32,7 @@ type loop struct {
 	faults  map[string]string               // by network: what Apply said last
 	dead    map[string]time.Time            // endpoints without a link, since when
 	orphans map[string]map[orphan]time.Time // claims without an endpoint, by network
+	sweeps  sweeps
 	group   *errgroup.Group
 }
 
@@ -143,6 +144,8 @@ func (l *loop) do(ctx context.Context, f func(context.Context) error) error {
 	select {
 	case err := <-result:
 		return err
+	case <-ctx.Done():
+		return fmt.Errorf("the data planes are busy: %w", ctx.Err())
 	case <-l.done:
 		return errors.New("causeway is stopping")
 	}
@@ -319,8 +322,10 @@ func (l *loop) plug(ctx context.Context, network, endpoint string) (plugged, err
 		return plugged{}, errors.New("causeway is stopping")
 	case <-ctx.Done():
 	}
-	_ = l.post(context.WithoutCancel(ctx), func(context.Context) {
-		l.pending[network] = slices.DeleteFunc(l.pending[network], func(j *join) bool { return j == wait })
-	})
+	go func() { // the loop may be what took so long
+		_ = l.post(context.WithoutCancel(ctx), func(context.Context) {
+			l.pending[network] = slices.DeleteFunc(l.pending[network], func(j *join) bool { return j == wait })
+		})
+	}()
 	return plugged{}, fmt.Errorf("endpoint %.12s is not ready: its record was not read back from the store in time", endpoint)
 }

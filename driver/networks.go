@@ -57,15 +57,44 @@ func (d *Driver) tie(ctx context.Context, dockerID string, want fabric.Network, 
 	if err := compatible(found, want); err != nil {
 		return err
 	}
+	if err := d.clearOfVTEP(found); err != nil {
+		return err
+	}
 	if err := d.realisable(ctx, found); err != nil {
 		return err
 	}
 	attachment.Network = found.ID
-	_, err = d.Store.Commit(ctx, kvstore.Txn{
+	txn := kvstore.Txn{
 		If:   []kvstore.Guard{kvstore.Exists(kvstore.NetworkKey(found.ID))},
 		Then: []kvstore.Op{kvstore.Put(kvstore.AttachmentKey(d.Host.Name, dockerID), attachment)},
-	})
+	}
+	if attachment.OwnIPAM {
+		if err := d.sharePools(ctx, found, &txn); err != nil {
+			return err
+		}
+	}
+	_, err = d.Store.Commit(ctx, txn)
 	return err
+}
+
+// sharePools notes that an engine's own allocator has come to the network's pools.
+func (d *Driver) sharePools(ctx context.Context, found fabric.Network, txn *kvstore.Txn) error {
+	for _, subnet := range found.Subnets {
+		item, err := d.Store.Get(ctx, kvstore.PoolKey(subnet.Pool))
+		if err != nil {
+			return err
+		}
+		pool, err := kvstore.Decode[kvstore.Pool](item)
+		if err != nil {
+			return err
+		}
+		if !pool.DockerIPAM {
+			pool.DockerIPAM = true
+			txn.If = append(txn.If, kvstore.Unchanged(item))
+			txn.Then = append(txn.Then, kvstore.Put(item.Key, pool))
+		}
+	}
+	return nil
 }
 
 // networkID gives the cluster's ID for the network that Docker knows under
@@ -225,7 +254,8 @@ func (d *Driver) takePools(ctx context.Context, want *fabric.Network, dockerIPAM
 			pool = kvstore.Pool{Space: kvstore.DefaultSpace, Prefix: subnet.Prefix}
 			id = kvstore.PoolID(pool.Space, pool.Prefix)
 			if other, clash := kvstore.Overlapping(pools, pool.Space, pool.Prefix); clash {
-				return fmt.Errorf("subnet %s overlaps %s of network %s", pool.Prefix, other.Prefix, d.networkName(ctx, other.Network))
+				return fmt.Errorf("subnet %s overlaps %s of network %s: give another --subnet, or have one picked by --ipam-driver causeway",
+					pool.Prefix, other.Prefix, d.networkName(ctx, other.Network))
 			}
 		}
 		subnet.Pool = id

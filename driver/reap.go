@@ -2,6 +2,8 @@ package driver
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -22,7 +24,10 @@ func (l *loop) reap(ctx context.Context) {
 		alive, err := plane.Alive(ctx, segment)
 		if err != nil {
 			l.Log.WithError(err).WithField("network", orID(segment.Network)).Warn("cannot tell which endpoints live; none is judged")
-			return
+			for _, endpoint := range segment.Local {
+				seen[endpoint.ID] = true
+			}
+			continue
 		}
 		for _, endpoint := range segment.Local {
 			if alive[endpoint.ID] {
@@ -38,6 +43,23 @@ func (l *loop) reap(ctx context.Context) {
 		}
 	}
 	l.sweep(ctx, now)
+}
+
+// lives says whether one of this host's endpoints has its link. One that is not
+// in view yet is as good as alive.
+func (l *loop) lives(ctx context.Context, network, endpoint string) (lives bool, err error) {
+	err = l.do(ctx, func(ctx context.Context) error {
+		segment, _ := l.segment(network)
+		plane, ok := l.Planes[segment.Network.Mode]
+		if !ok || !slices.ContainsFunc(segment.Local, func(e fabric.Endpoint) bool { return e.ID == endpoint }) {
+			lives = true
+			return nil
+		}
+		alive, err := plane.Alive(ctx, segment)
+		lives = alive[endpoint]
+		return err
+	})
+	return lives, err
 }
 
 func (l *loop) judge(ctx context.Context, endpoint fabric.Endpoint, now time.Time) {
@@ -61,15 +83,16 @@ func (l *loop) judge(ctx context.Context, endpoint fabric.Endpoint, now time.Tim
 
 // sweep frees the addresses that this host claimed and that no endpoint has:
 // Docker died between RequestAddress and CreateEndpoint, or before ReleaseAddress.
-// Pools without a network belong to other drivers and are theirs to judge.
+// Pools without a network belong to other drivers and are theirs to judge. One
+// sweep runs at a time, however slow the store is.
 func (l *loop) sweep(ctx context.Context, now time.Time) {
-	var networks []fabric.Network
-	for id := range l.state.Attached {
-		if network, ok := l.state.Networks[id]; ok {
-			networks = append(networks, network)
-		}
+	if l.sweeps.running {
+		return
 	}
+	l.sweeps.running = true
+	networks := l.toSweep()
 	l.group.Go(func() error {
+		defer func() { _ = l.post(ctx, func(context.Context) { l.sweeps.running = false }) }()
 		for _, network := range networks {
 			orphans, err := l.records.orphans(ctx, network)
 			if err != nil {
@@ -81,6 +104,39 @@ func (l *loop) sweep(ctx context.Context, now time.Time) {
 		}
 		return nil
 	})
+}
+
+// sweeps says where the sweep is.
+type sweeps struct {
+	running bool
+	last    string // the ID of the idle network that was swept last
+}
+
+// idleSweeps is how many networks without a container of this host one sweep
+// takes in: a mirror has every network of the cluster.
+const idleSweeps = 4
+
+// toSweep gives the networks that have containers here, and the next few of the
+// others.
+func (l *loop) toSweep() []fabric.Network {
+	var busy, idle []fabric.Network
+	for _, id := range slices.Sorted(maps.Keys(l.state.Attached)) {
+		network, known := l.state.Networks[id]
+		_, followed := l.follows[id]
+		switch {
+		case !known:
+		case followed:
+			busy = append(busy, network)
+		default:
+			idle = append(idle, network)
+		}
+	}
+	next := slices.IndexFunc(idle, func(n fabric.Network) bool { return n.ID > l.sweeps.last })
+	for i := range min(idleSweeps, len(idle)) {
+		network := idle[(max(next, 0)+i)%len(idle)]
+		busy, l.sweeps.last = append(busy, network), network.ID
+	}
+	return busy
 }
 
 func (l *loop) judgeOrphans(ctx context.Context, network string, orphans []kvstore.Item, now time.Time) {

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -17,6 +18,16 @@ type records struct {
 // erase removes this host's endpoint; with free, its addresses rest at once. An
 // endpoint that is not there, or is another host's, is left alone.
 func (r records) erase(ctx context.Context, network, id string, free bool) error {
+	for range tries { // the mirror may be writing its name
+		err := r.tryErase(ctx, network, id, free)
+		if !errors.Is(err, kvstore.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("endpoint %.12s: %w too often, try again", id, kvstore.ErrConflict)
+}
+
+func (r records) tryErase(ctx context.Context, network, id string, free bool) error {
 	key := kvstore.EndpointKey(network, id)
 	item, err := r.store.Get(ctx, key)
 	if errors.Is(err, kvstore.ErrNotFound) {

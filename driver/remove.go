@@ -11,14 +11,19 @@ import (
 	"github.com/causeway-net/causeway/kvstore"
 )
 
-// Forget unties a network that the engine has lost. One that swarm brought goes
-// with its last host; another is the mirror's to make again.
+// Forget unties a network that the engine has lost. One that no mirror makes
+// again goes with its last host: swarm's, and one that nobody learnt the name of
+// because the engine died while it was made.
 func (d *Driver) Forget(ctx context.Context, dockerID string) error {
-	if ofSwarm(dockerID) {
+	found, _, err := d.attached(ctx, dockerID)
+	if errors.Is(err, kvstore.ErrUnavailable) {
+		return err
+	}
+	if err == nil && (found.Swarm || found.Name == "") {
 		return d.deleteNetwork(ctx, dockerID)
 	}
 	key := kvstore.AttachmentKey(d.Host.Name, dockerID)
-	_, err := d.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Delete(key)}})
+	_, err = d.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Delete(key)}})
 	return err
 }
 
@@ -51,7 +56,7 @@ func (d *Driver) untie(ctx context.Context, dockerID string) error {
 		return err
 	}
 	txn := kvstore.Txn{If: []kvstore.Guard{kvstore.Unchanged(item)}, Then: []kvstore.Op{kvstore.Delete(key)}}
-	found, err := d.networkByID(ctx, attachment.Network)
+	found, err := d.Store.Get(ctx, kvstore.NetworkKey(attachment.Network))
 	if err == nil && !attachment.Pending && !d.leadersToFree(dockerID) {
 		err = d.lastOne(ctx, dockerID, found, &txn)
 	}
@@ -75,32 +80,39 @@ func (d *Driver) leadersToFree(dockerID string) bool {
 // freeNetwork removes a swarm's network, with what a node that crashed left of
 // it. An unknown one is a success.
 func (d *Driver) freeNetwork(ctx context.Context, dockerID string) error {
-	found, err := d.networkByID(ctx, networkID(dockerID))
+	item, err := d.Store.Get(ctx, kvstore.NetworkKey(networkID(dockerID)))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	var txn kvstore.Txn
+	if err := removal(item, &txn); err != nil {
+		return err
+	}
 	snapshot, err := d.Store.List(ctx, kvstore.AttachmentsPrefix)
 	if err != nil {
 		return err
 	}
-	then := removal(found)
 	for key := range snapshot.Items {
 		if strings.HasSuffix(key, "/"+dockerID) {
-			then = append(then, kvstore.Delete(key))
+			txn.Then = append(txn.Then, kvstore.Delete(key))
 		}
 	}
-	_, err = d.Store.Commit(ctx, kvstore.Txn{Then: then})
+	_, err = d.Store.Commit(ctx, txn)
 	return err
 }
 
 // lastOne adds the removal of the network itself to the transaction when no
 // endpoint is on it, and no host has it whose mirror would not notice: none does
 // for a network that swarm spreads.
-func (d *Driver) lastOne(ctx context.Context, dockerID string, network fabric.Network, txn *kvstore.Txn) error {
+func (d *Driver) lastOne(ctx context.Context, dockerID string, item kvstore.Item, txn *kvstore.Txn) error {
 	key := kvstore.AttachmentKey(d.Host.Name, dockerID)
+	network, err := kvstore.Decode[fabric.Network](item)
+	if err != nil {
+		return err
+	}
 	endpoints, err := d.Store.List(ctx, kvstore.NetworkEndpoints(network.ID))
 	if err != nil || len(endpoints.Items) > 0 {
 		return err
@@ -129,26 +141,28 @@ func (d *Driver) lastOne(ctx context.Context, dockerID string, network fabric.Ne
 		}
 		txn.If = append(txn.If, kvstore.NoneNewer(prefix, attachments.Revision))
 	}
-	txn.Then = append(txn.Then, removal(network)...)
-	return nil
+	return removal(item, txn)
 }
 
-// removal erases all records of a network.
-func removal(network fabric.Network) []kvstore.Op {
-	ops := []kvstore.Op{
-		kvstore.DeletePrefix(kvstore.NetworkEndpoints(network.ID)),
-		kvstore.Delete(kvstore.NetworkKey(network.ID)),
+// removal adds to txn that all records of a network are erased, if it still has
+// the name that item says: a mirror may be giving it one.
+func removal(item kvstore.Item, txn *kvstore.Txn) error {
+	network, err := kvstore.Decode[fabric.Network](item)
+	if err != nil {
+		return err
 	}
+	txn.If = append(txn.If, kvstore.Unchanged(item))
+	txn.Then = append(txn.Then, kvstore.DeletePrefix(kvstore.NetworkEndpoints(network.ID)), kvstore.Delete(item.Key))
 	if network.Name != "" {
-		ops = append(ops, kvstore.Delete(kvstore.NameKey(network.Name)))
+		txn.Then = append(txn.Then, kvstore.Delete(kvstore.NameKey(network.Name)))
 	}
 	if network.VNI != 0 {
-		ops = append(ops, kvstore.Delete(kvstore.VNIKey(network.VNI)))
+		txn.Then = append(txn.Then, kvstore.Delete(kvstore.VNIKey(network.VNI)))
 	}
 	for _, subnet := range network.Subnets {
-		ops = append(ops, kvstore.Delete(kvstore.PoolKey(subnet.Pool)), kvstore.DeletePrefix(kvstore.PoolAddresses(subnet.Pool)))
+		txn.Then = append(txn.Then, kvstore.Delete(kvstore.PoolKey(subnet.Pool)), kvstore.DeletePrefix(kvstore.PoolAddresses(subnet.Pool)))
 	}
-	return ops
+	return nil
 }
 
 func (d *Driver) networkByID(ctx context.Context, id string) (fabric.Network, error) {

@@ -121,6 +121,7 @@ type host struct {
 	physical *ledger
 	log      *bytes.Buffer
 	client   *http.Client
+	driver   *Driver
 	stop     func()
 }
 
@@ -150,6 +151,7 @@ func startNode(t *testing.T, store kvstore.Store, n int, scope string, mirrored 
 		Log:     logrus.NewEntry(logger),
 		Timing:  quick,
 	})
+	h.driver = d
 	server := plugin.NewServer(d.Log, "NetworkDriver")
 	d.Register(server)
 	path := filepath.Join(t.TempDir(), "causeway.sock")

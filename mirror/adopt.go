@@ -14,13 +14,12 @@ import (
 // adopt writes into the record what only the engine knows. A name that another
 // network of the cluster has is never given twice: the network here makes room.
 func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
-	holder, err := m.Store.Get(ctx, kvstore.NameKey(s.local.Name))
-	if err == nil {
-		if id, err := kvstore.Decode[string](holder); err != nil || id != s.cluster.ID {
-			return m.makeRoom(ctx, local, s)
-		}
-	} else if !errors.Is(err, kvstore.ErrNotFound) {
+	guard, free, err := m.mayName(ctx, s.local.Name, s.cluster.ID)
+	if err != nil {
 		return err
+	}
+	if !free {
+		return m.makeRoom(ctx, local, s)
 	}
 	item, err := m.Store.Get(ctx, kvstore.NetworkKey(s.cluster.ID))
 	if err != nil {
@@ -32,7 +31,7 @@ func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
 	}
 	describe(&record, s.local)
 	_, err = m.Store.Commit(ctx, kvstore.Txn{
-		If: []kvstore.Guard{kvstore.Unchanged(item), kvstore.Missing(kvstore.NameKey(record.Name))},
+		If: []kvstore.Guard{kvstore.Unchanged(item), guard},
 		Then: []kvstore.Op{
 			kvstore.Put(kvstore.NetworkKey(record.ID), record),
 			kvstore.Put(kvstore.NameKey(record.Name), record.ID),
@@ -43,6 +42,27 @@ func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
 	}
 	m.Log.WithField("network", record.Name).Info("network is known to the cluster now")
 	return nil
+}
+
+// mayName says whether network id may have a name, and what must still hold when
+// it takes it. The name of a network that is gone is free.
+func (m *Mirror) mayName(ctx context.Context, name, id string) (guard kvstore.Guard, free bool, err error) {
+	item, err := m.Store.Get(ctx, kvstore.NameKey(name))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return kvstore.Missing(kvstore.NameKey(name)), true, nil
+	}
+	if err != nil {
+		return guard, false, err
+	}
+	holder, err := kvstore.Decode[string](item)
+	if err != nil || holder == id {
+		return kvstore.Unchanged(item), true, err
+	}
+	_, err = m.Store.Get(ctx, kvstore.NetworkKey(holder))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return kvstore.Unchanged(item), true, nil
+	}
+	return guard, false, err
 }
 
 // describe adds to record what the engine shows of its network.

@@ -78,7 +78,11 @@ func (m *Mirror) create(ctx context.Context, local *engine, cluster fabric.Netwo
 	m.mu.Unlock()
 	log := m.Log.WithField("network", cluster.Name)
 	if seen {
-		log.Warnf("network was removed here and put back: in use on %s", strings.Join(users, ", "))
+		reason := "the cluster has it still" // the removal was not recorded, or a host without a mirror has it
+		if len(users) > 0 {
+			reason = "in use on " + strings.Join(users, ", ")
+		}
+		log.Warn("network was removed here and put back: " + reason)
 		return nil
 	}
 	log.Info("network of the cluster was made here")

@@ -55,8 +55,11 @@ func (m *Mirror) nameEndpoints(ctx context.Context, local *engine) {
 		}
 		if err == nil {
 			m.named[dockerID] = containers
+		} else {
+			m.mu.Lock()
+			m.unnamed[dockerID] = true // with the next look
+			m.mu.Unlock()
 		}
-		// The next container to come brings another try.
 		m.trouble("names "+dockerID+"/", err)
 	}
 }
