@@ -75,3 +75,40 @@ func (c *cluster) powerCut(h *host) (begun time.Time) {
 	wait.Wait()
 	return begun
 }
+
+// TestLiveRestore has engines come and go under running containers.
+func TestLiveRestore(t *testing.T) {
+	c := up(t, lab.Options{Hosts: 2, Plugin: true, DockerArgs: []string{"--live-restore"}})
+	c.network("live", "--subnet=192.168.8.0/24")
+	first, second := c.host(1).run("live1", "--net=live"), c.host(2).run("live2", "--net=live")
+	addr := second.addr("live")
+	stop := c.steadyFrom(first, addr)
+	h := c.host(2)
+	for _, end := range []func() error{
+		func() error { return h.Docker.Stop(c.Context()) },
+		func() error { return h.Docker.Kill(c.Context()) },
+	} {
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Docker.Start(c.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.docker("run", "--rm", "--net=live", "busybox", "ping", "-c", "1", "-W", "3", first.addr("live"))
+	}
+	stop()
+	if second.addr("live") != addr {
+		t.Errorf("the container has %s, and had %s", second.addr("live"), addr)
+	}
+	c.network("more", "--subnet=192.168.9.0/24")
+	h.docker("network", "connect", "more", second.name)
+	second.pings(c.host(1).run("more1", "--net=more").addr("more"))
+	second.remove(second.name)
+	eventually(t, "its endpoints are gone", func() error {
+		out, err := h.try("causeway", "endpoints")
+		if err == nil && strings.Contains(out, addr+"/") {
+			return fmt.Errorf("they are there:\n%s", out)
+		}
+		return err
+	})
+}
