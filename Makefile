@@ -66,7 +66,7 @@ test-e2e: deps build $(GOTESTSUM) ## End-to-end tests on real engines (RUN=regex
 	CAUSEWAY_ENGINE=$(ENGINE) CAUSEWAY_MANAGED=$(MANAGED) $(TESTSUM) -count=1 -timeout=40m -run '$(RUN)' ./test
 
 test-smoke: ## A short end-to-end test on the older engines, one on each host
-	$(MAKE) test-e2e ENGINE=20.10,26.1 RUN='TestPlugin/(two_lines|both_names|restarted|crashed|engine)'
+	$(MAKE) test-e2e ENGINE=20.10,26.1,28.5 RUN='Test(Plugin|Mirror|ByHand)$$'
 
 test-matrix: deps build $(GOTESTSUM) ## The end-to-end tests on each engine, on different ones at once, and as a managed plugin
 	for engine in 20.10 26.1 28.5 28.5,20.10,26.1; do $(MAKE) test-e2e ENGINE=$$engine || exit 1; done

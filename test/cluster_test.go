@@ -33,12 +33,14 @@ type cluster struct {
 
 // up brings a lab up, and takes it down after the test, with its logs in the
 // test's output if that failed. The engines are what make test-e2e ENGINE=… asks
-// for: one version, or one for each host.
+// for: one version, or one for each host. As many labs are up at once as there
+// are processors.
 func up(t *testing.T, o lab.Options) *cluster {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: the lab makes network namespaces")
 	}
+	t.Parallel() // a lab waits more than it works
 	o.Name = labName(t)
 	o.Causeway = binary(t, "causeway")
 	engines := strings.Split(os.Getenv("CAUSEWAY_ENGINE"), ",")
