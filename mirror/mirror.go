@@ -55,6 +55,9 @@ const (
 	// patience is how long the engine may take from telling the driver of a
 	// network to listing it.
 	patience = 15 * time.Second
+	// settling is how long the engine may list a network after it told the driver
+	// of its end.
+	settling = 5 * time.Second
 )
 
 // Mirror compares and mends until it is stopped.
@@ -64,6 +67,12 @@ type Mirror struct {
 	// named are the containers' names that are in the records, by Docker's
 	// NetworkID and endpoint. Only the working goroutine uses it.
 	named map[string]map[string]string
+	// displaced are the containers without a place in the cluster, by Docker's
+	// NetworkID and endpoint; a network stays until it has none. Only the working
+	// goroutine uses it, and strays: networks without an attachment, since when.
+	displaced map[string]map[string]string
+	strays    map[string]time.Time
+	looked    bool // for displaced containers, after the start
 
 	mu          sync.Mutex // guards all below
 	networks    map[string]fabric.Network
@@ -81,7 +90,8 @@ func New(config Config) *Mirror {
 	return &Mirror{
 		Config: config, wake: make(chan struct{}, 1),
 		named: map[string]map[string]string{}, unnamed: map[string]bool{},
-		read: map[string]bool{}, troubles: map[string]string{}, seen: map[string]bool{},
+		displaced: map[string]map[string]string{},
+		read:      map[string]bool{}, troubles: map[string]string{}, seen: map[string]bool{},
 	}
 }
 
@@ -205,7 +215,7 @@ func (m *Mirror) work(ctx context.Context, local *engine) error {
 func (m *Mirror) mend(ctx context.Context, local *engine) bool {
 	m.mu.Lock()
 	ready := len(m.read) == 2
-	view := view{networks: m.networks, attachments: m.attachments, lost: map[string]bool{}}
+	view := view{networks: m.networks, attachments: m.attachments, lost: map[string]bool{}, stray: map[string]bool{}, driver: m.Driver}
 	m.mu.Unlock()
 	if !ready {
 		return true // the records wake us
@@ -219,6 +229,7 @@ func (m *Mirror) mend(ctx context.Context, local *engine) bool {
 	}
 	m.trouble("engine", nil)
 	m.remember(view)
+	m.rememberStrays(view)
 	steps := compare(view)
 	done := len(steps) == 0
 	concerned := map[string]bool{"engine": true}
@@ -227,7 +238,8 @@ func (m *Mirror) mend(ctx context.Context, local *engine) bool {
 		m.trouble(step.about(), m.take(ctx, local, step))
 	}
 	m.forget(concerned)
-	return done && len(m.missing) == 0
+	m.checkPlaces(ctx, local, view)
+	return done && len(m.missing) == 0 && len(m.strays) == 0 && len(m.displaced) == 0
 }
 
 // forget drops the troubles of what is no longer to be done.
