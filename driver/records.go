@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -12,6 +13,8 @@ import (
 type records struct {
 	store kvstore.Store
 	host  string
+	// while are guards of every write.
+	while []kvstore.Guard
 }
 
 // erase removes this host's endpoint; with free, its addresses rest at once. An
@@ -33,7 +36,7 @@ func (r records) erase(ctx context.Context, network, id string, free bool) error
 		return nil
 	}
 	txn := kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Unchanged(item)},
+		If:   append(slices.Clone(r.while), kvstore.Unchanged(item)),
 		Then: []kvstore.Op{kvstore.Delete(key)},
 	}
 	if free {
