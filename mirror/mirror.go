@@ -44,7 +44,9 @@ type Config struct {
 	// Forget unties Docker's network of that ID: the engine lost it while nobody
 	// told the driver.
 	Forget func(ctx context.Context, dockerID string) error
-	Log    *logrus.Entry
+	// Ready waits until this host may act in the cluster.
+	Ready func(ctx context.Context) error
+	Log   *logrus.Entry
 }
 
 const (
@@ -197,6 +199,9 @@ func (m *Mirror) away(err error) error {
 // work compares whenever there is a reason to.
 func (m *Mirror) work(ctx context.Context, local *engine) error {
 	for {
+		if err := m.Ready(ctx); err != nil {
+			return err
+		}
 		wait := whole
 		if !m.mend(ctx, local) {
 			wait = again

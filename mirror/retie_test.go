@@ -100,6 +100,7 @@ func TestComeback(t *testing.T) {
 	m := New(Config{
 		Host: "h2", Store: store, Socket: engine.serve(t), Driver: "causeway", Log: logrus.NewEntry(log),
 		Forget: func(context.Context, string) error { return nil },
+		Ready:  func(context.Context) error { return nil },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -89,9 +89,11 @@ func serve(ctx context.Context, s settings) error {
 	})
 	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Probe: physical.Probe, Log: log})
 	mirrored := mirror.New(mirror.Config{
-		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket), Forget: networks.Forget, Log: log,
+		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket),
+		Forget: networks.Forget, Ready: networks.Ready, Log: log,
 	})
-	asked := agent.NewServer(agent.Config{Host: host, Store: store, Troubles: mirrored.Troubles, Log: log})
+	troubles := func() []string { return append(networks.Troubles(), mirrored.Troubles()...) }
+	asked := agent.NewServer(agent.Config{Host: host, Store: store, Troubles: troubles, Log: log})
 
 	log.WithFields(logrus.Fields{
 		"version": host.Version, "host": host.Name, "vtep": host.VTEP, "socket": s.socket, "scope": s.scope,
