@@ -84,6 +84,7 @@ func (l *loop) appear(ctx context.Context) error {
 		since := time.Now().UTC().Truncate(time.Second)
 		return l.Store.Hold(ctx, kvstore.AliveKey(l.Host.Name), kvstore.Alive{Since: since}, l.Timing.Lease)
 	})
+	l.group.Go(func() error { return l.expire(ctx) })
 	for {
 		select {
 		case <-ctx.Done():

@@ -2,8 +2,10 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
 
@@ -47,5 +49,38 @@ func TestReleaseStopsAtAHostThatComesBack(t *testing.T) {
 	}
 	if _, err := store.Get(t.Context(), kvstore.HostKey("h2")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestHostExpiry(t *testing.T) {
+	const expiry = 300 * time.Millisecond
+	store := kvstore.NewMemory()
+	patient := startHost(t, store, 1)
+	h2, h3 := startHost(t, store, 2), startHost(t, store, 3)
+	must[empty](h2, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
+	must[network.CreateEndpointResponse](h2, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
+	for _, h := range []*host{patient, h2, h3} {
+		eventually(t, h.name+" is alive", func() bool { _, err := store.Get(t.Context(), kvstore.AliveKey(h.name)); return err == nil })
+	}
+	h2.stop()
+	time.Sleep(2 * expiry)
+	if !recorded(t, store, "h2").VTEP.IsValid() {
+		t.Fatal("h2 is released though no host has an expiry")
+	}
+	begin := time.Now()
+	h4 := startWith(t, store, 4, func(c *Config) { c.HostExpiry = expiry })
+	eventually(t, "h2 is released", func() bool { return !recorded(t, store, "h2").VTEP.IsValid() })
+	if took := time.Since(begin); took < expiry {
+		t.Errorf("h2 was released after %v: it must be seen gone for %v", took, expiry)
+	}
+	if _, err := store.Get(t.Context(), kvstore.EndpointKey(networkID(dockerID1), "e1")); !errors.Is(err, kvstore.ErrNotFound) {
+		t.Errorf("its endpoint: %v", err)
+	}
+	if !recorded(t, store, "h3").VTEP.IsValid() || !recorded(t, store, "h4").VTEP.IsValid() {
+		t.Error("a host that lives was released")
+	}
+	h4.stop()
+	if n := strings.Count(h4.log.String(), "with 1 endpoints"); n != 1 {
+		t.Errorf("it was logged %d times", n)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -85,15 +86,15 @@ func serve(ctx context.Context, s settings) error {
 	}
 	defer warn(log, store.Close)
 	networks := driver.New(driver.Config{
-		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(), Probe: physical.Probe, Log: log,
+		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(),
+		HostExpiry: s.hostExpiry, Probe: physical.Probe, Log: log,
 	})
 	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Probe: physical.Probe, Log: log})
 	mirrored := mirror.New(mirror.Config{
 		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket),
 		Forget: networks.Forget, Ready: networks.Ready, Log: log,
 	})
-	troubles := func() []string { return append(networks.Troubles(), mirrored.Troubles()...) }
-	asked := agent.NewServer(agent.Config{Host: host, Store: store, Troubles: troubles, Log: log})
+	asked := agent.NewServer(agent.Config{Host: host, Store: store, Troubles: joinLists(networks.Troubles, mirrored.Troubles), Log: log})
 
 	log.WithFields(logrus.Fields{
 		"version": host.Version, "host": host.Name, "vtep": host.VTEP, "socket": s.socket, "scope": s.scope,
@@ -107,6 +108,10 @@ func serve(ctx context.Context, s settings) error {
 	}
 	group.Go(func() error { kickOnHangup(ctx, networks); return nil })
 	return group.Wait()
+}
+
+func joinLists(first, second func() []string) func() []string {
+	return func() []string { return slices.Concat(first(), second()) }
 }
 
 func warn(log *logrus.Entry, do func() error) {
