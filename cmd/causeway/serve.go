@@ -80,7 +80,7 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	defer planes.close()
-	store, err := openStore(ctx, s, log)
+	store, err := openStore(ctx, s, host.Name, log)
 	if err != nil {
 		return err
 	}
@@ -140,11 +140,11 @@ type recordStore interface {
 	Close() error
 }
 
-func openStore(ctx context.Context, s settings, log *logrus.Entry) (recordStore, error) {
+func openStore(ctx context.Context, s settings, host string, log *logrus.Entry) (recordStore, error) {
 	if len(s.store) > 0 {
 		return kvstore.Open(kvstore.Config{
 			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.caCert, Cert: s.cert, Key: s.key,
-			Username: s.username, Password: s.password, Log: log,
+			Username: s.username, Password: s.password, Mark: kvstore.HostKey(host), Log: log,
 		})
 	}
 	return kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{
