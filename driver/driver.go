@@ -12,6 +12,10 @@
 // they mean here, and hands each segment to its [Dataplane]. Deleting is the
 // same code: an endpoint that is no longer in the records is no longer in the
 // segment. What Docker forgot to delete is found dead and erased (reap.go).
+//
+// Before anything else the host's own record is written, unless another host has
+// the name (announce.go). What a host that is gone had is released when a user
+// asks for it (release.go), or after a time (expire.go).
 package driver
 
 import (

@@ -7,6 +7,8 @@
 // engine, and adds them to the record (adopt.go). The mirrors of the other hosts
 // follow the records and create foo in their engines, tied to the record by
 // -o causeway.network (create.go). When the record goes, so do their networks.
+// A host that was released comes back with networks that nothing ties to the
+// records any more: they are tied again (retie.go).
 //
 // Nothing is told by an event: each is a reason to compare the records with the
 // engine once more (compare.go) and to do what is missing. No handler waits for
