@@ -90,7 +90,7 @@ func all[T any](ctx context.Context, r *reader, prefix string) map[string]T {
 // status reads the records.
 func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles []string) Status {
 	s := Status{
-		Host: host.Name, Version: host.Version, Troubles: troubles,
+		Host: host.Name, Version: host.Version, Troubles: append([]string{}, troubles...),
 		Hosts: []Host{}, Networks: []Network{}, Endpoints: []Endpoint{}, // [] in JSON, not null
 	}
 	r := &reader{store: store}
@@ -116,7 +116,8 @@ func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles
 	})
 	used := usage(addresses)
 	for _, id := range slices.Sorted(maps.Keys(networks)) {
-		network := Network{Network: networks[id], Hosts: slices.Sorted(maps.Keys(on[id]))}
+		network := Network{Network: networks[id], Pools: []Pool{}, Hosts: slices.AppendSeq([]string{}, maps.Keys(on[id]))}
+		slices.Sort(network.Hosts)
 		for _, subnet := range network.Subnets {
 			network.Pools = append(network.Pools, pool(subnet, used[subnet.Pool]))
 		}

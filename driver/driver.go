@@ -12,6 +12,10 @@
 // they mean here, and hands each segment to its [Dataplane]. Deleting is the
 // same code: an endpoint that is no longer in the records is no longer in the
 // segment. What Docker forgot to delete is found dead and erased (reap.go).
+//
+// Before anything else the host's own record is written, unless another host has
+// the name (announce.go). What a host that is gone had is released when a user
+// asks for it (release.go), or after a time (expire.go).
 package driver
 
 import (
@@ -49,7 +53,7 @@ type Dataplane interface {
 	Stale(ctx context.Context) bool
 }
 
-// Config is what a Driver works with. All fields but Probe and Timing are required.
+// Config is what a Driver works with. All fields but HostExpiry, Probe and Timing are required.
 type Config struct {
 	Host  fabric.Host
 	Store kvstore.Store
@@ -59,6 +63,8 @@ type Config struct {
 	// Scope is what Docker is told: "local" or "global".
 	Scope  string
 	Planes map[fabric.Mode]Dataplane
+	// HostExpiry is how long another host may be gone until it is released; 0: for ever.
+	HostExpiry time.Duration
 	// Probe asks on an underlay network's wire whether somebody has an address
 	// already, and gives that station's MAC; nil: nobody is asked.
 	Probe  func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error)

@@ -3,7 +3,7 @@ package driver
 import (
 	"context"
 	"maps"
-	"time"
+	"slices"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -70,6 +70,9 @@ func (c change[T]) merge(table map[string]T) {
 func (l *loop) followRecords(ctx context.Context) {
 	follow(ctx, l, kvstore.HostsPrefix, func(_ context.Context, c change[fabric.Host]) {
 		c.merge(l.state.Hosts)
+		if l.state.Hosts[l.Host.Name].VTEP != l.Host.VTEP {
+			l.overtaken(slices.Contains(c.gone, l.Host.Name))
+		}
 		l.state.Hosts[l.Host.Name] = l.Host
 		l.ready[hostsTable] = true
 		l.touchAll()
@@ -144,21 +147,4 @@ func (l *loop) hasLocal(endpoints map[string]fabric.Endpoint) bool {
 		}
 	}
 	return false
-}
-
-// announce writes this host's record, and holds the one that says it lives.
-func (l *loop) announce(ctx context.Context) error {
-	for {
-		_, err := l.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Put(kvstore.HostKey(l.Host.Name), l.Host)}})
-		if err == nil {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(l.Timing.Retry):
-		}
-	}
-	since := time.Now().UTC().Truncate(time.Second)
-	return l.Store.Hold(ctx, kvstore.AliveKey(l.Host.Name), kvstore.Alive{Since: since}, l.Timing.Lease)
 }

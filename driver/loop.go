@@ -34,6 +34,10 @@ type loop struct {
 	orphans map[string]map[orphan]time.Time // claims without an endpoint, by network
 	sweeps  sweeps
 	group   *errgroup.Group
+
+	standing *standing
+	// again asks for this host's record to be written again.
+	again chan struct{}
 }
 
 // join is a Docker Join that waits for its endpoint to be in view.
@@ -68,6 +72,9 @@ func newLoop(config Config) *loop {
 		faults:  map[string]string{},
 		dead:    map[string]time.Time{},
 		orphans: map[string]map[orphan]time.Time{},
+
+		standing: newStanding(),
+		again:    make(chan struct{}, 1),
 	}
 }
 
@@ -75,8 +82,7 @@ func (l *loop) run(ctx context.Context) error {
 	defer close(l.done)
 	group, ctx := errgroup.WithContext(ctx)
 	l.group = group
-	l.followRecords(ctx)
-	group.Go(func() error { return l.announce(ctx) })
+	group.Go(func() error { return l.appear(ctx) })
 	group.Go(func() error { return l.turn(ctx) })
 	err := group.Wait()
 	if errors.Is(err, context.Canceled) {
@@ -104,7 +110,9 @@ func (l *loop) turn(ctx context.Context) error {
 		case <-distrust.C:
 			l.distrust()
 		case <-reap.C:
-			l.reap(ctx)
+			if l.standing.refusal() == nil { // else there may be another's endpoints
+				l.reap(ctx)
+			}
 		case <-retry.C:
 			l.lookAgain(ctx)
 		}

@@ -35,17 +35,28 @@ func (d *Driver) Register(server *plugin.Server) {
 	plugin.Handle(server, "/NetworkDriver.GwAllocCheck", d.checkGateway)
 	plugin.Handle(server, "/NetworkDriver.AllocateNetwork", d.allocate)
 	plugin.Handle(server, "/NetworkDriver.FreeNetwork", d.free)
-	plugin.Handle(server, "/NetworkDriver.CreateNetwork", d.handleCreateNetwork)
+	plugin.Handle(server, "/NetworkDriver.CreateNetwork", whileOwn(d, d.handleCreateNetwork))
 	plugin.Handle(server, "/NetworkDriver.DeleteNetwork", d.handleDeleteNetwork)
-	plugin.Handle(server, "/NetworkDriver.CreateEndpoint", d.handleCreateEndpoint)
+	plugin.Handle(server, "/NetworkDriver.CreateEndpoint", whileOwn(d, d.handleCreateEndpoint))
 	plugin.Handle(server, "/NetworkDriver.DeleteEndpoint", d.handleDeleteEndpoint)
 	plugin.Handle(server, "/NetworkDriver.EndpointOperInfo", d.operInfo)
-	plugin.Handle(server, "/NetworkDriver.Join", d.join)
+	plugin.Handle(server, "/NetworkDriver.Join", whileOwn(d, d.join))
 	plugin.Handle(server, "/NetworkDriver.Leave", succeed[network.LeaveRequest])
 	plugin.Handle(server, "/NetworkDriver.ProgramExternalConnectivity", succeed[network.ProgramExternalConnectivityRequest])
 	plugin.Handle(server, "/NetworkDriver.RevokeExternalConnectivity", succeed[network.RevokeExternalConnectivityRequest])
 	plugin.Handle(server, "/NetworkDriver.DiscoverNew", succeed[network.DiscoveryNotification])
 	plugin.Handle(server, "/NetworkDriver.DiscoverDelete", succeed[network.DiscoveryNotification])
+}
+
+// whileOwn refuses a call while another host has this one's name. Deletes are not
+// refused: they touch only what was made here.
+func whileOwn[Req, Resp any](d *Driver, handle func(context.Context, *Req) (*Resp, error)) func(context.Context, *Req) (*Resp, error) {
+	return func(ctx context.Context, request *Req) (*Resp, error) {
+		if err := d.loop.standing.refusal(); err != nil {
+			return nil, err
+		}
+		return handle(ctx, request)
+	}
 }
 
 // succeed answers the calls that ask nothing of us. Leave is one: the engine

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -13,6 +14,8 @@ import (
 type records struct {
 	store kvstore.Store
 	host  string
+	// while are guards of every write.
+	while []kvstore.Guard
 }
 
 // erase removes this host's endpoint; with free, its addresses rest at once. An
@@ -44,7 +47,7 @@ func (r records) tryErase(ctx context.Context, network, id string, free bool) er
 		return nil
 	}
 	txn := kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Unchanged(item)},
+		If:   append(slices.Clone(r.while), kvstore.Unchanged(item)),
 		Then: []kvstore.Op{kvstore.Delete(key)},
 	}
 	if free {

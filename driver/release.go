@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -14,27 +15,48 @@ import (
 // endpoints. A host that is alive is refused; one that is not known is
 // [kvstore.ErrNotFound].
 func Release(ctx context.Context, store kvstore.Store, host string) (int, error) {
-	if _, err := store.Get(ctx, kvstore.AliveKey(host)); err == nil {
-		return 0, fmt.Errorf("host %s is alive: stop causeway there first", host)
-	} else if !errors.Is(err, kvstore.ErrNotFound) {
+	if err := checkGone(ctx, store, host); err != nil {
 		return 0, err
 	}
 	if _, err := store.Get(ctx, kvstore.HostKey(host)); err != nil {
 		return 0, fmt.Errorf("host %s: %w", host, err)
 	}
-	gone := records{store: store, host: host}
-	erased, err := gone.eraseAll(ctx)
+	gone := records{store: store, host: host, while: []kvstore.Guard{kvstore.Missing(kvstore.AliveKey(host))}}
+	erased, err := gone.releaseAll(ctx)
+	if errors.Is(err, kvstore.ErrConflict) {
+		if _, dead := store.Get(ctx, kvstore.AliveKey(host)); dead == nil {
+			return erased, fmt.Errorf("host %s came back meanwhile, and %d of its endpoints were released: restart their containers: %w", host, erased, err)
+		}
+	}
+	return erased, err
+}
+
+// checkGone refuses a host that is alive.
+func checkGone(ctx context.Context, store kvstore.Store, host string) error {
+	_, err := store.Get(ctx, kvstore.AliveKey(host))
+	switch {
+	case err == nil:
+		return fmt.Errorf("host %s is alive: stop causeway there first", host)
+	case errors.Is(err, kvstore.ErrNotFound):
+		return nil
+	}
+	return err
+}
+
+// releaseAll erases what the host had, and counts its endpoints.
+func (r records) releaseAll(ctx context.Context) (int, error) {
+	erased, err := r.eraseAll(ctx)
 	if err != nil {
 		return erased, err
 	}
-	if err := gone.freeAll(ctx); err != nil {
+	if err := r.freeAll(ctx); err != nil {
 		return erased, err
 	}
-	_, err = store.Commit(ctx, kvstore.Txn{
-		If: []kvstore.Guard{kvstore.Missing(kvstore.AliveKey(host))},
+	_, err = r.store.Commit(ctx, kvstore.Txn{
+		If: r.while,
 		Then: []kvstore.Op{
-			kvstore.DeletePrefix(kvstore.HostAttachments(host)),
-			kvstore.Delete(kvstore.HostKey(host)),
+			kvstore.DeletePrefix(kvstore.HostAttachments(r.host)),
+			kvstore.Delete(kvstore.HostKey(r.host)),
 		},
 	})
 	return erased, err
@@ -81,7 +103,7 @@ func (r records) freeAll(ctx context.Context) error {
 // free lets a claimed address rest, unless it changed since item was read.
 func (r records) free(ctx context.Context, item kvstore.Item) error {
 	_, err := r.store.Commit(ctx, kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Unchanged(item)},
+		If:   append(slices.Clone(r.while), kvstore.Unchanged(item)),
 		Then: []kvstore.Op{kvstore.Put(item.Key, kvstore.Address{Kind: kvstore.KindFree})},
 	})
 	return err

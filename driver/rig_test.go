@@ -139,18 +139,27 @@ func startHost(t *testing.T, store kvstore.Store, n int) *host {
 // announced.
 func startNode(t *testing.T, store kvstore.Store, n int, scope string, mirrored bool) *host {
 	t.Helper()
+	return startWith(t, store, n, func(c *Config) { c.Scope, c.Host.Mirror = scope, mirrored })
+}
+
+// startWith is startHost with what change makes of its configuration.
+func startWith(t *testing.T, store kvstore.Store, n int, change func(*Config)) *host {
+	t.Helper()
 	h := &host{t: t, name: fmt.Sprint("h", n), plane: newLedger(), physical: newLedger(), log: &bytes.Buffer{}}
 	logger := logrus.New()
 	logger.SetOutput(io.MultiWriter(t.Output(), h.log))
-	d := New(Config{
-		Host:    fabric.Host{Name: h.name, VTEP: netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}), MTU: 1500, Mirror: mirrored},
+	config := Config{
+		Host:    fabric.Host{Name: h.name, VTEP: netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}), MTU: 1500},
 		Store:   store,
 		VTEPNet: netip.MustParsePrefix("10.99.0.0/24"),
-		Scope:   scope,
+		Scope:   network.LocalScope,
 		Planes:  map[fabric.Mode]Dataplane{fabric.ModeVXLAN: h.plane, fabric.ModeUnderlay: h.physical},
 		Log:     logrus.NewEntry(logger),
 		Timing:  quick,
-	})
+	}
+	change(&config)
+	h.name = config.Host.Name
+	d := New(config)
 	h.driver = d
 	server := plugin.NewServer(d.Log, "NetworkDriver")
 	d.Register(server)

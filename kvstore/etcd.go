@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -40,6 +39,10 @@ type Config struct {
 	CACert, Cert, Key string
 	// Username and Password are those of etcd's own authentication, if it is on.
 	Username, Password string
+	// Mark is the key of a record that this process keeps in the store. A store
+	// that comes to answer in place of the first, and lacks it, is refused: what
+	// it does not hold is no reason to take anything down. Empty: any is taken.
+	Mark string
 	// Log takes faults and recoveries, each once; nil drops them.
 	Log *logrus.Entry
 }
@@ -51,6 +54,7 @@ type Etcd struct {
 	name string
 	log  *logrus.Entry
 	conn *connection
+	mark string
 	// ctx ends with Close.
 	ctx    context.Context
 	close  context.CancelFunc
@@ -73,6 +77,7 @@ func Open(config Config) (*Etcd, error) {
 		return nil, err
 	}
 	e := newEtcd(strings.Join(endpoints, ", "), config.Prefix, config.Log)
+	e.mark = config.Mark
 	e.conn = dialer(e.ctx, endpoints, tlsConfig, config.Username, config.Password)
 	e.watch.Go(e.watchConnection)
 	return e, nil
@@ -99,13 +104,14 @@ func (e *Etcd) Close() error {
 
 // Get implements Store.
 func (e *Etcd) Get(ctx context.Context, key string) (Item, error) {
+	floor := e.origin.floor()
 	response, err := request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.GetResponse, error) {
 		return c.Get(ctx, e.prefix+key)
 	})
 	if err != nil {
 		return Item{}, err
 	}
-	e.origin.saw(response.Header)
+	e.origin.saw(response.Header, floor)
 	if len(response.Kvs) == 0 {
 		return Item{}, fmt.Errorf("record %s: %w", key, ErrNotFound)
 	}
@@ -129,6 +135,7 @@ func (e *Etcd) list(ctx context.Context, prefix string) (Snapshot, error) {
 	snapshot := Snapshot{Items: make(map[string]Item)}
 	from := e.prefix + prefix
 	end := clientv3.GetPrefixRangeEnd(from)
+	floor := e.origin.floor()
 	for {
 		page, err := request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.GetResponse, error) {
 			return c.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize),
@@ -138,7 +145,7 @@ func (e *Etcd) list(ctx context.Context, prefix string) (Snapshot, error) {
 			return Snapshot{}, err
 		}
 		if snapshot.Revision == 0 {
-			e.origin.saw(page.Header)
+			e.origin.saw(page.Header, floor)
 			snapshot.Revision = page.Header.Revision
 		}
 		for _, kv := range page.Kvs {
@@ -160,13 +167,14 @@ func (e *Etcd) Commit(ctx context.Context, txn Txn) (int64, error) {
 		return 0, err
 	}
 	guards, operations := e.compares(txn.If), e.operations(writes)
+	floor := e.origin.floor()
 	response, err := request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
 		return c.Txn(ctx).If(guards...).Then(operations...).Commit()
 	})
 	if err != nil {
 		return 0, err
 	}
-	e.origin.saw(response.Header)
+	e.origin.saw(response.Header, floor)
 	if !response.Succeeded {
 		return 0, txn.conflict()
 	}
@@ -186,6 +194,9 @@ func (e *Etcd) Health(ctx context.Context) error {
 // request runs one bounded call, and explains its error.
 func request[T any](ctx context.Context, e *Etcd, call func(context.Context, *clientv3.Client) (T, error)) (T, error) {
 	var none T
+	if refused := e.origin.refusal(); refused != nil {
+		return none, refused
+	}
 	if away := e.outage.known(); away != nil && isHasty(ctx) {
 		return none, away
 	}
@@ -200,34 +211,6 @@ func request[T any](ctx context.Context, e *Etcd, call func(context.Context, *cl
 		return none, e.explain(ctx, err)
 	}
 	return response, nil
-}
-
-// origin tells when another cluster answers under the same address: someone
-// has started the store anew, and revisions of the old one mean nothing now.
-type origin struct {
-	mu      sync.Mutex
-	cluster uint64
-	changed chan struct{}
-}
-
-func (o *origin) saw(header *pb.ResponseHeader) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.cluster != 0 && o.cluster != header.ClusterId && o.changed != nil {
-		close(o.changed)
-		o.changed = nil
-	}
-	o.cluster = header.ClusterId
-}
-
-// change gives a channel that is closed when the cluster is another than now.
-func (o *origin) change() <-chan struct{} {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.changed == nil {
-		o.changed = make(chan struct{})
-	}
-	return o.changed
 }
 
 func encode(key string, value any) ([]byte, error) {

@@ -52,6 +52,9 @@ func (f *follower) listAndWatch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := f.store.judge(ctx); err != nil {
+		return err
+	}
 	f.replace(fresh)
 	client, err := f.store.conn.client(ctx)
 	if err != nil {
@@ -75,10 +78,23 @@ func (f *follower) listAndWatch(ctx context.Context) error {
 			if err := response.Err(); err != nil {
 				return f.explain(ctx, err)
 			}
+			f.store.origin.saw(response.Header, 0)
+			if isClosed(replaced) {
+				return errReplaced // before anything of it is taken
+			}
 			f.wait.reset()
 			f.faults.over()
 			f.apply(response)
 		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -100,6 +100,14 @@ func (o *outage) began(err error) {
 	o.err = err
 }
 
+// replaced is an outage that does not end, and is told even within another.
+func (o *outage) replaced(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.log.Error(err)
+	o.err = err
+}
+
 func (o *outage) known() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -3,6 +3,7 @@ package mirror
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -17,6 +18,11 @@ type view struct {
 	local       []network.Network
 	// lost are attachments whose network the engine has not had for a while.
 	lost map[string]bool
+	// stray are networks of the engine that have had no attachment for a while,
+	// though they are of the cluster.
+	stray map[string]bool
+	// driver is the name under which the engine finds causeway.
+	driver string
 }
 
 // step is one thing to do. The kind says which of the fields it is about.
@@ -41,6 +47,8 @@ const (
 	settle
 	// untie drops an attachment whose network the engine no longer has.
 	untie
+	// retie attaches a network of the engine again: this host was released.
+	retie
 )
 
 // about names what the step concerns, for the list of troubles.
@@ -55,7 +63,8 @@ func (s step) about() string {
 }
 
 // compare gives the steps that are missing, in an order that frees names before
-// they are taken. Networks of the engine that have no attachment are not ours.
+// they are taken. Networks of the engine that have no attachment are not ours,
+// unless they show that they are of the cluster.
 func compare(v view) []step {
 	var steps []step
 	tied := make(map[string]bool)
@@ -64,6 +73,9 @@ func compare(v view) []step {
 		here[local.ID] = true
 		attachment, ours := v.attachments[local.ID]
 		if !ours {
+			if s, needed := v.mendStray(local, tied); needed {
+				steps = append(steps, s)
+			}
 			continue
 		}
 		tied[attachment.Network] = true
@@ -93,4 +105,41 @@ func compare(v view) []step {
 		}
 	}
 	return steps
+}
+
+// mendStray gives the step for a network without an attachment, if it needs one,
+// and notes in tied that the engine has its cluster network.
+func (v view) mendStray(local network.Network, tied map[string]bool) (step, bool) {
+	id, ours := v.clusterOf(local)
+	if !ours {
+		return step{}, false
+	}
+	cluster, known := v.networks[id]
+	if known {
+		tied[id] = true
+	}
+	switch {
+	case !v.stray[local.ID]: // the engine is removing or making it
+		return step{}, false
+	case known:
+		return step{kind: retie, local: local, cluster: cluster}, true
+	default:
+		return step{kind: remove, local: local, cluster: fabric.Network{ID: id}}, true
+	}
+}
+
+// clusterOf tells of which cluster network one of the engine is that has no
+// attachment. The mirror's name it in an option; the one that made it has its ID
+// from the engine's, which is provable only while the cluster has it. The driver
+// may have the name of any plugin.
+func (v view) clusterOf(local network.Network) (string, bool) {
+	if local.Scope == "swarm" {
+		return "", false
+	}
+	id, mirrored := strings.CutPrefix(local.Options[fabric.OptionNetwork], fabric.NetworkIDPrefix)
+	if !mirrored {
+		id = local.ID[:min(len(local.ID), 12)]
+	}
+	_, known := v.networks[id]
+	return id, known || mirrored && local.Driver == v.driver
 }

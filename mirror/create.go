@@ -26,6 +26,8 @@ func (m *Mirror) take(ctx context.Context, local *engine, s step) error {
 		return m.settle(ctx, s.local.ID)
 	case untie:
 		return m.Forget(ctx, s.dockerID)
+	case retie:
+		return m.retie(ctx, s)
 	default:
 		return m.create(ctx, local, s.cluster)
 	}

@@ -7,6 +7,8 @@
 // engine, and adds them to the record (adopt.go). The mirrors of the other hosts
 // follow the records and create foo in their engines, tied to the record by
 // -o causeway.network (create.go). When the record goes, so do their networks.
+// A host that was released comes back with networks that nothing ties to the
+// records any more: they are tied again (retie.go).
 //
 // Nothing is told by an event: each is a reason to compare the records with the
 // engine once more (compare.go) and to do what is missing. No handler waits for
@@ -44,7 +46,9 @@ type Config struct {
 	// Forget unties Docker's network of that ID: the engine lost it while nobody
 	// told the driver.
 	Forget func(ctx context.Context, dockerID string) error
-	Log    *logrus.Entry
+	// Ready waits until this host may act in the cluster.
+	Ready func(ctx context.Context) error
+	Log   *logrus.Entry
 }
 
 const (
@@ -55,6 +59,9 @@ const (
 	// patience is how long the engine may take from telling the driver of a
 	// network to listing it.
 	patience = 15 * time.Second
+	// settling is how long the engine may list a network after it told the driver
+	// of its end.
+	settling = 5 * time.Second
 )
 
 // Mirror compares and mends until it is stopped.
@@ -64,6 +71,12 @@ type Mirror struct {
 	// named are the containers' names that are in the records, by Docker's
 	// NetworkID and endpoint. Only the working goroutine uses it.
 	named map[string]map[string]string
+	// displaced are the containers without a place in the cluster, by Docker's
+	// NetworkID and endpoint; a network stays until it has none. Only the working
+	// goroutine uses it, and strays: networks without an attachment, since when.
+	displaced map[string]map[string]string
+	strays    map[string]time.Time
+	looked    bool // for displaced containers, after the start
 
 	mu          sync.Mutex // guards all below
 	networks    map[string]fabric.Network
@@ -81,7 +94,8 @@ func New(config Config) *Mirror {
 	return &Mirror{
 		Config: config, wake: make(chan struct{}, 1),
 		named: map[string]map[string]string{}, unnamed: map[string]bool{},
-		read: map[string]bool{}, troubles: map[string]string{}, seen: map[string]bool{},
+		displaced: map[string]map[string]string{},
+		read:      map[string]bool{}, troubles: map[string]string{}, seen: map[string]bool{},
 	}
 }
 
@@ -187,6 +201,9 @@ func (m *Mirror) away(err error) error {
 // work compares whenever there is a reason to.
 func (m *Mirror) work(ctx context.Context, local *engine) error {
 	for {
+		if err := m.Ready(ctx); err != nil {
+			return err
+		}
 		wait := whole
 		if !m.mend(ctx, local) {
 			wait = again
@@ -205,7 +222,7 @@ func (m *Mirror) work(ctx context.Context, local *engine) error {
 func (m *Mirror) mend(ctx context.Context, local *engine) bool {
 	m.mu.Lock()
 	ready := len(m.read) == 2
-	view := view{networks: m.networks, attachments: m.attachments, lost: map[string]bool{}}
+	view := view{networks: m.networks, attachments: m.attachments, lost: map[string]bool{}, stray: map[string]bool{}, driver: m.Driver}
 	m.mu.Unlock()
 	if !ready {
 		return true // the records wake us
@@ -219,6 +236,7 @@ func (m *Mirror) mend(ctx context.Context, local *engine) bool {
 	}
 	m.trouble("engine", nil)
 	m.remember(view)
+	m.rememberStrays(view)
 	steps := compare(view)
 	done := len(steps) == 0
 	concerned := map[string]bool{"engine": true}
@@ -227,7 +245,8 @@ func (m *Mirror) mend(ctx context.Context, local *engine) bool {
 		m.trouble(step.about(), m.take(ctx, local, step))
 	}
 	m.forget(concerned)
-	return done && len(m.missing) == 0
+	m.checkPlaces(ctx, local, view)
+	return done && len(m.missing) == 0 && len(m.strays) == 0 && len(m.displaced) == 0
 }
 
 // forget drops the troubles of what is no longer to be done.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -79,19 +80,21 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	defer planes.close()
-	store, err := openStore(ctx, s, log)
+	store, err := openStore(ctx, s, host.Name, log)
 	if err != nil {
 		return err
 	}
 	defer warn(log, store.Close)
 	networks := driver.New(driver.Config{
-		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(), Probe: physical.Probe, Log: log,
+		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(),
+		HostExpiry: s.hostExpiry, Probe: physical.Probe, Log: log,
 	})
 	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Probe: physical.Probe, Log: log})
 	mirrored := mirror.New(mirror.Config{
-		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket), Forget: networks.Forget, Log: log,
+		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket),
+		Forget: networks.Forget, Ready: networks.Ready, Log: log,
 	})
-	asked := agent.NewServer(agent.Config{Host: host, Store: store, Troubles: mirrored.Troubles, Log: log})
+	asked := agent.NewServer(agent.Config{Host: host, Store: store, Troubles: joinLists(networks.Troubles, mirrored.Troubles), Log: log})
 
 	log.WithFields(logrus.Fields{
 		"version": host.Version, "host": host.Name, "vtep": host.VTEP, "socket": s.socket, "scope": s.scope,
@@ -105,6 +108,10 @@ func serve(ctx context.Context, s settings) error {
 	}
 	group.Go(func() error { kickOnHangup(ctx, networks); return nil })
 	return group.Wait()
+}
+
+func joinLists(first, second func() []string) func() []string {
+	return func() []string { return slices.Concat(first(), second()) }
 }
 
 func warn(log *logrus.Entry, do func() error) {
@@ -133,11 +140,11 @@ type recordStore interface {
 	Close() error
 }
 
-func openStore(ctx context.Context, s settings, log *logrus.Entry) (recordStore, error) {
+func openStore(ctx context.Context, s settings, host string, log *logrus.Entry) (recordStore, error) {
 	if len(s.store) > 0 {
 		return kvstore.Open(kvstore.Config{
 			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.caCert, Cert: s.cert, Key: s.key,
-			Username: s.username, Password: s.password, Log: log,
+			Username: s.username, Password: s.password, Mark: kvstore.HostKey(host), Log: log,
 		})
 	}
 	return kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 )
@@ -26,6 +27,7 @@ type settings struct {
 	ovsDatapath  string
 	ovsVXLANPort uint16
 	hostName     string
+	hostExpiry   time.Duration
 	scope        string
 	dataDir      string
 	runDir       string
@@ -49,6 +51,7 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.ovsDatapath, "ovs-datapath", "", "Open vSwitch `datapath` type: system, netdev; default: the kernel's where it has one")
 	flags.Uint16Var(&s.ovsVXLANPort, "ovs-vxlan-port", 8472, "UDP `port` of VXLAN on Open vSwitch, the same on all hosts and not --vxlan-port")
 	flags.StringVar(&s.hostName, "host-name", "", "`name` of this host in the cluster; default: the kernel's host name")
+	flags.DurationVar(&s.hostExpiry, "host-expiry", 0, "`time` such as 24h after which this host releases another that is gone, as \"causeway hosts rm\" does; 0: never")
 	flags.StringVar(&s.scope, "scope", "local", "`scope` that Docker is told: local, or global for swarm's networks")
 	flags.StringVar(&s.dataDir, "data-dir", "/var/lib/causeway", "`folder` for the embedded etcd and what must survive a restart")
 	flags.StringVar(&s.runDir, "run-dir", hostRun, "`folder` where this process sees the host's /run; another one makes it a managed plugin")
@@ -95,6 +98,8 @@ func (s *settings) check() error {
 		return fmt.Errorf("--vxlan-port and --ovs-vxlan-port must not be 0")
 	case s.vxlanPort == s.ovsVXLANPort:
 		return fmt.Errorf("--vxlan-port and --ovs-vxlan-port are both %d: the kernel's devices and the switch cannot share one", s.vxlanPort)
+	case s.hostExpiry != 0 && s.hostExpiry < time.Minute:
+		return fmt.Errorf("--host-expiry is %v: it must be 0 or at least 1m, as a host that restarts is gone for a moment", s.hostExpiry)
 	case (s.username == "") != (s.password == ""):
 		return fmt.Errorf("--store-user and --store-password go together")
 	}

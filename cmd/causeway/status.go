@@ -86,6 +86,9 @@ func releaseCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "rm NAME", Short: "Release the endpoints and addresses of a host that is gone", Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
+			if err := readEnv(command.Flags()); err != nil {
+				return err
+			}
 			released, err := agent.NewClient(socket).ReleaseHost(command.Context(), args[0])
 			if err != nil {
 				return err

@@ -1,0 +1,79 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+func TestStatus(t *testing.T) {
+	h1 := fabric.Host{Name: "h1", VTEP: netip.MustParseAddr("10.99.0.1"), MTU: 1500, Version: "1.0"}
+	h2 := fabric.Host{Name: "h2", VTEP: netip.MustParseAddr("10.99.0.2"), MTU: 1500, Version: "0.9"}
+	foo := fabric.Network{ID: "n1", Name: "foo", Mode: fabric.ModeVXLAN, VNI: 42, Subnets: []fabric.Subnet{
+		{Pool: "p1", Prefix: netip.MustParsePrefix("192.168.1.0/24")},
+		{Pool: "p2", Prefix: netip.MustParsePrefix("fd00::/64")},
+	}}
+	e1 := fabric.Endpoint{ID: "e1", Network: "n1", Host: "h2", Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.2/24")}}
+	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	store := kvstore.NewMemory()
+	address := func(text string) string { return kvstore.AddressKey("p1", netip.MustParseAddr(text)) }
+	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
+		kvstore.Put(kvstore.HostKey("h1"), h1), kvstore.Put(kvstore.HostKey("h2"), h2),
+		kvstore.Put(kvstore.AliveKey("h1"), kvstore.Alive{Since: since}),
+		kvstore.Put(kvstore.NetworkKey("n1"), foo),
+		kvstore.Put(kvstore.EndpointKey("n1", "e1"), e1),
+		kvstore.Put(address("192.168.1.1"), kvstore.Address{Kind: kvstore.KindGateway, Host: "h1"}),
+		kvstore.Put(address("192.168.1.2"), kvstore.Address{Kind: kvstore.KindEndpoint, Host: "h2", Endpoint: "e1"}),
+		kvstore.Put(address("192.168.1.3"), kvstore.Address{Kind: kvstore.KindFree}),
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	want := Status{
+		Host: "h1", Version: "1.0",
+		Hosts: []Host{{Host: h1, AliveSince: &since}, {Host: h2, Endpoints: 1}},
+		Networks: []Network{{Network: foo, Hosts: []string{"h2"}, Pools: []Pool{
+			{Prefix: foo.Subnets[0].Prefix, Used: 2, Free: 252}, {Prefix: foo.Subnets[1].Prefix, Free: -1},
+		}}},
+		Endpoints: []Endpoint{{Endpoint: e1, NetworkName: "foo"}},
+		Troubles:  []string{"a trouble", "host h2 runs causeway 0.9, this one 1.0: bring all hosts to one version"},
+	}
+	got := status(t.Context(), store, h1, []string{"a trouble"})
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// away is a store that does not answer.
+type away struct{ kvstore.Store }
+
+func (away) List(context.Context, string) (kvstore.Snapshot, error) {
+	return kvstore.Snapshot{}, kvstore.ErrUnavailable
+}
+
+func TestStatusOfNothing(t *testing.T) {
+	unused := kvstore.NewMemory()
+	if _, err := unused.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
+		kvstore.Put(kvstore.NetworkKey("n1"), fabric.Network{ID: "n1", Subnets: []fabric.Subnet{}}),
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, store := range map[string]kvstore.Store{"empty": kvstore.NewMemory(), "unused": unused, "away": away{}} {
+		s := status(t.Context(), store, fabric.Host{Name: "h1"}, nil)
+		if (s.Store == "") != (name != "away") {
+			t.Errorf("%s: the store says %q", name, s.Store)
+		}
+		text, err := json.Marshal(s)
+		if err != nil || strings.Contains(string(text), "null") {
+			t.Errorf("%s: %s, %v", name, text, err)
+		}
+	}
+}

@@ -1,0 +1,47 @@
+package driver
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// A store that was started anew, empty, has nothing to say about what runs.
+func TestEmptiedStoreCutsNothing(t *testing.T) {
+	first, err := kvstore.StartEmbedded(t.Context(), kvstore.EmbeddedConfig{DataDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen := first.Endpoint()
+	store, err := kvstore.Open(kvstore.Config{Endpoints: []string{listen}, Mark: kvstore.HostKey("h1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	h1 := startHost(t, store, 1)
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
+	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
+	must[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := kvstore.StartEmbedded(t.Context(), kvstore.EmbeddedConfig{DataDir: t.TempDir(), Listen: listen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { second.Close() })
+	const want = "restarting causeway begins anew"
+	eventually(t, "a call is refused for it", func() bool {
+		_, err := call[empty](h1, "CreateNetwork", creation(dockerID2, "192.168.2.0/24"))
+		return err != nil && strings.Contains(err.Error(), want)
+	})
+	time.Sleep(time.Second)
+	if s, ok := h1.plane.segment(networkID(dockerID1)); !ok || len(s.Local) != 1 {
+		t.Errorf("the container's segment: %v, there %v", s.Local, ok)
+	}
+	h1.stop()
+}
