@@ -1,13 +1,10 @@
 package ipam
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 
 	"github.com/causeway-net/causeway/kvstore"
 )
@@ -152,11 +149,11 @@ func (i *IPAM) bound(ctx context.Context, t target, holder kvstore.Address) (boo
 func (i *IPAM) claimGateway(ctx context.Context, t target) (netip.Addr, error) {
 	t.within = netip.Prefix{} // --ip-range is for containers
 	t.pool.DockerIPAM = false
-	_, known, err := i.known(ctx, t)
+	v, err := i.view(ctx, t)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	for addr, address := range known {
+	for addr, address := range v.known {
 		if address.Kind == kvstore.KindGateway {
 			return addr, nil
 		}
@@ -164,54 +161,20 @@ func (i *IPAM) claimGateway(ctx context.Context, t target) (netip.Addr, error) {
 	return i.claimAny(ctx, t, addressRequest{gateway: true})
 }
 
-// known are the addresses of the pool that have a record.
-func (i *IPAM) known(ctx context.Context, t target) (kvstore.Snapshot, map[netip.Addr]kvstore.Address, error) {
-	prefix := kvstore.PoolAddresses(t.key)
-	snapshot, err := i.Store.List(ctx, prefix)
-	if err != nil {
-		return snapshot, nil, err
-	}
-	byText, err := kvstore.DecodeAll[kvstore.Address](snapshot, prefix)
-	if err != nil {
-		return snapshot, nil, err
-	}
-	known := make(map[netip.Addr]kvstore.Address, len(byText))
-	for text, address := range byText {
-		addr, err := netip.ParseAddr(text)
-		if err != nil {
-			return snapshot, nil, badAddress(text)
-		}
-		known[addr] = address
-	}
-	return snapshot, known, nil
-}
-
-// claimAny claims an address that nobody ever had, else the one that rested longest.
+// claimAny claims the best address that is free.
 func (i *IPAM) claimAny(ctx context.Context, t target, want addressRequest) (netip.Addr, error) {
-	snapshot, known, err := i.known(ctx, t)
+	v, err := i.view(ctx, t)
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	claim := i.claim(t, want)
-	inRange := 0
-	for addr := range candidates(t.pool.Prefix, t.within, t.pool.DockerIPAM) {
-		inRange++
-		if _, taken := known[addr]; taken {
-			continue
-		}
-		err := i.take(ctx, t, addr, kvstore.Missing(kvstore.AddressKey(t.key, addr)), claim)
+	for addr := range v.choices(t) {
+		err := i.take(ctx, t, addr, v.guard(t, addr), claim)
 		if !isTaken(err) {
 			return addr, err
 		}
 	}
-	for _, addr := range rested(t, snapshot, known) {
-		item := snapshot.Items[kvstore.AddressKey(t.key, addr)]
-		err := i.take(ctx, t, addr, kvstore.Unchanged(item), claim)
-		if !isTaken(err) {
-			return addr, err
-		}
-	}
-	return netip.Addr{}, fmt.Errorf("%s is full: all of its %d addresses are in use", t, inRange)
+	return netip.Addr{}, fmt.Errorf("%s is full: all of its %d addresses are in use", t, size(v.first, v.last))
 }
 
 // isTaken says that another was faster, or a machine on the wire has it: on to the next.
@@ -219,24 +182,9 @@ func isTaken(err error) bool {
 	return errors.Is(err, kvstore.ErrConflict) || errors.Is(err, errForeign)
 }
 
-// rested are the freed addresses that may be picked, the longest-rested first,
-// and then those that a machine on the wire had when it was last asked.
-func rested(t target, snapshot kvstore.Snapshot, known map[netip.Addr]kvstore.Address) []netip.Addr {
-	var free []netip.Addr
-	for addr, address := range known {
-		inRange := !t.within.IsValid() || t.within.Contains(addr)
-		reusable := address.Kind == kvstore.KindFree || address.Kind == kvstore.KindForeign
-		if reusable && inRange && assignable(t.pool.Prefix, addr) {
-			free = append(free, addr)
-		}
-	}
-	slices.SortFunc(free, func(a, b netip.Addr) int {
-		if known[a].Kind != known[b].Kind {
-			return strings.Compare(string(known[b].Kind), string(known[a].Kind)) // free before foreign
-		}
-		return cmp.Compare(snapshot.Items[kvstore.AddressKey(t.key, a)].Revision, snapshot.Items[kvstore.AddressKey(t.key, b)].Revision)
-	})
-	return free
+// freed is the record of an address that is freed now.
+func (i *IPAM) freed() kvstore.Address {
+	return kvstore.Address{Kind: kvstore.KindFree, Freed: i.now().UTC()}
 }
 
 // releaseAddress frees an address that this host asked for and that no endpoint
@@ -275,7 +223,7 @@ func (i *IPAM) releaseAddress(ctx context.Context, pool, text string) error {
 		}
 		_, err = i.Store.Commit(ctx, kvstore.Txn{
 			If:   []kvstore.Guard{kvstore.Unchanged(item)},
-			Then: []kvstore.Op{kvstore.Put(key, kvstore.Address{Kind: kvstore.KindFree})},
+			Then: []kvstore.Op{kvstore.Put(key, i.freed())},
 		})
 		if !errors.Is(err, kvstore.ErrConflict) {
 			return err

@@ -34,7 +34,7 @@ func (i *IPAM) take(ctx context.Context, t target, addr netip.Addr, guard kvstor
 	if err == nil && !taken {
 		return nil
 	}
-	record := kvstore.Address{Kind: kvstore.KindFree}
+	record := i.freed()
 	if taken {
 		record = kvstore.Address{Kind: kvstore.KindForeign, Name: holder.String()}
 		err = fmt.Errorf("address %s of pool %s: %w by the machine %s", addr, t.pool.Prefix, errForeign, holder)

@@ -86,8 +86,7 @@ const (
 	KindGateway  AddressKind = "gateway"
 	KindEndpoint AddressKind = "endpoint"
 	KindAux      AddressKind = "aux"
-	// KindFree marks a freed address that rests: it is given out again only
-	// when no unused one is left, the longest-rested first.
+	// KindFree marks a freed address that rests: others are given out before it.
 	KindFree AddressKind = "free"
 	// KindForeign marks an address that answered on the wire though no record has it.
 	KindForeign AddressKind = "foreign"
@@ -103,6 +102,8 @@ type Address struct {
 	Endpoint string `json:"endpoint,omitempty"`
 	// Name is the container's, where known.
 	Name string `json:"name,omitempty"`
+	// Freed is when a KindFree address was; zero is long ago.
+	Freed time.Time `json:"freed,omitzero"`
 }
 
 // Decode reads an item's JSON into a T; the error names the key.
