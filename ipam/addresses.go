@@ -112,6 +112,12 @@ func (i *IPAM) claimThis(ctx context.Context, t target, want addressRequest) err
 
 // mayTake says whether the one who asks has the address already, or else, with
 // no error, that it can be had.
+//
+// In a network of causeway's, a claim of this host that no endpoint has is the
+// one that is asked for again: CreateEndpoint binds the others. In a pool of
+// another driver's all claims look alike. Most engines do not tell whether they
+// ask for an --aux-address, for a container's --ip or for either once more, so
+// what is held there is refused.
 func (i *IPAM) mayTake(ctx context.Context, t target, item kvstore.Item, want addressRequest) (had bool, err error) {
 	holder, err := kvstore.Decode[kvstore.Address](item)
 	if err != nil {
@@ -122,15 +128,36 @@ func (i *IPAM) mayTake(ctx context.Context, t target, item kvstore.Item, want ad
 		return false, nil
 	case want.gateway && holder.Kind == kvstore.KindGateway, !want.gateway && holder.Kind == kvstore.KindAux:
 		return true, nil
-	case holder.Kind == kvstore.KindEndpoint && !want.gateway && holder.Host == "":
-		return t.global, nil // swarm's leader claimed it for the node that asks now
-	case holder.Kind == kvstore.KindEndpoint && !want.gateway && (holder.Host == i.Host || t.global):
-		bound, err := i.bound(ctx, t, holder)
-		if err != nil || !bound || t.global {
-			return true, err
+	case holder.Kind != kvstore.KindEndpoint || want.gateway:
+	case t.global:
+		return true, nil // swarm's leader claims all anew when it starts
+	case holder.Host == "":
+		return false, nil // swarm's leader claimed it for the node that asks now
+	case holder.Host == i.Host && t.pool.Network != "":
+		if bound, err := i.bound(ctx, t, holder); !bound || err != nil {
+			return err == nil, err
 		}
 	}
-	return false, fmt.Errorf("address %s of pool %s is in use %s", want.addr, t.pool.Prefix, holder.Holder())
+	return false, fmt.Errorf("address %s %s is in use %s: %s", want.addr, i.place(ctx, t), holder.Holder(), remedy(t, want))
+}
+
+// place says, to follow an address, where it is.
+func (i *IPAM) place(ctx context.Context, t target) string {
+	if t.pool.Network == "" {
+		return "of pool " + t.pool.Prefix.String()
+	}
+	return "on " + i.holder(ctx, t.pool)
+}
+
+// remedy says what helps who wants an address that is in use.
+func remedy(t target, want addressRequest) string {
+	switch {
+	case want.gateway:
+		return "give another --gateway"
+	case t.pool.Network == "":
+		return "start the container with another --ip; an --aux-address is given on one host, and holds on all"
+	}
+	return "start the container with another --ip"
 }
 
 // bound says whether the address belongs to an endpoint that is there.

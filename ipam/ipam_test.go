@@ -220,11 +220,6 @@ func TestRepeatedAndSharedRequests(t *testing.T) {
 			t.Errorf("gateway %s", got)
 		}
 	}
-	h1.must(t, one, "10.1.0.9")
-	h1.must(t, one, "10.1.0.9") // the answer was lost
-	if _, err := h2.ask(t.Context(), one, "10.1.0.9"); err == nil || err.Error() != "address 10.1.0.9 of pool 10.1.0.0/24 is in use by host h1" {
-		t.Errorf("got %v", err)
-	}
 	// Swarm: the leader claims for whichever node runs the task.
 	leader, _ := h1.pool(t, ipam.RequestPoolRequest{
 		AddressSpace: globalSpace, Pool: "10.1.0.0/24", Options: map[string]string{"com.docker.network.ipam.serial": "true", "RequestAddressType": "com.docker.network.gateway"},
@@ -239,6 +234,7 @@ func TestRepeatedAndSharedRequests(t *testing.T) {
 		t.Error("the task's address was given to a second node")
 	}
 	// What an engine without a swarm claims in the global space, it frees there.
+	h1.must(t, leader, "10.1.0.50")
 	h1.must(t, leader, "10.1.0.50")
 	h1.must(t, one, "10.1.0.50") // as CreateEndpoint does
 	if err := h1.releaseAddress(t.Context(), leader, "10.1.0.50"); err != nil {
@@ -381,7 +377,7 @@ func TestBadInput(t *testing.T) {
 		"v4 for v6":       {"RequestPool", &ipam.RequestPoolRequest{AddressSpace: localSpace, Pool: "10.3.0.0/24", V6: true}, "subnet 10.3.0.0/24 is asked for as IPv6 and is not"},
 		"out of pool":     {"RequestAddress", address(one, "10.2.0.1"), "address 10.2.0.1 is not in pool 10.1.0.0/24"},
 		"broadcast":       {"RequestAddress", address(one, "10.1.0.255"), "address 10.1.0.255 of pool 10.1.0.0/24 is the network's own and no station's"},
-		"the gateway's":   {"RequestAddress", address(one, "10.1.0.1"), "address 10.1.0.1 of pool 10.1.0.0/24 is in use as the gateway"},
+		"the gateway's":   {"RequestAddress", address(one, "10.1.0.1"), "address 10.1.0.1 of pool 10.1.0.0/24 is in use as the gateway: start the container with another --ip; an --aux-address is given on one host, and holds on all"},
 		"no address":      {"RequestAddress", address(one, "ten"), `"ten" is not an address`},
 		"no such pool":    {"RequestAddress", address("default-10.9.0.0-24", ""), "pool default-10.9.0.0-24 is not in the cluster: remove the network and create it again"},
 		"not our pool":    {"RequestAddress", address("x/y", ""), `pool "x/y" is not one of causeway's`},
