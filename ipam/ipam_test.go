@@ -235,28 +235,56 @@ func TestRepeatedAndSharedRequests(t *testing.T) {
 	}
 	// What an engine without a swarm claims in the global space, it frees there.
 	h1.must(t, leader, "10.1.0.50")
-	h1.must(t, leader, "10.1.0.50")
 	h1.must(t, one, "10.1.0.50") // as CreateEndpoint does
 	if err := h1.releaseAddress(t.Context(), leader, "10.1.0.50"); err != nil {
 		t.Fatal(err)
 	}
 	h2.must(t, one, "10.1.0.50")
 
-	// The pool of a network that is not causeway's goes with its last user.
-	for n, i := range []*IPAM{h1, h1, h2, h2} {
-		if err := i.releasePool(t.Context(), one); err != nil {
-			t.Fatal(err)
-		}
-		left, err := store.List(t.Context(), kvstore.AddressesPrefix)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if gone := len(left.Items) == 0; gone != (n >= 2) {
-			t.Errorf("after release %d, %d addresses are left", n, len(left.Items))
-		}
-	}
-	if err := h1.releaseAddress(t.Context(), one, "10.1.0.9"); err != nil {
+	if err := h1.releaseAddress(t.Context(), "default-10.9.0.0-24", "10.9.0.9"); err != nil {
 		t.Errorf("release in a pool that is gone: %v", err)
+	}
+}
+
+// TestPoolGoesWithItsLastUse has pools of networks that are not causeway's.
+func TestPoolGoesWithItsLastUse(t *testing.T) {
+	type use struct {
+		host    int
+		global  bool
+		release bool
+	}
+	for name, uses := range map[string][]use{ // the last one takes the pool away
+		"two hosts":                 {{host: 0}, {host: 1}, {host: 0, release: true}, {host: 0, release: true}, {host: 1, release: true}},
+		"two networks of one host":  {{host: 0}, {host: 0}, {host: 0, release: true}, {host: 0, release: true}},
+		"swarm's leader and a node": {{host: 0, global: true}, {host: 0}, {host: 0, release: true}, {host: 0, release: true}, {host: 0, global: true, release: true}},
+		"the leader before the node": {{host: 0, global: true}, {host: 0}, {host: 0, global: true, release: true},
+			{host: 0, global: true, release: true}, {host: 0, release: true}},
+		"swarm repeats itself": {{host: 0, global: true}, {host: 0, global: true}, {host: 1}, {host: 1}, {host: 1, release: true},
+			{host: 0, global: true, release: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := kvstore.NewMemory()
+			hosts := []*IPAM{newIPAM(t, store, "h0"), newIPAM(t, store, "h1")}
+			for n, use := range uses {
+				space, pool := localSpace, "default-10.1.0.0-24"
+				if use.global {
+					space, pool = globalSpace, "global:default-10.1.0.0-24"
+				}
+				if !use.release {
+					hosts[use.host].pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/24", AddressSpace: space})
+					hosts[use.host].must(t, pool, "10.1.0.1", asGateway)
+				} else if err := hosts[use.host].releasePool(t.Context(), pool); err != nil {
+					t.Fatal(err)
+				}
+				left, err := store.List(t.Context(), "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if gone := len(left.Items) == 0; gone != (n == len(uses)-1) {
+					t.Errorf("after step %d there are %d records", n, len(left.Items))
+				}
+			}
+		})
 	}
 }
 

@@ -69,8 +69,11 @@ type Pool struct {
 	// DockerIPAM says that an engine's own allocator, which hands out the lowest
 	// free address, shares this pool: causeway then picks from the top down.
 	DockerIPAM bool `json:"docker_ipam,omitempty"`
-	// Users are the hosts whose Docker has requested the pool.
+	// Users are the hosts whose Docker has requested the pool, once for each use.
 	Users []string `json:"users,omitempty"`
+	// Global are those of them that did so in the global address space, as
+	// swarm's leaders do.
+	Global []string `json:"global,omitempty"`
 }
 
 // PoolID gives the key of the pool of prefix in space: one path element.
