@@ -197,6 +197,9 @@ func (i *IPAM) claimAny(ctx context.Context, t target, want addressRequest) (net
 	claim := i.claim(t, want)
 	for addr := range v.choices(t) {
 		err := i.take(ctx, t, addr, v.guard(t, addr), claim)
+		if err == nil {
+			i.sweep(ctx, t, v, addr)
+		}
 		if !isTaken(err) {
 			return addr, err
 		}

@@ -3,6 +3,7 @@ package ipam
 import (
 	"cmp"
 	"context"
+	"errors"
 	"iter"
 	"net/netip"
 	"slices"
@@ -14,6 +15,10 @@ import (
 // restTime is how long a freed address is passed over while others are free, so
 // that what was meant for one container does not reach the next.
 const restTime = time.Minute
+
+// keepTime is how long a freed address keeps its record: as good as fresh then,
+// it would only make each look at the pool longer.
+const keepTime = 5 * time.Minute
 
 // view is what the records say about the addresses of a pool.
 type view struct {
@@ -174,4 +179,24 @@ func (v view) sortByAge(t target, addrs []netip.Addr) {
 		return v.snapshot.Items[kvstore.AddressKey(t.key, addr)].Revision
 	}
 	slices.SortFunc(addrs, func(a, b netip.Addr) int { return cmp.Compare(revision(a), revision(b)) })
+}
+
+// sweep removes records that were kept long enough, but for that of taken: some
+// at a time, so that few claims pay for it. What cannot be removed now, because
+// it changed meanwhile or the store went away, is there for the next claim.
+func (i *IPAM) sweep(ctx context.Context, t target, v view, taken netip.Addr) {
+	const least, most = 32, 100
+	var txn kvstore.Txn
+	for addr, address := range v.known {
+		if address.Kind == kvstore.KindFree && addr != taken && !v.freedWithin(addr, keepTime) && len(txn.If) < most {
+			txn.If = append(txn.If, v.guard(t, addr))
+			txn.Then = append(txn.Then, kvstore.Delete(kvstore.AddressKey(t.key, addr)))
+		}
+	}
+	if len(txn.If) < least {
+		return
+	}
+	if _, err := i.Store.Commit(ctx, txn); err != nil && !errors.Is(err, kvstore.ErrConflict) {
+		i.Log.WithError(err).WithField("pool", t.key).Debug("records of freed addresses are left for another time")
+	}
 }

@@ -75,7 +75,7 @@ func TestModel(t *testing.T) {
 }
 
 func checkModel(t *testing.T, rt *rapid.T, shared bool) {
-	bits := rapid.IntRange(26, 30).Draw(rt, "bits")
+	bits := rapid.IntRange(25, 30).Draw(rt, "bits")
 	subnet := netip.PrefixFrom(netip.MustParseAddr("10.1.0.0"), bits)
 	first, last := bounds(subnet)
 	all := slices.Collect(candidates(first, last, true))
@@ -86,7 +86,7 @@ func checkModel(t *testing.T, rt *rapid.T, shared bool) {
 		free := slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { _, taken := held[a]; return taken })
 		if !shared {
 			ever := func(a netip.Addr) bool { _, ever := freed[a]; return ever }
-			if fresh := slices.DeleteFunc(free, ever); len(fresh) > 0 && rests(addr, restTime) {
+			if fresh := slices.DeleteFunc(free, ever); len(fresh) > 0 && rests(addr, keepTime) {
 				rt.Fatalf("%s was given out again while %v are fresh", addr, fresh)
 			}
 			return
@@ -130,6 +130,54 @@ func checkModel(t *testing.T, rt *rapid.T, shared bool) {
 		"wait": func(rt *rapid.T) {
 			r.now = r.now.Add(time.Duration(rapid.IntRange(1, 600).Draw(rt, "seconds")) * time.Second)
 		},
+	})
+}
+
+// TestFreedAddressesAreForgotten frees many, and some of them later.
+func TestFreedAddressesAreForgotten(t *testing.T) {
+	eachStore(t, func(t *testing.T, store kvstore.Store) {
+		i, now := newIPAM(t, store, "h1"), time.Now()
+		i.now = func() time.Time { return now }
+		pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/16"})
+		id := parsed(t, pool).key
+		addr := netip.MustParseAddr("10.1.200.0")
+		free := func(count int, record kvstore.Address) {
+			t.Helper()
+			var txn kvstore.Txn
+			for range count {
+				txn.Then = append(txn.Then, kvstore.Put(kvstore.AddressKey(id, addr), record))
+				addr = addr.Next()
+			}
+			if _, err := store.Commit(t.Context(), txn); err != nil {
+				t.Fatal(err)
+			}
+		}
+		left := func(want int) {
+			t.Helper()
+			i.must(t, pool, "")
+			now = now.Add(time.Second)
+			snapshot, err := store.List(t.Context(), kvstore.PoolAddresses(id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			kinds := map[kvstore.AddressKind]int{}
+			addresses, err := kvstore.DecodeAll[kvstore.Address](snapshot, "")
+			for _, address := range addresses {
+				kinds[address.Kind]++
+			}
+			if kinds[kvstore.KindFree] != want || kinds[kvstore.KindForeign] != 3 || err != nil {
+				t.Errorf("%v are left, %v; want %d that are free", kinds, err, want)
+			}
+		}
+		free(120, kvstore.Address{Kind: kvstore.KindFree}) // by one who tells no time
+		free(3, kvstore.Address{Kind: kvstore.KindForeign})
+		free(90, i.freed())
+		left(110) // a hundred at a time
+		left(110) // too few to be worth it
+		now = now.Add(keepTime)
+		left(10)
+		free(40, i.freed())
+		left(50)
 	})
 }
 
