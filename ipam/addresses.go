@@ -51,6 +51,9 @@ func (i *IPAM) requestAddress(ctx context.Context, pool string, want addressRequ
 	return netip.PrefixFrom(addr, t.pool.Prefix.Bits()), err
 }
 
+// errNoPool says that a pool went, with its network or its last use.
+var errNoPool = errors.New("is not in the cluster: remove the network and create it again")
+
 func (i *IPAM) target(ctx context.Context, text string) (target, error) {
 	id, err := parsePoolID(text)
 	if err != nil {
@@ -58,7 +61,7 @@ func (i *IPAM) target(ctx context.Context, text string) (target, error) {
 	}
 	item, err := i.Store.Get(ctx, kvstore.PoolKey(id.key))
 	if errors.Is(err, kvstore.ErrNotFound) {
-		return target{}, fmt.Errorf("pool %s is not in the cluster: remove the network and create it again", id.key)
+		return target{}, fmt.Errorf("pool %s %w", id.key, errNoPool)
 	}
 	if err != nil {
 		return target{}, err
@@ -102,7 +105,7 @@ func (i *IPAM) claimThis(ctx context.Context, t target, want addressRequest) err
 		} else if !errors.Is(err, kvstore.ErrNotFound) {
 			return err
 		}
-		err = i.take(ctx, t, want.addr, guard, i.claim(t, want))
+		err = i.take(ctx, t, want.addr, i.claim(t, want), guard)
 		if !errors.Is(err, kvstore.ErrConflict) {
 			return err
 		}
@@ -176,40 +179,75 @@ func (i *IPAM) bound(ctx context.Context, t target, holder kvstore.Address) (boo
 func (i *IPAM) claimGateway(ctx context.Context, t target) (netip.Addr, error) {
 	t.within = netip.Prefix{} // --ip-range is for containers
 	t.pool.DockerIPAM = false
+	return i.retry(ctx, t, i.tryGateway)
+}
+
+// tryGateway claims a gateway only while nobody else has claimed anything: two
+// hosts that ask at once must not have two.
+func (i *IPAM) tryGateway(ctx context.Context, t target) (netip.Addr, error) {
 	v, err := i.view(ctx, t)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	for addr, address := range v.known {
-		if address.Kind == kvstore.KindGateway {
-			return addr, nil
-		}
+	if gateways := v.oldest(t, kvstore.KindGateway); len(gateways) > 0 {
+		return gateways[0], nil
 	}
-	return i.claimAny(ctx, t, addressRequest{gateway: true})
+	addr, ok := v.best(t)
+	if !ok {
+		return addr, v.full(t)
+	}
+	alone := kvstore.NoneNewer(kvstore.PoolAddresses(t.key), v.snapshot.Revision)
+	return addr, i.take(ctx, t, addr, i.claim(t, addressRequest{gateway: true}), v.guard(t, addr), alone)
 }
 
 // claimAny claims the best address that is free.
 func (i *IPAM) claimAny(ctx context.Context, t target, want addressRequest) (netip.Addr, error) {
+	return i.retry(ctx, t, func(ctx context.Context, t target) (netip.Addr, error) { return i.tryAny(ctx, t, want) })
+}
+
+// retry looks at the pool anew after each conflict: it may be gone.
+func (i *IPAM) retry(ctx context.Context, t target, claim func(context.Context, target) (netip.Addr, error)) (netip.Addr, error) {
+	for range tries {
+		addr, err := claim(ctx, t)
+		if !errors.Is(err, kvstore.ErrConflict) {
+			return addr, err
+		}
+		if _, err := i.target(ctx, t.poolID.String()); err != nil {
+			return netip.Addr{}, err
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("%s: %w too often, try again", t, kvstore.ErrConflict)
+}
+
+// tryAny goes down the list of what is free. Where others were faster it takes
+// the next, some times, and then has to look again.
+func (i *IPAM) tryAny(ctx context.Context, t target, want addressRequest) (netip.Addr, error) {
 	v, err := i.view(ctx, t)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	claim := i.claim(t, want)
+	const most = 16
+	var conflicts []error
 	for addr := range v.choices(t) {
-		err := i.take(ctx, t, addr, v.guard(t, addr), claim)
-		if err == nil {
+		err := i.take(ctx, t, addr, i.claim(t, want), v.guard(t, addr))
+		switch {
+		case err == nil:
 			i.sweep(ctx, t, v, addr)
-		}
-		if !isTaken(err) {
+			return addr, nil
+		case errors.Is(err, errForeign):
+		case !errors.Is(err, kvstore.ErrConflict):
 			return addr, err
+		default:
+			conflicts = append(conflicts, err)
+		}
+		if len(conflicts) == most {
+			break
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("%s is full: all of its %d addresses are in use", t, size(v.first, v.last))
-}
-
-// isTaken says that another was faster, or a machine on the wire has it: on to the next.
-func isTaken(err error) bool {
-	return errors.Is(err, kvstore.ErrConflict) || errors.Is(err, errForeign)
+	if len(conflicts) > 0 {
+		return netip.Addr{}, conflicts[0]
+	}
+	return netip.Addr{}, v.full(t)
 }
 
 // freed is the record of an address that is freed now.
@@ -225,11 +263,11 @@ func (i *IPAM) releaseAddress(ctx context.Context, pool, text string) error {
 		return badAddress(text)
 	}
 	t, err := i.target(ctx, pool)
-	if errors.Is(err, kvstore.ErrUnavailable) {
-		return err
+	if errors.Is(err, errNoPool) {
+		return nil
 	}
 	if err != nil {
-		return nil // the pool went with its network
+		return err
 	}
 	key := kvstore.AddressKey(t.key, addr)
 	for range tries {

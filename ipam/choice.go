@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"net/netip"
 	"slices"
@@ -107,6 +108,19 @@ func (v view) choices(t target) iter.Seq[netip.Addr] {
 			}
 		}
 	}
+}
+
+// best is the first of the choices.
+func (v view) best(t target) (best netip.Addr, ok bool) {
+	v.choices(t)(func(addr netip.Addr) bool {
+		best = addr
+		return false
+	})
+	return best, best.IsValid()
+}
+
+func (v view) full(t target) error {
+	return fmt.Errorf("%s is full: all of its %d addresses are in use", t, size(v.first, v.last))
 }
 
 // freshFirst goes through what has no record, from the bottom up, and then

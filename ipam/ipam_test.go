@@ -309,7 +309,7 @@ func TestAddressesOnTheWireAreSkipped(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	if _, err := i.ask(t.Context(), pool, "10.1.0.2"); err == nil || err.Error() != "address 10.1.0.2 of pool 10.1.0.0/29: in use on the wire by the machine 02:00:00:00:00:09" {
+	if _, err := i.ask(t.Context(), pool, "10.1.0.2"); err == nil || err.Error() != "address 10.1.0.2 on network net1 is in use on the wire by the machine 02:00:00:00:00:09: start the container with another --ip" {
 		t.Errorf("got %v", err)
 	}
 	if _, err := i.ask(t.Context(), pool, ""); err == nil {
