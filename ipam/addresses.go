@@ -1,13 +1,10 @@
 package ipam
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 
 	"github.com/causeway-net/causeway/kvstore"
 )
@@ -54,6 +51,9 @@ func (i *IPAM) requestAddress(ctx context.Context, pool string, want addressRequ
 	return netip.PrefixFrom(addr, t.pool.Prefix.Bits()), err
 }
 
+// errNoPool says that a pool went, with its network or its last use.
+var errNoPool = errors.New("is not in the cluster: remove the network and create it again")
+
 func (i *IPAM) target(ctx context.Context, text string) (target, error) {
 	id, err := parsePoolID(text)
 	if err != nil {
@@ -61,7 +61,7 @@ func (i *IPAM) target(ctx context.Context, text string) (target, error) {
 	}
 	item, err := i.Store.Get(ctx, kvstore.PoolKey(id.key))
 	if errors.Is(err, kvstore.ErrNotFound) {
-		return target{}, fmt.Errorf("pool %s is not in the cluster: remove the network and create it again", id.key)
+		return target{}, fmt.Errorf("pool %s %w", id.key, errNoPool)
 	}
 	if err != nil {
 		return target{}, err
@@ -105,7 +105,7 @@ func (i *IPAM) claimThis(ctx context.Context, t target, want addressRequest) err
 		} else if !errors.Is(err, kvstore.ErrNotFound) {
 			return err
 		}
-		err = i.take(ctx, t, want.addr, guard, i.claim(t, want))
+		err = i.take(ctx, t, want.addr, i.claim(t, want), guard)
 		if !errors.Is(err, kvstore.ErrConflict) {
 			return err
 		}
@@ -115,6 +115,12 @@ func (i *IPAM) claimThis(ctx context.Context, t target, want addressRequest) err
 
 // mayTake says whether the one who asks has the address already, or else, with
 // no error, that it can be had.
+//
+// In a network of causeway's, a claim of this host that no endpoint has is the
+// one that is asked for again: CreateEndpoint binds the others. In a pool of
+// another driver's all claims look alike. Most engines do not tell whether they
+// ask for an --aux-address, for a container's --ip or for either once more, so
+// what is held there is refused.
 func (i *IPAM) mayTake(ctx context.Context, t target, item kvstore.Item, want addressRequest) (had bool, err error) {
 	holder, err := kvstore.Decode[kvstore.Address](item)
 	if err != nil {
@@ -125,15 +131,36 @@ func (i *IPAM) mayTake(ctx context.Context, t target, item kvstore.Item, want ad
 		return false, nil
 	case want.gateway && holder.Kind == kvstore.KindGateway, !want.gateway && holder.Kind == kvstore.KindAux:
 		return true, nil
-	case holder.Kind == kvstore.KindEndpoint && !want.gateway && holder.Host == "":
-		return t.global, nil // swarm's leader claimed it for the node that asks now
-	case holder.Kind == kvstore.KindEndpoint && !want.gateway && (holder.Host == i.Host || t.global):
-		bound, err := i.bound(ctx, t, holder)
-		if err != nil || !bound || t.global {
-			return true, err
+	case holder.Kind != kvstore.KindEndpoint || want.gateway:
+	case t.global:
+		return true, nil // swarm's leader claims all anew when it starts
+	case holder.Host == "":
+		return false, nil // swarm's leader claimed it for the node that asks now
+	case holder.Host == i.Host && t.pool.Network != "":
+		if bound, err := i.bound(ctx, t, holder); !bound || err != nil {
+			return err == nil, err
 		}
 	}
-	return false, fmt.Errorf("address %s of pool %s is in use %s", want.addr, t.pool.Prefix, holder.Holder())
+	return false, fmt.Errorf("address %s %s is in use %s: %s", want.addr, i.place(ctx, t), holder.Holder(), remedy(t, want))
+}
+
+// place says, to follow an address, where it is.
+func (i *IPAM) place(ctx context.Context, t target) string {
+	if t.pool.Network == "" {
+		return "of pool " + t.pool.Prefix.String()
+	}
+	return "on " + i.holder(ctx, t.pool)
+}
+
+// remedy says what helps who wants an address that is in use.
+func remedy(t target, want addressRequest) string {
+	switch {
+	case want.gateway:
+		return "give another --gateway"
+	case t.pool.Network == "":
+		return "start the container with another --ip; an --aux-address is given on one host, and holds on all"
+	}
+	return "start the container with another --ip"
 }
 
 // bound says whether the address belongs to an endpoint that is there.
@@ -152,91 +179,80 @@ func (i *IPAM) bound(ctx context.Context, t target, holder kvstore.Address) (boo
 func (i *IPAM) claimGateway(ctx context.Context, t target) (netip.Addr, error) {
 	t.within = netip.Prefix{} // --ip-range is for containers
 	t.pool.DockerIPAM = false
-	_, known, err := i.known(ctx, t)
+	return i.retry(ctx, t, i.tryGateway)
+}
+
+// tryGateway claims a gateway only while nobody else has claimed anything: two
+// hosts that ask at once must not have two.
+func (i *IPAM) tryGateway(ctx context.Context, t target) (netip.Addr, error) {
+	v, err := i.view(ctx, t)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	for addr, address := range known {
-		if address.Kind == kvstore.KindGateway {
-			return addr, nil
-		}
+	if gateways := v.oldest(t, kvstore.KindGateway); len(gateways) > 0 {
+		return gateways[0], nil
 	}
-	return i.claimAny(ctx, t, addressRequest{gateway: true})
+	addr, ok := v.best(t)
+	if !ok {
+		return addr, v.full(t)
+	}
+	alone := kvstore.NoneNewer(kvstore.PoolAddresses(t.key), v.snapshot.Revision)
+	return addr, i.take(ctx, t, addr, i.claim(t, addressRequest{gateway: true}), v.guard(t, addr), alone)
 }
 
-// known are the addresses of the pool that have a record.
-func (i *IPAM) known(ctx context.Context, t target) (kvstore.Snapshot, map[netip.Addr]kvstore.Address, error) {
-	prefix := kvstore.PoolAddresses(t.key)
-	snapshot, err := i.Store.List(ctx, prefix)
-	if err != nil {
-		return snapshot, nil, err
-	}
-	byText, err := kvstore.DecodeAll[kvstore.Address](snapshot, prefix)
-	if err != nil {
-		return snapshot, nil, err
-	}
-	known := make(map[netip.Addr]kvstore.Address, len(byText))
-	for text, address := range byText {
-		addr, err := netip.ParseAddr(text)
-		if err != nil {
-			return snapshot, nil, badAddress(text)
-		}
-		known[addr] = address
-	}
-	return snapshot, known, nil
-}
-
-// claimAny claims an address that nobody ever had, else the one that rested longest.
+// claimAny claims the best address that is free.
 func (i *IPAM) claimAny(ctx context.Context, t target, want addressRequest) (netip.Addr, error) {
-	snapshot, known, err := i.known(ctx, t)
+	return i.retry(ctx, t, func(ctx context.Context, t target) (netip.Addr, error) { return i.tryAny(ctx, t, want) })
+}
+
+// retry looks at the pool anew after each conflict: it may be gone.
+func (i *IPAM) retry(ctx context.Context, t target, claim func(context.Context, target) (netip.Addr, error)) (netip.Addr, error) {
+	for range tries {
+		addr, err := claim(ctx, t)
+		if !errors.Is(err, kvstore.ErrConflict) {
+			return addr, err
+		}
+		if _, err := i.target(ctx, t.poolID.String()); err != nil {
+			return netip.Addr{}, err
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("%s: %w too often, try again", t, kvstore.ErrConflict)
+}
+
+// tryAny goes down the list of what is free. Where others were faster it takes
+// the next, some times, and then has to look again.
+func (i *IPAM) tryAny(ctx context.Context, t target, want addressRequest) (netip.Addr, error) {
+	v, err := i.view(ctx, t)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	claim := i.claim(t, want)
-	inRange := 0
-	for addr := range candidates(t.pool.Prefix, t.within, t.pool.DockerIPAM) {
-		inRange++
-		if _, taken := known[addr]; taken {
-			continue
-		}
-		err := i.take(ctx, t, addr, kvstore.Missing(kvstore.AddressKey(t.key, addr)), claim)
-		if !isTaken(err) {
+	const most = 16
+	var conflicts []error
+	for addr := range v.choices(t) {
+		err := i.take(ctx, t, addr, i.claim(t, want), v.guard(t, addr))
+		switch {
+		case err == nil:
+			i.sweep(ctx, t, v, addr)
+			return addr, nil
+		case errors.Is(err, errForeign):
+		case !errors.Is(err, kvstore.ErrConflict):
 			return addr, err
+		default:
+			conflicts = append(conflicts, err)
+		}
+		if len(conflicts) == most {
+			break
 		}
 	}
-	for _, addr := range rested(t, snapshot, known) {
-		item := snapshot.Items[kvstore.AddressKey(t.key, addr)]
-		err := i.take(ctx, t, addr, kvstore.Unchanged(item), claim)
-		if !isTaken(err) {
-			return addr, err
-		}
+	if len(conflicts) > 0 {
+		return netip.Addr{}, conflicts[0]
 	}
-	return netip.Addr{}, fmt.Errorf("%s is full: all of its %d addresses are in use", t, inRange)
+	return netip.Addr{}, v.full(t)
 }
 
-// isTaken says that another was faster, or a machine on the wire has it: on to the next.
-func isTaken(err error) bool {
-	return errors.Is(err, kvstore.ErrConflict) || errors.Is(err, errForeign)
-}
-
-// rested are the freed addresses that may be picked, the longest-rested first,
-// and then those that a machine on the wire had when it was last asked.
-func rested(t target, snapshot kvstore.Snapshot, known map[netip.Addr]kvstore.Address) []netip.Addr {
-	var free []netip.Addr
-	for addr, address := range known {
-		inRange := !t.within.IsValid() || t.within.Contains(addr)
-		reusable := address.Kind == kvstore.KindFree || address.Kind == kvstore.KindForeign
-		if reusable && inRange && assignable(t.pool.Prefix, addr) {
-			free = append(free, addr)
-		}
-	}
-	slices.SortFunc(free, func(a, b netip.Addr) int {
-		if known[a].Kind != known[b].Kind {
-			return strings.Compare(string(known[b].Kind), string(known[a].Kind)) // free before foreign
-		}
-		return cmp.Compare(snapshot.Items[kvstore.AddressKey(t.key, a)].Revision, snapshot.Items[kvstore.AddressKey(t.key, b)].Revision)
-	})
-	return free
+// freed is the record of an address that is freed now.
+func (i *IPAM) freed() kvstore.Address {
+	return kvstore.Address{Kind: kvstore.KindFree, Freed: i.now().UTC()}
 }
 
 // releaseAddress frees an address that this host asked for and that no endpoint
@@ -247,11 +263,11 @@ func (i *IPAM) releaseAddress(ctx context.Context, pool, text string) error {
 		return badAddress(text)
 	}
 	t, err := i.target(ctx, pool)
-	if errors.Is(err, kvstore.ErrUnavailable) {
-		return err
+	if errors.Is(err, errNoPool) {
+		return nil
 	}
 	if err != nil {
-		return nil // the pool went with its network
+		return err
 	}
 	key := kvstore.AddressKey(t.key, addr)
 	for range tries {
@@ -275,7 +291,7 @@ func (i *IPAM) releaseAddress(ctx context.Context, pool, text string) error {
 		}
 		_, err = i.Store.Commit(ctx, kvstore.Txn{
 			If:   []kvstore.Guard{kvstore.Unchanged(item)},
-			Then: []kvstore.Op{kvstore.Put(key, kvstore.Address{Kind: kvstore.KindFree})},
+			Then: []kvstore.Op{kvstore.Put(key, i.freed())},
 		})
 		if !errors.Is(err, kvstore.ErrConflict) {
 			return err

@@ -1,7 +1,9 @@
 package ipam
 
 import (
+	"encoding/binary"
 	"iter"
+	"math"
 	"net/netip"
 )
 
@@ -36,19 +38,37 @@ func assignable(subnet netip.Prefix, addr netip.Addr) bool {
 	return first.Compare(addr) <= 0 && addr.Compare(last) <= 0
 }
 
-// candidates are the addresses of subnet, and of within where that is set, that
-// a station may have; from the top down or from the bottom up.
-func candidates(subnet, within netip.Prefix, down bool) iter.Seq[netip.Addr] {
-	first, last := bounds(subnet)
+// span is the first and the last address of subnet, and of within where that is
+// set, that a station may have. It is empty if the last comes before the first.
+func span(subnet, within netip.Prefix) (first, last netip.Addr) {
+	first, last = bounds(subnet)
 	if within.IsValid() {
 		first, last = later(first, within.Masked().Addr()), earlier(last, lastOf(within))
 	}
+	return first, last
+}
+
+// size is the number of addresses from first to last; math.MaxInt for more.
+func size(first, last netip.Addr) int {
+	if last.Less(first) {
+		return 0
+	}
+	from, to := first.As16(), last.As16()
+	steps := binary.BigEndian.Uint64(to[8:]) - binary.BigEndian.Uint64(from[8:])
+	if [8]byte(from[:8]) != [8]byte(to[:8]) || steps >= math.MaxInt {
+		return math.MaxInt
+	}
+	return int(steps) + 1
+}
+
+// candidates are the addresses of a span, from the top down or from the bottom up.
+func candidates(first, last netip.Addr, down bool) iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
 		next, end, step := first, last, netip.Addr.Next
 		if down {
 			next, end, step = last, first, netip.Addr.Prev
 		}
-		if first.Compare(last) > 0 {
+		if last.Less(first) {
 			return
 		}
 		for yield(next) && next != end {

@@ -1,13 +1,12 @@
 package ipam
 
 import (
-	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/docker/go-plugins-helpers/ipam"
-	"pgregory.net/rapid"
 
 	"github.com/causeway-net/causeway/kvstore"
 )
@@ -32,7 +31,8 @@ func TestCandidates(t *testing.T) {
 			within = netip.MustParsePrefix(test.within)
 		}
 		var got []string
-		for addr := range candidates(netip.MustParsePrefix(test.subnet), within, test.down) {
+		first, last := span(netip.MustParsePrefix(test.subnet), within)
+		for addr := range candidates(first, last, test.down) {
 			got = append(got, addr.String())
 		}
 		if !slices.Equal(got, test.want) {
@@ -41,54 +41,30 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-// TestModel has hosts ask and release at random: no address has two holders,
-// all are assignable, and a freed one comes back only when no fresh one is left.
-func TestModel(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		bits := rapid.IntRange(26, 30).Draw(rt, "bits")
-		subnet := netip.PrefixFrom(netip.MustParseAddr("10.1.0.0"), bits)
-		first, last := bounds(subnet)
-		size := int(last.As4()[3]) - int(first.As4()[3]) + 1
-		store := kvstore.NewMemory()
-		hosts := []*IPAM{newIPAM(t, store, "h0"), newIPAM(t, store, "h1"), newIPAM(t, store, "h2")}
-		var pool string
-		for _, host := range hosts {
-			pool, _ = host.pool(t, ipam.RequestPoolRequest{Pool: subnet.String()})
+func TestSize(t *testing.T) {
+	for _, test := range []struct {
+		subnet, within string
+		want           int
+	}{
+		{"10.0.0.0/24", "", 254},
+		{"10.0.0.0/31", "", 2},
+		{"10.0.0.0/24", "10.0.0.255/32", 0},
+		{"0.0.0.0/1", "", 1<<31 - 2},
+		{"fd00::/127", "", 2},
+		{"fd00::/120", "fd00::/124", 15},
+		{"fd00::/66", "", 1<<62 - 1},
+		{"fd00::/64", "", math.MaxInt},
+		{"fd00::/48", "fd00::1:0:0:0:0/64", math.MaxInt},
+		{"fd00::/16", "", math.MaxInt},
+	} {
+		var within netip.Prefix
+		if test.within != "" {
+			within = netip.MustParsePrefix(test.within)
 		}
-		held, ever := map[netip.Addr]int{}, map[netip.Addr]bool{}
-		rt.Repeat(map[string]func(*rapid.T){
-			"ask": func(rt *rapid.T) {
-				n := rapid.IntRange(0, 2).Draw(rt, "host")
-				text, err := hosts[n].ask(t.Context(), pool, "")
-				if full := len(held) == size; (err != nil) != full {
-					rt.Fatalf("%d of %d are held, and the answer is %q, %v", len(held), size, text, err)
-				} else if full {
-					return
-				}
-				addr := netip.MustParsePrefix(text).Addr()
-				if _, twice := held[addr]; twice || !assignable(subnet, addr) {
-					rt.Fatalf("%s was given out", addr)
-				}
-				if ever[addr] && len(ever) < size {
-					rt.Fatalf("%s was given out again while fresh ones are left", addr)
-				}
-				held[addr], ever[addr] = n, true
-			},
-			"release": func(rt *rapid.T) {
-				if len(held) == 0 {
-					return
-				}
-				addr := rapid.SampledFrom(slices.SortedFunc(maps.Keys(held), netip.Addr.Compare)).Draw(rt, "address")
-				by := rapid.IntRange(0, 2).Draw(rt, "host")
-				if err := hosts[by].releaseAddress(t.Context(), pool, addr.String()); err != nil {
-					rt.Fatal(err)
-				}
-				if by == held[addr] { // another's release is ignored
-					delete(held, addr)
-				}
-			},
-		})
-	})
+		if got := size(span(netip.MustParsePrefix(test.subnet), within)); got != test.want {
+			t.Errorf("%s within %q: %d, want %d", test.subnet, test.within, got, test.want)
+		}
+	}
 }
 
 func FuzzRequestPool(f *testing.F) {

@@ -4,10 +4,10 @@
 // A request travels so. Docker calls RequestPool for each subnet of a network:
 // the pool becomes a record, or the one that is there is shared, for every host
 // asks for its own copy of the network (pools.go). RequestAddress then claims an
-// address in it (addresses.go): a candidate from what the records show
-// (candidates.go), claimed by a guarded create; whoever loses takes the next.
-// ReleaseAddress leaves a tombstone, so that an address rests as long as there
-// are fresh ones. The driver ties pool and addresses to network and endpoint.
+// address in it (addresses.go): the best of what the records show to be free
+// (choice.go), claimed by a guarded write; whoever loses takes the next.
+// ReleaseAddress leaves a tombstone, so that an address rests before it is given
+// out again. The driver ties pool and addresses to network and endpoint.
 //
 // Any network driver may use it: docker network create -d macvlan --ipam-driver causeway.
 package ipam
@@ -15,6 +15,7 @@ package ipam
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -48,7 +49,8 @@ type Config struct {
 // IPAM serves Docker's IpamDriver.
 type IPAM struct {
 	Config
+	now func() time.Time
 }
 
 // New makes an IPAM.
-func New(config Config) *IPAM { return &IPAM{Config: config} }
+func New(config Config) *IPAM { return &IPAM{Config: config, now: time.Now} }

@@ -49,10 +49,9 @@ func (i *IPAM) tryPool(ctx context.Context, want *poolRequest) (poolID, error) {
 	id := poolID{key: kvstore.PoolID(want.space, want.prefix), global: want.global, within: want.within}
 	key := kvstore.PoolKey(id.key)
 	if pool, there := pools[id.key]; there {
-		if slices.Contains(pool.Users, i.Host) {
+		if !i.use(&pool, want.global) {
 			return id, nil
 		}
-		pool.Users = append(pool.Users, i.Host)
 		_, err := i.Store.Commit(ctx, kvstore.Txn{
 			If: []kvstore.Guard{kvstore.Unchanged(snapshot.Items[key])}, Then: []kvstore.Op{kvstore.Put(key, pool)},
 		})
@@ -62,9 +61,11 @@ func (i *IPAM) tryPool(ctx context.Context, want *poolRequest) (poolID, error) {
 		return poolID{}, fmt.Errorf("subnet %s overlaps %s of %s: take another, or put it in an address space of its own with --ipam-opt space=NAME",
 			want.prefix, other.Prefix, i.holder(ctx, other))
 	}
+	pool := kvstore.Pool{Space: want.space, Prefix: want.prefix}
+	i.use(&pool, want.global)
 	_, err = i.Store.Commit(ctx, kvstore.Txn{
 		If:   []kvstore.Guard{kvstore.NoneNewer(kvstore.PoolsPrefix, snapshot.Revision), kvstore.Missing(key)},
-		Then: []kvstore.Op{kvstore.Put(key, kvstore.Pool{Space: want.space, Prefix: want.prefix, Users: []string{i.Host}})},
+		Then: []kvstore.Op{kvstore.Put(key, pool)},
 	})
 	return id, err
 }
@@ -97,7 +98,7 @@ func (i *IPAM) pick(pools map[string]kvstore.Pool, want poolRequest) (netip.Pref
 // holder says who has a pool.
 func (i *IPAM) holder(ctx context.Context, pool kvstore.Pool) string {
 	if pool.Network == "" {
-		return fmt.Sprintf("a network on %v", pool.Users)
+		return fmt.Sprintf("a network on %v", slices.Compact(slices.Sorted(slices.Values(pool.Users))))
 	}
 	if item, err := i.Store.Get(ctx, kvstore.NetworkKey(pool.Network)); err == nil {
 		if network, err := kvstore.Decode[fabric.Network](item); err == nil && network.Name != "" {
@@ -107,9 +108,58 @@ func (i *IPAM) holder(ctx context.Context, pool kvstore.Pool) string {
 	return "network " + pool.Network
 }
 
-// releasePool ends this host's use of a pool. One that belongs to a network of
-// causeway's goes with the network; another's goes with its last user. An
-// unknown one is a success.
+// use adds a use of the pool by this host, unless it is one that is asked for
+// again. Two networks of other drivers may have one subnet, and engines do not
+// say for which they ask: each request is a use there, and one whose answer got
+// lost keeps the pool for good. Swarm is known to repeat itself, its leaders when
+// they start and its nodes after a crash; and no use keeps a network's own pool.
+func (i *IPAM) use(pool *kvstore.Pool, global bool) bool {
+	once := global || pool.Network != "" || len(pool.Global) > 0
+	if once && i.uses(*pool, global) > 0 {
+		return false
+	}
+	pool.Users = append(pool.Users, i.Host)
+	if global {
+		pool.Global = append(pool.Global, i.Host)
+	}
+	return true
+}
+
+// unuse takes a use of the pool away, and says whether this host had one.
+func (i *IPAM) unuse(pool *kvstore.Pool, global bool) bool {
+	if i.uses(*pool, global) == 0 {
+		return false
+	}
+	at := slices.Index(pool.Users, i.Host)
+	pool.Users = slices.Delete(pool.Users, at, at+1)
+	if global {
+		pool.Global = slices.DeleteFunc(pool.Global, func(host string) bool { return host == i.Host })
+	}
+	return true
+}
+
+// uses counts this host's uses of the pool in one of the address spaces.
+func (i *IPAM) uses(pool kvstore.Pool, global bool) int {
+	uses := 0
+	for _, user := range pool.Users {
+		if user == i.Host {
+			uses++
+		}
+	}
+	switch inGlobal := slices.Contains(pool.Global, i.Host); {
+	case global && inGlobal:
+		return 1
+	case global:
+		return 0
+	case inGlobal:
+		return uses - 1
+	}
+	return uses
+}
+
+// releasePool ends a use that this host has of a pool. One that belongs to a
+// network of causeway's goes with the network; another's goes with its last use.
+// An unknown one is a success.
 func (i *IPAM) releasePool(ctx context.Context, text string) error {
 	id, err := parsePoolID(text)
 	if err != nil {
@@ -128,10 +178,12 @@ func (i *IPAM) releasePool(ctx context.Context, text string) error {
 		if err != nil {
 			return err
 		}
-		pool.Users = slices.DeleteFunc(pool.Users, func(user string) bool { return user == i.Host })
+		used := i.unuse(&pool, id.global)
 		then := []kvstore.Op{kvstore.Put(key, pool)}
 		if pool.Network == "" && len(pool.Users) == 0 {
 			then = []kvstore.Op{kvstore.Delete(key), kvstore.DeletePrefix(kvstore.PoolAddresses(id.key))}
+		} else if !used {
+			return nil
 		}
 		_, err = i.Store.Commit(ctx, kvstore.Txn{If: []kvstore.Guard{kvstore.Unchanged(item)}, Then: then})
 		if !errors.Is(err, kvstore.ErrConflict) {

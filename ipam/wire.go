@@ -17,16 +17,19 @@ var errForeign = errors.New("in use on the wire")
 // machine that nobody knows of has it. One that has is remembered, and the error
 // is errForeign. The claim comes first: two hosts never probe for one address,
 // and so never take each other for its holder.
-func (i *IPAM) take(ctx context.Context, t target, addr netip.Addr, guard kvstore.Guard, claim kvstore.Address) error {
-	key := kvstore.AddressKey(t.key, addr)
-	_, err := i.Store.Commit(ctx, kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Exists(kvstore.PoolKey(t.key)), guard},
+func (i *IPAM) take(ctx context.Context, t target, addr netip.Addr, claim kvstore.Address, guards ...kvstore.Guard) error {
+	key, pool := kvstore.AddressKey(t.key, addr), kvstore.Exists(kvstore.PoolKey(t.key))
+	var network fabric.Network
+	if i.Probe != nil && claim.Kind == kvstore.KindEndpoint {
+		var err error
+		if network, err = i.network(ctx, t); err != nil {
+			return err
+		}
+	}
+	revision, err := i.Store.Commit(ctx, kvstore.Txn{
+		If:   append(guards, pool),
 		Then: []kvstore.Op{kvstore.Put(key, claim)},
 	})
-	if err != nil || i.Probe == nil || claim.Kind != kvstore.KindEndpoint {
-		return err
-	}
-	network, err := i.network(ctx, t)
 	if err != nil || network.Mode != fabric.ModeUnderlay {
 		return err
 	}
@@ -34,12 +37,18 @@ func (i *IPAM) take(ctx context.Context, t target, addr netip.Addr, guard kvstor
 	if err == nil && !taken {
 		return nil
 	}
-	record := kvstore.Address{Kind: kvstore.KindFree}
+	record := i.freed()
 	if taken {
 		record = kvstore.Address{Kind: kvstore.KindForeign, Name: holder.String()}
-		err = fmt.Errorf("address %s of pool %s: %w by the machine %s", addr, t.pool.Prefix, errForeign, holder)
+		err = fmt.Errorf("address %s %s is %w by the machine %s: start the container with another --ip", addr, i.place(ctx, t), errForeign, holder)
 	}
-	_, failed := i.Store.Commit(context.WithoutCancel(ctx), kvstore.Txn{Then: []kvstore.Op{kvstore.Put(key, record)}})
+	_, failed := i.Store.Commit(context.WithoutCancel(ctx), kvstore.Txn{
+		If:   []kvstore.Guard{pool, kvstore.Unchanged(kvstore.Item{Key: key, Revision: revision})},
+		Then: []kvstore.Op{kvstore.Put(key, record)},
+	})
+	if errors.Is(failed, kvstore.ErrConflict) {
+		failed = nil // the network is gone, and the claim with it
+	}
 	return errors.Join(err, failed)
 }
 
@@ -49,6 +58,9 @@ func (i *IPAM) network(ctx context.Context, t target) (fabric.Network, error) {
 		return fabric.Network{}, nil
 	}
 	item, err := i.Store.Get(ctx, kvstore.NetworkKey(t.pool.Network))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return fabric.Network{}, fmt.Errorf("network %s was removed from the cluster: remove it here and create it again", t.pool.Network)
+	}
 	if err != nil {
 		return fabric.Network{}, err
 	}

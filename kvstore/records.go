@@ -69,8 +69,11 @@ type Pool struct {
 	// DockerIPAM says that an engine's own allocator, which hands out the lowest
 	// free address, shares this pool: causeway then picks from the top down.
 	DockerIPAM bool `json:"docker_ipam,omitempty"`
-	// Users are the hosts whose Docker has requested the pool.
+	// Users are the hosts whose Docker has requested the pool, once for each use.
 	Users []string `json:"users,omitempty"`
+	// Global are those of them that did so in the global address space, as
+	// swarm's leaders do.
+	Global []string `json:"global,omitempty"`
 }
 
 // PoolID gives the key of the pool of prefix in space: one path element.
@@ -86,8 +89,7 @@ const (
 	KindGateway  AddressKind = "gateway"
 	KindEndpoint AddressKind = "endpoint"
 	KindAux      AddressKind = "aux"
-	// KindFree marks a freed address that rests: it is given out again only
-	// when no unused one is left, the longest-rested first.
+	// KindFree marks a freed address that rests: others are given out before it.
 	KindFree AddressKind = "free"
 	// KindForeign marks an address that answered on the wire though no record has it.
 	KindForeign AddressKind = "foreign"
@@ -103,6 +105,8 @@ type Address struct {
 	Endpoint string `json:"endpoint,omitempty"`
 	// Name is the container's, where known.
 	Name string `json:"name,omitempty"`
+	// Freed is when a KindFree address was; zero is long ago.
+	Freed time.Time `json:"freed,omitzero"`
 }
 
 // Decode reads an item's JSON into a T; the error names the key.

@@ -1,0 +1,55 @@
+package ipam
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// refused wants an address that it may not have.
+func (i *IPAM) refused(t *testing.T, pool, address, want string, options ...string) {
+	t.Helper()
+	if given, err := i.ask(t.Context(), pool, address, options...); err == nil || err.Error() != want {
+		t.Errorf("host %s got %s, %v\nwant %s", i.Host, given, err, want)
+	}
+}
+
+// TestHeldInAnothersPool has a driver that is not causeway's: nobody else says
+// which container has an address.
+func TestHeldInAnothersPool(t *testing.T) {
+	const remedy = ": start the container with another --ip; an --aux-address is given on one host, and holds on all"
+	r := newRig(t, 2, "10.50.0.0/24", false)
+	h0, h1 := r.hosts[0], r.hosts[1]
+	h0.must(t, r.pool, "10.50.0.1", asGateway)
+	h1.must(t, r.pool, "10.50.0.1", asGateway)
+	h0.must(t, r.pool, "10.50.0.9", labelName+"=aa")
+	inUse := "address 10.50.0.9 of pool 10.50.0.0/24 is in use by host h0 (container aa)"
+	h0.refused(t, r.pool, "10.50.0.9", inUse+remedy)
+	h0.refused(t, r.pool, "10.50.0.9", inUse+remedy, labelName+"=bb")
+	h1.refused(t, r.pool, "10.50.0.9", inUse+remedy)
+	h1.refused(t, r.pool, "10.50.0.9", inUse+": give another --gateway", asGateway)
+	h0.refused(t, r.pool, "10.50.0.1", "address 10.50.0.1 of pool 10.50.0.0/24 is in use as the gateway"+remedy)
+	r.release(t, 1, netip.MustParseAddr("10.50.0.9")) // not its own
+	h1.refused(t, r.pool, "10.50.0.9", inUse+remedy)
+	r.release(t, 0, netip.MustParseAddr("10.50.0.9"))
+	h1.must(t, r.pool, "10.50.0.9")
+}
+
+// TestHeldInANetwork has causeway's driver bind what it claims.
+func TestHeldInANetwork(t *testing.T) {
+	r := newRig(t, 2, "10.1.0.0/24", false)
+	h0, h1 := r.hosts[0], r.hosts[1]
+	r.put(t, kvstore.PoolKey(r.id), kvstore.Pool{Space: kvstore.DefaultSpace, Prefix: netip.MustParsePrefix("10.1.0.0/24"), Network: "net1"})
+	r.put(t, kvstore.NetworkKey("net1"), fabric.Network{ID: "net1", Name: "foo"})
+	h0.must(t, r.pool, "10.1.0.9")
+	h0.must(t, r.pool, "10.1.0.9") // no CreateEndpoint came
+	h1.refused(t, r.pool, "10.1.0.9", "address 10.1.0.9 on network foo is in use by host h0: start the container with another --ip")
+
+	key := kvstore.AddressKey(r.id, netip.MustParseAddr("10.1.0.9"))
+	r.put(t, key, kvstore.Address{Kind: kvstore.KindEndpoint, Host: "h0", Endpoint: "e1", Name: "aa"})
+	h0.must(t, r.pool, "10.1.0.9") // the endpoint is gone
+	r.put(t, kvstore.EndpointKey("net1", "e1"), fabric.Endpoint{ID: "e1"})
+	h0.refused(t, r.pool, "10.1.0.9", "address 10.1.0.9 on network foo is in use by host h0 (container aa): start the container with another --ip")
+}

@@ -1,0 +1,115 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/ipam"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// raced is a store where something happens after each look at a pool.
+type raced struct {
+	kvstore.Store
+	meanwhile func()
+}
+
+func (r raced) List(ctx context.Context, prefix string) (kvstore.Snapshot, error) {
+	snapshot, err := r.Store.List(ctx, prefix)
+	r.meanwhile()
+	return snapshot, err
+}
+
+func TestTwoHostsWantAGatewayAtOnce(t *testing.T) {
+	r := newRig(t, 2, "10.1.0.0/24", false)
+	asked := false
+	r.hosts[0].Store = raced{r.store, func() {
+		if !asked {
+			asked = true
+			r.release(t, 1, netip.MustParsePrefix(r.hosts[1].must(t, r.pool, "")).Addr()) // .1 is not fresh any more
+			r.hosts[1].must(t, r.pool, "", asGateway)
+		}
+	}}
+	if got, other := r.hosts[0].must(t, r.pool, "", asGateway), r.hosts[1].must(t, r.pool, "", asGateway); got != other {
+		t.Errorf("the gateways are %s and %s", got, other)
+	}
+}
+
+func TestPoolThatGoesMeanwhile(t *testing.T) {
+	r := newRig(t, 2, "fd00::/64", false)
+	r.hosts[0].Store = raced{r.store, func() {
+		for _, host := range r.hosts {
+			if err := host.releasePool(t.Context(), r.pool); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := r.hosts[0].ask(ctx, r.pool, ""); !errors.Is(err, errNoPool) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestAHundredWereFaster has all that a host sees to be free taken before it asks.
+func TestAHundredWereFaster(t *testing.T) {
+	r := newRig(t, 2, "10.1.0.0/24", false)
+	looks := 0
+	r.hosts[0].Store = raced{r.store, func() {
+		if looks++; looks == 1 {
+			for range 100 {
+				r.hosts[1].must(t, r.pool, "")
+			}
+		}
+	}}
+	if got := r.hosts[0].must(t, r.pool, ""); got != "10.1.0.101/24" || looks != 2 {
+		t.Errorf("got %s after %d looks", got, looks)
+	}
+}
+
+func TestNothingIsLeftOfAClaimThatFails(t *testing.T) {
+	const id = "default-10.1.0.0-24"
+	store := kvstore.NewMemory()
+	i := newIPAM(t, store, "h1")
+	pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/24"})
+	left := func() int {
+		t.Helper()
+		snapshot, err := store.List(t.Context(), kvstore.AddressesPrefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(snapshot.Items)
+	}
+	commit := func(ops ...kvstore.Op) {
+		t.Helper()
+		if _, err := store.Commit(t.Context(), kvstore.Txn{Then: ops}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit(kvstore.Put(kvstore.PoolKey(id), kvstore.Pool{Space: "default", Prefix: netip.MustParsePrefix("10.1.0.0/24"), Network: "net1"}))
+	i.Probe = func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error) {
+		commit(kvstore.Delete(kvstore.PoolKey(id)), kvstore.DeletePrefix(kvstore.PoolAddresses(id)))
+		return fabric.MAC{}, false, errors.New("the wire is gone")
+	}
+	if _, err := i.ask(t.Context(), pool, ""); err == nil || left() != 0 {
+		t.Errorf("with no network: %v, and %d records are left", err, left())
+	}
+	commit(kvstore.Put(kvstore.NetworkKey("net1"), fabric.Network{ID: "net1", Mode: fabric.ModeUnderlay}))
+	if _, err := i.ask(t.Context(), pool, ""); err == nil || err.Error() != "the wire is gone" || left() != 0 {
+		t.Errorf("with a network that goes meanwhile: %v, and %d records are left", err, left())
+	}
+}
+
+func TestReleaseThatIsNotDoneSaysSo(t *testing.T) {
+	r := newRig(t, 1, "10.1.0.0/24", false)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.hosts[0].releaseAddress(ctx, r.pool, "10.1.0.9"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
