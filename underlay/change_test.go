@@ -261,11 +261,23 @@ func TestForeignBridgeStaysAsItIs(t *testing.T) {
 	folder := t.TempDir()
 	p := newPlane(t, l.host, folder)
 	e := endpoint("e1", "192.0.2.128/24")
-	s := segment("phys", func(n *fabric.Network) { n.Parent, n.Bridge = "", "br0" }, e)
+	s := segment("phys", func(n *fabric.Network) { n.Parent, n.Bridge, n.MTU = "", "br0", 1400 }, e)
+	if err := p.Check(t.Context(), s.Network); err != nil {
+		t.Fatal(err)
+	}
 	apply(t, p, s)
 	c := l.start(p, s, e)
 	c.reaches("192.0.2.1")
 	l.plain.reaches("192.0.2.128")
+	if got := l.host.mtu("br0"); got != "1500" {
+		t.Errorf("with a container of a smaller MTU, the bridge has MTU %s", got)
+	}
+	large := s.Network
+	large.MTU = 1501
+	want := "underlay: option mtu=1501 is more than the 1500 of bridge br0"
+	if err := p.Check(t.Context(), large); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
 	alive, err := p.Alive(t.Context(), s)
 	if !alive["e1"] || err != nil {
 		t.Errorf("alive: %v, %v", alive, err)

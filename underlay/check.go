@@ -27,7 +27,11 @@ func (p *Plane) check(_ context.Context, network fabric.Network) error {
 		return err
 	}
 	if network.Parent == "" {
-		return p.foreignBridge(name)
+		bridge, err := p.foreignBridge(name)
+		if err != nil {
+			return err
+		}
+		return checkMTU(network, "bridge", bridge)
 	}
 	for _, r := range p.records {
 		same := r.Parent == network.Parent && r.VLAN == network.VLAN
@@ -57,8 +61,8 @@ func (p *Plane) check(_ context.Context, network fabric.Network) error {
 	if !found {
 		return fmt.Errorf("parent %s: %w", network.Parent, errGone)
 	}
-	if network.MTU > parent.Attrs().MTU {
-		return fmt.Errorf("option mtu=%d is more than the %d of parent %s", network.MTU, parent.Attrs().MTU, network.Parent)
+	if err := checkMTU(network, "parent", parent); err != nil {
+		return err
 	}
 	check := p.checkKind
 	if network.VLAN != 0 {
@@ -86,12 +90,20 @@ func checkName(name string) error {
 }
 
 // foreignBridge finds a bridge that a user made.
-func (p *Plane) foreignBridge(name string) error {
-	_, err := p.bridge(name)
+func (p *Plane) foreignBridge(name string) (netlink.Link, error) {
+	bridge, err := p.bridge(name)
 	if errors.Is(err, errGone) {
-		return fmt.Errorf("%w; give -o parent=… to have it made", err)
+		return nil, fmt.Errorf("%w; give -o parent=… to have it made", err)
 	}
-	return err
+	return bridge, err
+}
+
+// checkMTU refuses containers that would send what their way out cannot take.
+func checkMTU(network fabric.Network, what string, link netlink.Link) error {
+	if have := link.Attrs().MTU; network.MTU > have {
+		return fmt.Errorf("option mtu=%d is more than the %d of %s %s", network.MTU, have, what, link.Attrs().Name)
+	}
+	return nil
 }
 
 // bridge finds a bridge, whoever made it.

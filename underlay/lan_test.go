@@ -117,6 +117,12 @@ func (m *machine) text(device string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
+func (m *machine) mtu(device string) string {
+	m.t.Helper()
+	_, after, _ := strings.Cut(m.run("ip", "-o", "link", "show", "dev", device), " mtu ")
+	return strings.Fields(after)[0]
+}
+
 // reaches waits until a ping is answered.
 func (m *machine) reaches(addr string) {
 	m.t.Helper()

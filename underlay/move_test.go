@@ -25,11 +25,17 @@ func TestMoveAndBack(t *testing.T) {
 	before := l.host.text("eth0")
 	p := newPlane(t, l.host, t.TempDir())
 	e := endpoint("e1", "192.0.2.128/24", "2001:db8:1::128/64")
-	s := segment("phys", nil, e)
+	s := segment("phys", func(n *fabric.Network) { n.MTU = 1400 }, e)
 	if _, err := p.Apply(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	c := l.start(p, s, e)
+	if got := c.mtu("eth0"); got != "1400" {
+		t.Errorf("the container has MTU %s", got)
+	}
+	if got := l.host.mtu("cw-eth0"); got != "1500" {
+		t.Errorf("with a container of a smaller MTU, the host has MTU %s", got)
+	}
 	for _, addr := range []string{"192.0.2.1", "192.0.2.200", "192.0.2.10", "2001:db8:1::1", "2001:db8:1::200", "2001:db8:1::10"} {
 		c.reaches(addr)
 	}

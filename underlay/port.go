@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,12 +22,10 @@ func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.
 	if err != nil {
 		return "", wrap(err)
 	}
-	mtu := segment.Network.MTU
-	if mtu == 0 {
-		mtu = bridge.Attrs().MTU
-	}
+	// A bridge has the MTU of its smallest port: the port has the bridge's.
+	mtu := bridge.Attrs().MTU
 	pair := nl.Pair{
-		Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: mtu,
+		Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: cmp.Or(segment.Network.MTU, mtu), HostMTU: mtu,
 		Alias: aliasOf(segment.Network.ID, endpoint.ID), Master: bridge.Attrs().Index,
 	}
 	port, err := pair.Ensure(p.kernel.Handle, p.kernel.Handle)

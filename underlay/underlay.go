@@ -150,7 +150,8 @@ func (p *Plane) realise(ctx context.Context, segment fabric.Segment) (changed in
 func (p *Plane) bridgeFor(ctx context.Context, network fabric.Network) (changed int, err error) {
 	name := bridgeName(network)
 	if network.Parent == "" {
-		return 0, p.foreignBridge(name)
+		_, err := p.foreignBridge(name)
+		return 0, err
 	}
 	r, ok := p.records[name]
 	if !ok || r.Parent != network.Parent || r.VLAN != network.VLAN {
