@@ -55,6 +55,18 @@ func TestMoveAndBack(t *testing.T) {
 	l.host.reaches("2001:db8:ffff::1")
 }
 
+// TestNoIPv6 has a link too small for IPv6, which the kernel then refuses all
+// that is about IPv6, as it does on a host that was booted without.
+func TestNoIPv6(t *testing.T) {
+	l := newLAN(t)
+	l.host.ip("link set eth0 mtu 1000")
+	p := newPlane(t, l.host, t.TempDir())
+	e := endpoint("e1", "192.0.2.128/24")
+	s := segment("phys", nil, e)
+	apply(t, p, s)
+	l.start(p, s, e).reaches("192.0.2.1")
+}
+
 // TestSettingsGoAlong has the bridge behave as the NIC did, with a filter on
 // that drops what comes in through another device than the answer leaves by.
 func TestSettingsGoAlong(t *testing.T) {

@@ -28,12 +28,8 @@ func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.
 		Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: cmp.Or(segment.Network.MTU, mtu), HostMTU: mtu,
 		Alias: aliasOf(segment.Network.ID, endpoint.ID), Master: bridge.Attrs().Index,
 	}
-	port, err := pair.Ensure(p.kernel.Handle, p.kernel.Handle)
-	if err != nil {
+	if _, err := pair.Ensure(p.kernel.Handle, p.kernel.Handle); err != nil {
 		return "", wrap(err)
-	}
-	if err := p.kernel.LinkSetIP6AddrGenMode(port, addrGenModeNone); err != nil {
-		return "", wrap(fmt.Errorf("keep %s without an IPv6 address: %w", port.Attrs().Name, err))
 	}
 	p.unheard[endpoint.ID] = true
 	return nl.ContainerEnd(endpoint.ID), wrap(p.announce(bridge, endpoint))
@@ -48,9 +44,6 @@ func parseAlias(alias string) (network, endpoint string, ours bool) {
 	network, endpoint, split := strings.Cut(ids, "/")
 	return network, endpoint, ours && split
 }
-
-// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE: a port is no interface of the host.
-const addrGenModeNone = 1
 
 // joinPorts has the links of the local endpoints in the bridge and up, as far
 // as they are there: Plug makes them. It counts those that were not.
