@@ -65,7 +65,7 @@ func New(config Config) (*Plane, error) {
 		return nil, fmt.Errorf("underlay: read the kernel's boot ID: %w", err)
 	}
 	j := journal(config.Journal)
-	records, err := j.read()
+	records, err := j.read(config.Log)
 	if err != nil {
 		return nil, fmt.Errorf("underlay: %w", err)
 	}
@@ -88,7 +88,7 @@ func (p *Plane) Close() error { return p.kernel.close() }
 // before the first is read: the store may lie behind the very NIC that was on
 // its way.
 func (p *Plane) Recover(context.Context) error {
-	var errs []error
+	errs := []error{p.adopt()}
 	for _, name := range slices.Sorted(maps.Keys(p.records)) {
 		r := p.records[name]
 		lost, err := p.isBare(r)
