@@ -168,8 +168,12 @@ func (m message) isDynamic() bool {
 // ifaProto is IFA_PROTO of Linux 5.18 and newer, which the library lacks: who made an address.
 const ifaProto = 11
 
-// madeByRouter is IFAPROT_KERNEL_RA: the kernel made the address of what a router said.
-const madeByRouter = 2
+// The kernel's own makers: IFAPROT_KERNEL_RA, of what a router said, and
+// IFAPROT_KERNEL_LL, for a link that went up.
+const (
+	madeByRouter = 2
+	madeByLink   = 3
+)
 
 // maker is zero for an address that a program made, and before Linux 5.18.
 func (m message) maker() byte {

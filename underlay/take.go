@@ -43,7 +43,8 @@ func (p *Plane) take(r *record) error {
 		return err
 	}
 	m := move{kernel: p.kernel, from: nic, to: bridge, want: r.Saved.on(nic, bridge)}
-	err = m.run(m.addAddresses, func() error { return p.attach(link, bridge) }, m.moveRoutes, m.removeAddresses, m.settle)
+	err = m.run(m.addAddresses, func() error { return p.attach(link, bridge) }, m.moveRoutes, m.removeAddresses, m.settle,
+		func() error { return p.followGenMode(link, bridge) })
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,11 @@ func (p *Plane) intent(r *record, link netlink.Link) (state, error) {
 		return r.Saved.with(now), nil // now may have the flags that settle takes off
 	case r.Phase == taken && found:
 		have, err := p.kernel.read(deviceOf(bridge))
-		now = now.with(have.on(deviceOf(bridge), nic))
+		have = have.on(deviceOf(bridge), nic)
+		if same {
+			have = have.withoutOwn(r.Saved)
+		}
+		now = now.with(have)
 		if same && bridge.Attrs().RawFlags&unix.IFF_UP == 0 {
 			now = now.with(r.Saved) // a link that is set down loses IPv6 addresses and all routes
 		}
@@ -143,6 +148,9 @@ func (p *Plane) revise(r *record, nic device, have state) error {
 		return err
 	}
 	same := p.sameLink(r, nic)
+	if same {
+		have = have.withoutOwn(r.Saved)
+	}
 	r.WasDown = r.WasDown && same && !have.with(now).isMoreThan(r.Saved)
 	if !same || r.Phase == taken && !bare {
 		r.Saved = state{} // it is of another boot, or may have changed since
@@ -221,6 +229,18 @@ var errGone = errors.New("no such interface")
 // hasAddress says whether a user or a server gave the device an address.
 func (s state) hasAddress() bool {
 	return slices.ContainsFunc(s.Addresses, func(a message) bool { return !a.isLinkLocal() })
+}
+
+// withoutOwn leaves out the link-local addresses that the kernel gave the bridge
+// itself, beside the parent's: it does when a bridge goes up, by the parent's addr_gen_mode.
+func (s state) withoutOwn(parents state) state {
+	if !slices.ContainsFunc(parents.Addresses, message.isLinkLocal) {
+		return s
+	}
+	own := without(s.Addresses, parents.Addresses)
+	own = slices.DeleteFunc(own, func(a message) bool { return a.maker() != madeByLink })
+	s.Addresses = without(s.Addresses, own)
+	return s
 }
 
 // isMoreThan says whether somebody gave the device an address since it had but
