@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 
@@ -115,6 +116,20 @@ func (m *machine) text(device string) string {
 	lines = append(lines, m.run("ip", "neigh", "show", "dev", device, "nud", "permanent"))
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + "\n"
+}
+
+func (m *machine) link(device string) netlink.Link {
+	m.t.Helper()
+	k, err := openKernel(m.ns)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer func() { _ = k.close() }()
+	link, err := k.Link(device)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return link
 }
 
 func (m *machine) mtu(device string) string {
