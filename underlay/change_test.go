@@ -222,6 +222,24 @@ func TestNetworksShareAParent(t *testing.T) {
 	}
 }
 
+// TestContainerDiesUnheard has a link go before its neighbours were told of it.
+func TestContainerDiesUnheard(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, *Plane, fabric.Segment){"Apply": apply, "Prune": func(t *testing.T, p *Plane, s fabric.Segment) { prune(t, p, s) }} {
+		t.Run(name, func(t *testing.T) {
+			l := newLAN(t)
+			p := newPlane(t, l.host, t.TempDir())
+			e := endpoint("e1", "192.0.2.128/24")
+			s := segment("phys", nil, e)
+			apply(t, p, s)
+			l.start(p, s, e).ip("link del eth0")
+			end(t, p, segment("phys", nil))
+			if len(p.unheard) > 0 {
+				t.Errorf("still to be announced: %v", p.unheard)
+			}
+		})
+	}
+}
+
 func TestForeignBridgeStaysAsItIs(t *testing.T) {
 	l := newLAN(t)
 	l.host.ip(`link add br0 type bridge forward_delay 0

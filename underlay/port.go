@@ -31,7 +31,7 @@ func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.
 	if _, err := pair.Ensure(p.kernel.Handle, p.kernel.Handle); err != nil {
 		return "", wrap(err)
 	}
-	p.unheard[endpoint.ID] = true
+	p.unheard[endpoint.ID] = segment.Network.ID
 	return nl.ContainerEnd(endpoint.ID), wrap(p.announce(bridge, endpoint))
 }
 
@@ -66,7 +66,7 @@ func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 			}
 			changed++
 		}
-		if p.unheard[endpoint.ID] && hasCarrier(port) {
+		if p.unheard[endpoint.ID] != "" && hasCarrier(port) {
 			if err := p.announce(bridge, endpoint); err != nil {
 				return changed, err
 			}
@@ -118,7 +118,6 @@ func (p *Plane) unplug(keep func(network, endpoint string) bool) error {
 		if !ours || keep(network, endpoint) || link.Attrs().Name != nl.HostEnd(endpoint) {
 			continue
 		}
-		delete(p.unheard, endpoint)
 		errs = append(errs, p.kernel.Remove(link.Attrs().Name))
 	}
 	return errors.Join(errs...)

@@ -52,8 +52,9 @@ type Plane struct {
 	records  map[string]*record // by bridge
 	// applied are the segments as Apply last made them, by network; empty when distrusted.
 	applied map[string]fabric.Segment
-	// unheard are the local endpoints that were plugged and not announced since they came up.
-	unheard map[string]bool
+	// unheard are the local endpoints that were plugged and not announced since
+	// they came up, with their networks.
+	unheard map[string]string
 	// before are the networks that were right once: what is wrong there is mended.
 	before map[string]bool
 }
@@ -76,7 +77,7 @@ func New(config Config) (*Plane, error) {
 	return &Plane{
 		kernel: k, journal: j, firewall: firewall{k.NS()}, log: config.Log,
 		boot: strings.TrimSpace(string(boot)), records: records,
-		applied: make(map[string]fabric.Segment), unheard: make(map[string]bool), before: make(map[string]bool),
+		applied: make(map[string]fabric.Segment), unheard: make(map[string]string), before: make(map[string]bool),
 	}, nil
 }
 
@@ -120,6 +121,7 @@ func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (mended int, 
 	}
 	if !trusted || anyGone(done, segment) {
 		local := endpointsOf(segment)
+		maps.DeleteFunc(p.unheard, func(endpoint, network string) bool { return network == id && !local[endpoint] })
 		err := p.unplug(func(network, endpoint string) bool { return network != id || local[endpoint] })
 		if err != nil {
 			return 0, wrap(err)
@@ -184,6 +186,7 @@ func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 			errs = append(errs, p.release(p.records[name]))
 		}
 	}
+	maps.DeleteFunc(p.unheard, func(endpoint, network string) bool { return !endpoints[network][endpoint] })
 	maps.DeleteFunc(p.applied, func(id string, _ fabric.Segment) bool { return endpoints[id] == nil })
 	maps.DeleteFunc(p.before, func(id string, _ bool) bool { return endpoints[id] == nil })
 	return wrap(errors.Join(errs...))
