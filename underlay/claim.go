@@ -10,7 +10,7 @@ import (
 
 // claim makes the record's bridge with its NIC or VLAN as a port.
 func (p *Plane) claim(r *record) error {
-	first := r.Phase != taken
+	first := r.Phase != taken || r.Boot != p.boot
 	work := p.take
 	if r.VLAN != 0 {
 		work = p.tag

@@ -40,6 +40,10 @@ type record struct {
 	Saved state `json:"saved"`
 }
 
+func (r *record) isOf(network fabric.Network) bool {
+	return r.Parent == network.Parent && r.VLAN == network.VLAN
+}
+
 // journal keeps records in a folder, a file for each bridge.
 type journal string
 

@@ -1,12 +1,15 @@
 package underlay
 
 import (
+	"bytes"
+	"io"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
 
 	"github.com/causeway-net/causeway/fabric"
 )
@@ -80,8 +83,61 @@ func TestNetworkIsRemovedWhileTheHostIsDown(t *testing.T) {
 	}
 }
 
-// forced takes a NIC in that has no carrier.
-func forced(parent string) func(*fabric.Network) {
+// TestBridgeOfOursByItsName has a network that names the bridge alone, and that
+// is left when the one that had it made is gone.
+func TestBridgeOfOursByItsName(t *testing.T) {
+	l := newLAN(t)
+	folder := t.TempDir()
+	p := newPlane(t, l.host, folder)
+	e := endpoint("e1", "192.0.2.128/24")
+	first := segment("first", nil)
+	second := segment("second", func(n *fabric.Network) { n.Parent, n.Bridge = "", "cw-eth0" }, e)
+	apply(t, p, first)
+	apply(t, p, second)
+	prune(t, p, second)
+	host := l.reboot("192.0.2.10/24")
+	var out bytes.Buffer
+	p = rebooted(t, host, folder)
+	p.log = logger(&out)
+	if err := p.Check(t.Context(), second.Network); err != nil {
+		t.Error(err)
+	}
+	apply(t, p, second)
+	l.start(p, second, e).reaches("192.0.2.1")
+	if text := out.String(); strings.Contains(text, "was not as it has to be") || !strings.Contains(text, "has taken eth0 in") {
+		t.Errorf("the log is of a mishap, and it was a boot:\n%s", text)
+	}
+}
+
+func logger(out io.Writer) *logrus.Entry {
+	log := logrus.New()
+	log.SetOutput(out)
+	return logrus.NewEntry(log)
+}
+
+// TestLeaseIsToldOf each time that a DHCP client has to be told where it runs.
+func TestLeaseIsToldOf(t *testing.T) {
+	l := newLAN(t)
+	folder := t.TempDir()
+	var p *Plane
+	for _, start := range []func(){
+		func() { p = newPlane(t, l.host, folder) },
+		func() { p = rebooted(t, l.reboot("192.0.2.10/24"), folder) },
+	} {
+		start()
+		l.host.ip("addr add 192.0.2.14/24 dev eth0 valid_lft 600 preferred_lft 600")
+		var out bytes.Buffer
+		p.log = logger(&out)
+		apply(t, p, segment("phys", nil))
+		want := "address 192.0.2.14/24 of eth0 is leased: it runs out on bridge cw-eth0 unless the DHCP client is told to run there"
+		if strings.Count(out.String(), want) != 1 {
+			t.Errorf("no word of the lease:\n%s", out.String())
+		}
+	}
+}
+
+// forcedOn takes a NIC in that has no carrier.
+func forcedOn(parent string) func(*fabric.Network) {
 	return func(n *fabric.Network) { n.Parent, n.Options = parent, map[string]string{"force": "true"} }
 }
 
@@ -96,7 +152,7 @@ func TestNICThatWasDownAndIsNeededNow(t *testing.T) {
 		l := newLAN(t)
 		l.host.ip("link set eth0 down")
 		folder := t.TempDir()
-		apply(t, newPlane(t, l.host, folder), segment("phys", forced("eth0")))
+		apply(t, newPlane(t, l.host, folder), segment("phys", forcedOn("eth0")))
 		host := l.reboot("192.0.2.33/24")
 		before := host.text("eth0")
 		prune(t, rebooted(t, host, folder))
@@ -114,7 +170,7 @@ func TestNICThatWasDownAndIsNeededNow(t *testing.T) {
 			l.connect(l.host, "eth1")
 			l.host.ip("link set eth1 down")
 			p := newPlane(t, l.host, t.TempDir())
-			s := segment("phys", forced("eth1"))
+			s := segment("phys", forcedOn("eth1"))
 			apply(t, p, s)
 			l.host.ip(change)
 			if strings.Contains(change, "down") {

@@ -23,6 +23,11 @@ func (p *Plane) take(r *record) error {
 		return err
 	}
 	nic := deviceOf(link)
+	if !p.sameLink(r, nic) {
+		if err := checkKind(link); err != nil {
+			return err // another has the name now
+		}
+	}
 	want, err := p.intent(r, link)
 	if err != nil {
 		return err
@@ -167,10 +172,8 @@ func (p *Plane) sameLink(r *record, nic device) bool {
 // attach makes the NIC a port.
 func (p *Plane) attach(link netlink.Link, bridge device) error {
 	name := link.Attrs().Name
-	if link.Attrs().RawFlags&unix.IFF_UP == 0 {
-		if err := p.kernel.do("set "+name+" up", func() error { return p.kernel.LinkSetUp(link) }); err != nil {
-			return err
-		}
+	if err := p.setUp(link); err != nil {
+		return err
 	}
 	if link.Attrs().MasterIndex != bridge.index {
 		err := p.kernel.do("put "+name+" into bridge "+bridge.name, func() error {
@@ -184,6 +187,13 @@ func (p *Plane) attach(link netlink.Link, bridge device) error {
 	// before that, the bridge drops what is sent through it.
 	_, err := p.kernel.LinkByIndex(bridge.index)
 	return err
+}
+
+func (p *Plane) setUp(link netlink.Link) error {
+	if link.Attrs().RawFlags&unix.IFF_UP != 0 {
+		return nil
+	}
+	return p.kernel.do("set "+link.Attrs().Name+" up", func() error { return p.kernel.LinkSetUp(link) })
 }
 
 func (p *Plane) detach(link netlink.Link) error {

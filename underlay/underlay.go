@@ -32,7 +32,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 )
 
-// Config is what a Plane works with. All fields are required.
+// Config is what a Plane works with. All fields but InUse are required.
 type Config struct {
 	// HostNS is the namespace of the host's NICs; it stays the caller's to close.
 	HostNS netns.NsHandle
@@ -40,6 +40,9 @@ type Config struct {
 	// the process, not the kernel.
 	Journal string
 	Log     *logrus.Entry
+	// InUse says which Open vSwitch bridge has the device, if one has: the kernel
+	// does not know of the bridges of the datapath in user space.
+	InUse func(ctx context.Context, device string) string
 }
 
 // Plane realises underlay networks. It is not for concurrent use, but for Probe.
@@ -48,6 +51,7 @@ type Plane struct {
 	journal  journal
 	firewall firewall
 	log      *logrus.Entry
+	inUse    func(ctx context.Context, device string) string
 	boot     string             // of the running kernel
 	records  map[string]*record // by bridge
 	// applied are the segments as Apply last made them, by network; empty when distrusted.
@@ -75,7 +79,7 @@ func New(config Config) (*Plane, error) {
 		return nil, fmt.Errorf("underlay: %w", err)
 	}
 	return &Plane{
-		kernel: k, journal: j, firewall: firewall{k.NS()}, log: config.Log,
+		kernel: k, journal: j, firewall: firewall{k.NS()}, log: config.Log, inUse: config.InUse,
 		boot: strings.TrimSpace(string(boot)), records: records,
 		applied: make(map[string]fabric.Segment), unheard: make(map[string]string), before: make(map[string]bool),
 	}, nil
@@ -151,12 +155,12 @@ func (p *Plane) realise(ctx context.Context, segment fabric.Segment) (changed in
 // bridgeFor has the network's bridge ready, and counts what it had to do.
 func (p *Plane) bridgeFor(ctx context.Context, network fabric.Network) (changed int, err error) {
 	name := bridgeName(network)
-	if network.Parent == "" {
+	r, ours := p.records[name]
+	if network.Parent == "" && !ours {
 		_, err := p.foreignBridge(name)
 		return 0, err
 	}
-	r, ok := p.records[name]
-	if !ok || r.Parent != network.Parent || r.VLAN != network.VLAN {
+	if network.Parent != "" && (!ours || !r.isOf(network)) {
 		if err := p.check(ctx, network); err != nil {
 			return 0, err
 		}
