@@ -59,6 +59,11 @@ func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	if err != nil || forced(network) {
 		return err
 	}
+	if network.VLAN == 0 {
+		if err := p.checkRules(ctx, naming{deviceOf(parent), name}); err != nil {
+			return err
+		}
+	}
 	return checkWire(parent)
 }
 
@@ -138,6 +143,21 @@ func (p *Plane) bridge(name string) (netlink.Link, error) {
 		return nil, fmt.Errorf("%s is no bridge but a %s", name, link.Type())
 	}
 	return link, nil
+}
+
+// checkRules refuses a move that the host's own firewall is not ready for.
+func (p *Plane) checkRules(ctx context.Context, n naming) error {
+	rules, err := p.firewall.rulesNaming(ctx, n)
+	if err != nil {
+		p.log.WithError(err).Warnf("look for firewall rules that name %s", n.nic.name)
+	}
+	for _, rule := range rules {
+		if !rule.translates {
+			return fmt.Errorf("parent %s is named by the host's firewall (%s), which will see bridge %s in its place: "+
+				"add the rule for that too, or take it all the same with -o force=true", n.nic.name, rule.text, n.bridge)
+		}
+	}
+	return nil
 }
 
 // checkWire refuses a parent without carrier: it is most often the wrong one.

@@ -92,7 +92,7 @@ func (p *Plane) Close() error { return p.kernel.close() }
 // with the host's addresses. It needs no records of the cluster, and is called
 // before the first is read: the store may lie behind the very NIC that was on
 // its way.
-func (p *Plane) Recover(context.Context) error {
+func (p *Plane) Recover(ctx context.Context) error {
 	errs := []error{p.adopt()}
 	for _, name := range slices.Sorted(maps.Keys(p.records)) {
 		r := p.records[name]
@@ -105,7 +105,7 @@ func (p *Plane) Recover(context.Context) error {
 		if r.Phase == returning {
 			errs = append(errs, p.release(r))
 		} else {
-			errs = append(errs, p.claim(r))
+			errs = append(errs, p.claim(ctx, r))
 		}
 	}
 	return wrap(errors.Join(errs...))
@@ -171,7 +171,7 @@ func (p *Plane) bridgeFor(ctx context.Context, network fabric.Network) (changed 
 			return 0, err
 		}
 	}
-	return 1, p.claim(r)
+	return 1, p.claim(ctx, r)
 }
 
 // Prune gives back the NICs, and removes the links, that keep does not need.
