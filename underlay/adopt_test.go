@@ -18,9 +18,6 @@ func TestJournalIsLost(t *testing.T) {
 		"damaged": func(folder string) error {
 			return os.WriteFile(filepath.Join(folder, "cw-eth0.json"), []byte("{"), 0o600)
 		},
-		"emptied": func(folder string) error {
-			return os.WriteFile(filepath.Join(folder, "cw-eth0.json"), []byte("{}"), 0o600)
-		},
 	} {
 		for what, keep := range map[string][]fabric.Segment{"and goes on": {segment("phys", nil)}, "and has no network": nil} {
 			t.Run(name+" "+what, func(t *testing.T) {
@@ -60,6 +57,17 @@ func TestJournalIsLost(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestRecordOfNothing is JSON, and no record.
+func TestRecordOfNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cw-eth0.json")
+	if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := readRecord(path); err == nil {
+		t.Errorf("got %+v", r)
 	}
 }
 

@@ -203,12 +203,17 @@ func (l *lan) connect(m *machine, nic string, addrs ...string) {
 	m.settled()
 }
 
-// settled waits for the end of duplicate address detection.
+// settled waits for the end of duplicate address detection, and for the local
+// routes that the kernel adds after it.
 func (m *machine) settled() {
 	m.t.Helper()
 	eventually(m.t, m.name+" is settled", func() error {
-		if out := m.run("ip", "-6", "addr"); strings.Contains(out, "tentative") {
-			return fmt.Errorf("%s", out)
+		addresses, routes := m.run("ip", "-o", "-6", "addr", "show", "up"), m.run("ip", "-6", "route", "show", "table", "local")
+		for line := range strings.Lines(addresses) {
+			addr, _, _ := strings.Cut(strings.Fields(line)[3], "/")
+			if strings.Contains(line, "tentative") || !strings.Contains(routes, "local "+addr+" ") {
+				return fmt.Errorf("%s%s", line, routes)
+			}
 		}
 		return nil
 	})

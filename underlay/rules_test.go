@@ -48,9 +48,10 @@ func TestFirewallThatNamesTheNIC(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLAN(t)
-			l.host.script(test.rules)
-			p := newPlane(t, l.host, t.TempDir())
+			host := newMachine(t, "host")
+			host.ip("link add eth0 type veth peer name wire\nlink set wire up\nlink set eth0 up")
+			host.script(test.rules)
+			p := newPlane(t, host, t.TempDir())
 			want := "underlay: parent eth0 is named by the host's firewall (" + test.rule + "), which will see bridge cw-eth0" +
 				" in its place: add the rule for that too, or take it all the same with -o force=true"
 			for what, err := range map[string]error{
@@ -63,7 +64,7 @@ func TestFirewallThatNamesTheNIC(t *testing.T) {
 			if err := p.Check(t.Context(), segment("phys", forcedOn("eth0")).Network); err != nil {
 				t.Errorf("with force: %v", err)
 			}
-			l.host.script(test.twin)
+			host.script(test.twin)
 			if err := p.Check(t.Context(), segment("phys", nil).Network); err != nil {
 				t.Errorf("with the rule for the bridge: %v", err)
 			}
