@@ -3,8 +3,10 @@ package underlay
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -27,6 +29,9 @@ func (p *Plane) makeBridge(r *record, parent netlink.Link) (device, error) {
 		}
 	}
 	bridge := deviceOf(link)
+	if err := p.markBridge(r, link); err != nil {
+		return device{}, err
+	}
 	if macOf(link) != r.MAC {
 		err := p.kernel.do("set MAC of bridge "+r.Bridge, func() error {
 			return p.kernel.LinkSetHardwareAddr(link, r.MAC.HardwareAddr())
@@ -38,6 +43,10 @@ func (p *Plane) makeBridge(r *record, parent netlink.Link) (device, error) {
 	if link.Attrs().RawFlags&unix.IFF_UP == 0 {
 		if err := p.settings(r, parent.Attrs().Name); err != nil {
 			p.log.WithError(err).Warnf("bridge %s does not have all settings of %s", r.Bridge, r.Parent)
+		}
+		// It gets the parent's link-local address, and shall not make one as well.
+		if err := p.kernel.Silence(link); err != nil {
+			return device{}, err
 		}
 		err = p.kernel.do("set bridge "+r.Bridge+" up", func() error { return p.kernel.LinkSetUp(link) })
 	}
@@ -58,10 +67,19 @@ func (p *Plane) newBridge(r *record, parent netlink.Link) (netlink.Link, error) 
 	if err != nil {
 		return nil, fmt.Errorf("look for bridge %s: %w", r.Bridge, err)
 	}
-	return link, errors.Join(
-		p.kernel.do("mark bridge "+r.Bridge, func() error { return p.kernel.LinkSetAlias(link, mark+r.Parent) }),
-		p.kernel.do("set forward delay of bridge "+r.Bridge, func() error { return p.kernel.setForwardDelay(link) }),
-	)
+	return link, nil
+}
+
+// markBridge marks the bridge when all else that newBridge cannot give it is done.
+func (p *Plane) markBridge(r *record, link netlink.Link) error {
+	if link.Attrs().Alias == mark+r.Parent {
+		return nil
+	}
+	err := p.kernel.do("set forward delay of bridge "+r.Bridge, func() error { return p.kernel.setForwardDelay(link) })
+	if err != nil {
+		return err
+	}
+	return p.kernel.do("mark bridge "+r.Bridge, func() error { return p.kernel.LinkSetAlias(link, mark+r.Parent) })
 }
 
 // mark begins the alias of links that are ours: `ip link` shows it.
@@ -93,7 +111,7 @@ func (p *Plane) removeBridge(r *record) error {
 }
 
 // settings gives the bridge the parent's own settings (rp_filter, accept_ra,
-// disable_ipv6…), as far as they differ. A VLAN's bridge takes no part in IPv6:
+// disable_ipv6…), as far as they differ; followGenMode has one more. A VLAN's bridge takes no part in IPv6:
 // the host has no business on that wire, and would believe its routers.
 func (p *Plane) settings(r *record, parent string) error {
 	return inNamespace(p.kernel.NS(), func() error {
@@ -109,18 +127,44 @@ func (p *Plane) settings(r *record, parent string) error {
 			}
 			for _, file := range files {
 				theirs, err := os.ReadFile(filepath.Join(folder, parent, file.Name()))
-				if err != nil {
+				if err != nil || file.Name() == genMode {
 					continue // stable_secret, when none is set
 				}
 				path := filepath.Join(folder, r.Bridge, file.Name())
 				ours, err := os.ReadFile(path)
-				if err == nil && string(ours) != string(theirs) {
+				if !errors.Is(err, fs.ErrNotExist) && string(ours) != string(theirs) {
 					errs = append(errs, writeSetting(path, strings.TrimSpace(string(theirs))))
 				}
 			}
 		}
 		return errors.Join(errs...)
 	})
+}
+
+// genMode is the setting for how the kernel makes IPv6 addresses.
+const genMode = "addr_gen_mode"
+
+// followGenMode has the bridge make IPv6 addresses as the parent does. By
+// netlink the kernel takes the mode for the next router's word or the next time
+// that the bridge goes up; through the file it would make a link-local address at once.
+func (p *Plane) followGenMode(parent netlink.Link, bridge device) error {
+	var theirs string
+	err := inNamespace(p.kernel.NS(), func() error {
+		theirs = setting("ipv6/conf/" + parent.Attrs().Name + "/" + genMode)
+		return nil
+	})
+	mode, invalid := strconv.Atoi(theirs)
+	if err != nil || invalid != nil { // the kernel has no IPv6
+		return err
+	}
+	err = p.kernel.do("set "+genMode+" of "+bridge.name, func() error {
+		link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge.name, Index: bridge.index}}
+		return p.kernel.LinkSetIP6AddrGenMode(link, mode)
+	})
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+		p.log.WithError(err).Warnf("bridge %s does not make IPv6 addresses as %s does", bridge.name, parent.Attrs().Name)
+	}
+	return nil
 }
 
 // settingsRoot shows the namespace of the thread that opens it.

@@ -165,6 +165,24 @@ func (m message) isDynamic() bool {
 	return m.addressFlags()&unix.IFA_F_PERMANENT == 0
 }
 
+// ifaProto is IFA_PROTO of Linux 5.18 and newer, which the library lacks: who made an address.
+const ifaProto = 11
+
+// The kernel's own makers: IFAPROT_KERNEL_RA, of what a router said, and
+// IFAPROT_KERNEL_LL, for a link that went up.
+const (
+	madeByRouter = 2
+	madeByLink   = 3
+)
+
+// maker is zero for an address that a program made, and before Linux 5.18.
+func (m message) maker() byte {
+	if value := m.get(ifaProto); len(value) == 1 {
+		return value[0]
+	}
+	return 0
+}
+
 func (m message) addressFlags() uint32 {
 	if m.get(unix.IFA_FLAGS) != nil {
 		return m.uint32(unix.IFA_FLAGS)

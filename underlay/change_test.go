@@ -3,6 +3,7 @@ package underlay
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -141,66 +142,42 @@ func TestNICIsRenamedAndGone(t *testing.T) {
 	}
 }
 
-// linkLocal matches the addresses that go by the MAC.
-var linkLocal = regexp.MustCompile(`fe80::[0-9a-f:]+`)
+// TestAnotherNICHasTheNameNow has two NICs swap places: the one that was taken
+// stays what goes by the record.
+func TestAnotherNICHasTheNameNow(t *testing.T) {
+	l := newLAN(t)
+	before := l.host.text("eth0")
+	p := newPlane(t, l.host, t.TempDir())
+	s := segment("phys", nil)
+	apply(t, p, s)
+	l.host.ip("link set eth0 name wan0")
+	l.connect(l.host, "eth0", "198.51.100.77/24")
+	other := l.host.text("eth0")
+	if p.Stale(t.Context()) {
+		t.Error("a new name made the plane stale")
+	}
+	p.Distrust()
+	apply(t, p, s)
+	if diff := cmp.Diff(other, l.host.text("eth0")); diff != "" {
+		t.Errorf("another NIC was taken:\n%s", diff)
+	}
+	l.router.reaches("192.0.2.10")
+	prune(t, p)
+	if diff := cmp.Diff(other, l.host.text("eth0")); diff != "" {
+		t.Errorf("another NIC changed:\n%s", diff)
+	}
+	sorted := func(text string) []string {
+		lines := strings.Split(text, "\n")
+		slices.Sort(lines)
+		return lines
+	}
+	if diff := cmp.Diff(sorted(strings.ReplaceAll(before, "eth0", "wan0")), sorted(l.host.text("wan0"))); diff != "" {
+		t.Errorf("the NIC has not got back what it had:\n%s", diff)
+	}
+}
 
 // timers matches the clocks of a bridge.
 var timers = regexp.MustCompile(`timer +[0-9.]+`)
-
-// TestReboot has the kernel forget all, and the journal not.
-func TestReboot(t *testing.T) {
-	l := newLAN(t)
-	folder := t.TempDir()
-	e := endpoint("e1", "192.0.2.128/24")
-	s := segment("phys", nil, e)
-	apply(t, newPlane(t, l.host, folder), s)
-	moved := l.host.text("cw-eth0")
-
-	host := newMachine(t, "host")
-	l.sw.ip("link del p1") // the old host's cable
-	l.host = host
-	l.connect(host, "eth0", "192.0.2.10/24", "2001:db8:1::10/64")
-	host.ip("route add default via 192.0.2.1\n-6 route add default via 2001:db8:1::1 dev eth0")
-	before := host.text("eth0")
-	p := newPlane(t, host, folder)
-	if err := p.Recover(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(before, host.text("eth0")); diff != "" {
-		t.Errorf("before the records are read, the host changed:\n%s", diff)
-	}
-	apply(t, p, s)
-	withoutMAC := func(text string) string { return linkLocal.ReplaceAllString(text, "fe80::…") }
-	if diff := cmp.Diff(withoutMAC(moved), withoutMAC(host.text("cw-eth0"))); diff != "" {
-		t.Errorf("the bridge is not as before the reboot:\n%s", diff)
-	}
-	c := l.start(p, s, e)
-	c.reaches("192.0.2.1")
-	prune(t, p)
-	if diff := cmp.Diff(before, host.text("eth0")); diff != "" {
-		t.Errorf("the host is not as it was:\n%s", diff)
-	}
-}
-
-// TestNetworkIsRemovedWhileTheHostIsDown has nothing to give back after the boot.
-func TestNetworkIsRemovedWhileTheHostIsDown(t *testing.T) {
-	l := newLAN(t)
-	folder := t.TempDir()
-	apply(t, newPlane(t, l.host, folder), segment("phys", nil))
-	host := newMachine(t, "host")
-	l.sw.ip("link del p1")
-	l.host = host
-	l.connect(host, "eth0", "192.0.2.33/24")
-	before := host.text("eth0")
-	p := newPlane(t, host, folder)
-	prune(t, p)
-	if diff := cmp.Diff(before, host.text("eth0")); diff != "" {
-		t.Errorf("the host is not as it was:\n%s", diff)
-	}
-	if files, _ := os.ReadDir(folder); len(files) > 0 {
-		t.Errorf("the journal has %v", files)
-	}
-}
 
 func TestNICIsInAnotherBridgeNow(t *testing.T) {
 	l := newLAN(t)
@@ -245,6 +222,24 @@ func TestNetworksShareAParent(t *testing.T) {
 	}
 }
 
+// TestContainerDiesUnheard has a link go before its neighbours were told of it.
+func TestContainerDiesUnheard(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, *Plane, fabric.Segment){"Apply": apply, "Prune": func(t *testing.T, p *Plane, s fabric.Segment) { prune(t, p, s) }} {
+		t.Run(name, func(t *testing.T) {
+			l := newLAN(t)
+			p := newPlane(t, l.host, t.TempDir())
+			e := endpoint("e1", "192.0.2.128/24")
+			s := segment("phys", nil, e)
+			apply(t, p, s)
+			l.start(p, s, e).ip("link del eth0")
+			end(t, p, segment("phys", nil))
+			if len(p.unheard) > 0 {
+				t.Errorf("still to be announced: %v", p.unheard)
+			}
+		})
+	}
+}
+
 func TestForeignBridgeStaysAsItIs(t *testing.T) {
 	l := newLAN(t)
 	l.host.ip(`link add br0 type bridge forward_delay 0
@@ -261,11 +256,23 @@ func TestForeignBridgeStaysAsItIs(t *testing.T) {
 	folder := t.TempDir()
 	p := newPlane(t, l.host, folder)
 	e := endpoint("e1", "192.0.2.128/24")
-	s := segment("phys", func(n *fabric.Network) { n.Parent, n.Bridge = "", "br0" }, e)
+	s := segment("phys", func(n *fabric.Network) { n.Parent, n.Bridge, n.MTU = "", "br0", 1400 }, e)
+	if err := p.Check(t.Context(), s.Network); err != nil {
+		t.Fatal(err)
+	}
 	apply(t, p, s)
 	c := l.start(p, s, e)
 	c.reaches("192.0.2.1")
 	l.plain.reaches("192.0.2.128")
+	if got := l.host.mtu("br0"); got != "1500" {
+		t.Errorf("with a container of a smaller MTU, the bridge has MTU %s", got)
+	}
+	large := s.Network
+	large.MTU = 1501
+	want := "underlay: option mtu=1501 is more than the 1500 of bridge br0"
+	if err := p.Check(t.Context(), large); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
 	alive, err := p.Alive(t.Context(), s)
 	if !alive["e1"] || err != nil {
 		t.Errorf("alive: %v, %v", alive, err)

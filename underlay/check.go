@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -21,34 +19,27 @@ func (p *Plane) Check(ctx context.Context, network fabric.Network) error {
 	return wrap(p.check(ctx, network))
 }
 
-func (p *Plane) check(_ context.Context, network fabric.Network) error {
+func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	name := bridgeName(network)
 	if err := checkName(name); err != nil {
 		return err
 	}
-	if network.Parent == "" {
-		return p.foreignBridge(name)
-	}
-	for _, r := range p.records {
-		same := r.Parent == network.Parent && r.VLAN == network.VLAN
-		if same && r.Bridge != name {
-			return fmt.Errorf("parent %s is in bridge %s: another network cannot put it into %s",
-				describe(network), r.Bridge, name)
-		}
-		if !same && r.Bridge == name {
-			return fmt.Errorf("bridge %s is that of %s: %s needs another",
-				name, describe(fabric.Network{Parent: r.Parent, VLAN: r.VLAN}), describe(network))
-		}
-		if same {
-			return nil // ours already
-		}
-	}
-	_, found, err := p.kernel.find(name)
+	ours, err := p.checkRecords(network, name)
 	if err != nil {
 		return err
 	}
-	if found {
-		return fmt.Errorf("bridge %s is there already: leave parent out to use it as it is, or give another name", name)
+	if ours || network.Parent == "" {
+		bridge, err := p.foreignBridge(name)
+		if ours && errors.Is(err, errGone) {
+			return nil // Apply makes it again
+		}
+		if err != nil {
+			return err
+		}
+		return checkMTU(network, "bridge", bridge)
+	}
+	if err := p.checkFree(name); err != nil {
+		return err
 	}
 	parent, found, err := p.kernel.find(network.Parent)
 	if err != nil {
@@ -57,17 +48,54 @@ func (p *Plane) check(_ context.Context, network fabric.Network) error {
 	if !found {
 		return fmt.Errorf("parent %s: %w", network.Parent, errGone)
 	}
-	if network.MTU > parent.Attrs().MTU {
-		return fmt.Errorf("option mtu=%d is more than the %d of parent %s", network.MTU, parent.Attrs().MTU, network.Parent)
-	}
-	check := p.checkKind
-	if network.VLAN != 0 {
-		check = func(parent netlink.Link) error { return p.checkVLAN(parent, network.VLAN) }
-	}
-	if err := check(parent); err != nil {
+	if err := checkMTU(network, "parent", parent); err != nil {
 		return err
 	}
-	return checkWire(parent, network)
+	if network.VLAN != 0 {
+		err = p.checkVLAN(parent, network.VLAN)
+	} else {
+		err = p.checkParent(ctx, parent)
+	}
+	if err != nil || forced(network) {
+		return err
+	}
+	if network.VLAN == 0 {
+		if err := p.checkRules(ctx, naming{deviceOf(parent), name}); err != nil {
+			return err
+		}
+	}
+	return checkWire(parent)
+}
+
+// checkRecords says whether the bridge is ours already.
+func (p *Plane) checkRecords(network fabric.Network, name string) (ours bool, err error) {
+	for _, r := range p.records {
+		switch {
+		case network.Parent == "":
+			ours = ours || r.Bridge == name
+		case r.isOf(network) && r.Bridge == name:
+			ours = true
+		case r.isOf(network):
+			return false, fmt.Errorf("parent %s is in bridge %s: another network cannot put it into %s",
+				describe(network), r.Bridge, name)
+		case r.Bridge == name:
+			return false, fmt.Errorf("bridge %s is that of %s: %s needs another",
+				name, describe(fabric.Network{Parent: r.Parent, VLAN: r.VLAN}), describe(network))
+		}
+	}
+	return ours, nil
+}
+
+// checkFree refuses to make a bridge where a link has the name.
+func (p *Plane) checkFree(name string) error {
+	link, found, err := p.kernel.find(name)
+	if err != nil || !found {
+		return err
+	}
+	if link.Type() != "bridge" {
+		return fmt.Errorf("%s is there already and no bridge but a %s: give the bridge another name", name, link.Type())
+	}
+	return fmt.Errorf("bridge %s is there already: leave parent out to use it as it is, or give another name", name)
 }
 
 func describe(network fabric.Network) string {
@@ -86,12 +114,20 @@ func checkName(name string) error {
 }
 
 // foreignBridge finds a bridge that a user made.
-func (p *Plane) foreignBridge(name string) error {
-	_, err := p.bridge(name)
+func (p *Plane) foreignBridge(name string) (netlink.Link, error) {
+	bridge, err := p.bridge(name)
 	if errors.Is(err, errGone) {
-		return fmt.Errorf("%w; give -o parent=… to have it made", err)
+		return nil, fmt.Errorf("%w; give -o parent=… to have it made", err)
 	}
-	return err
+	return bridge, err
+}
+
+// checkMTU refuses containers that would send what their way out cannot take.
+func checkMTU(network fabric.Network, what string, link netlink.Link) error {
+	if have := link.Attrs().MTU; network.MTU > have {
+		return fmt.Errorf("option mtu=%d is more than the %d of %s %s", network.MTU, have, what, link.Attrs().Name)
+	}
+	return nil
 }
 
 // bridge finds a bridge, whoever made it.
@@ -109,59 +145,30 @@ func (p *Plane) bridge(name string) (netlink.Link, error) {
 	return link, nil
 }
 
-// checkKind refuses links that cannot be, or are already, a port.
-func (p *Plane) checkKind(parent netlink.Link) error {
-	attrs := parent.Attrs()
-	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("parent %s cannot be taken: %s", attrs.Name, fmt.Sprintf(format, args...))
-	}
-	switch {
-	case attrs.RawFlags&unix.IFF_LOOPBACK != 0:
-		return refuse("it is the loopback")
-	case parent.Type() == "bridge":
-		return refuse("it is a bridge itself; use -o bridge=%s", attrs.Name)
-	case attrs.EncapType != "ether":
-		return refuse("it is no Ethernet device but %s", attrs.EncapType)
-	case parent.Type() == "macvlan" || parent.Type() == "ipvlan":
-		return refuse("a %s hears no frames but its own", parent.Type())
-	case isWireless(attrs.Name):
-		return refuse("it is wireless, and an access point takes frames of the station's own MAC only")
-	}
-	if attrs.MasterIndex != 0 {
-		master, err := p.kernel.LinkByIndex(attrs.MasterIndex)
-		if err != nil {
-			return refuse("it is in another device")
-		}
-		if master.Type() == "bridge" {
-			return refuse("it is in bridge %s already; use -o bridge=%[1]s", master.Attrs().Name)
-		}
-		return refuse("it is in the %s %s already; take that as the parent", master.Type(), master.Attrs().Name)
-	}
-	links, err := p.kernel.LinkList()
+// checkRules refuses a move that the host's own firewall is not ready for.
+func (p *Plane) checkRules(ctx context.Context, n naming) error {
+	rules, err := p.firewall.rulesNaming(ctx, n)
 	if err != nil {
-		return fmt.Errorf("list links: %w", err)
+		p.log.WithError(err).Warnf("look for firewall rules that name %s", n.nic.name)
 	}
-	for _, link := range links {
-		if kind := link.Type(); link.Attrs().ParentIndex == attrs.Index && (kind == "macvlan" || kind == "macvtap" || kind == "ipvlan") {
-			return refuse("the %s %s is on it", kind, link.Attrs().Name)
+	for _, rule := range rules {
+		if !rule.translates {
+			return fmt.Errorf("parent %s is named by the host's firewall (%s), which will see bridge %s in its place: "+
+				"add the rule for that too, or take it all the same with -o force=true", n.nic.name, rule.text, n.bridge)
 		}
 	}
 	return nil
 }
 
 // checkWire refuses a parent without carrier: it is most often the wrong one.
-func checkWire(parent netlink.Link, network fabric.Network) error {
-	if force, _ := strconv.ParseBool(network.Options["force"]); force {
-		return nil
-	}
+func checkWire(parent netlink.Link) error {
 	if parent.Attrs().RawFlags&unix.IFF_LOWER_UP == 0 {
 		return fmt.Errorf("parent %s has no carrier; take it all the same with -o force=true", parent.Attrs().Name)
 	}
 	return nil
 }
 
-// isWireless asks cfg80211, which links each of its devices to its radio.
-func isWireless(name string) bool {
-	_, err := os.Stat(filepath.Join("/sys/class/net", name, "phy80211"))
-	return err == nil
+func forced(network fabric.Network) bool {
+	force, err := strconv.ParseBool(network.Options["force"])
+	return err == nil && force
 }

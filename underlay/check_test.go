@@ -1,10 +1,12 @@
 package underlay
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 
 	"github.com/causeway-net/causeway/fabric"
 )
@@ -17,6 +19,8 @@ func TestCheckRefuses(t *testing.T) {
 		link set port1 up
 		link add dead0 type veth peer name dead1
 		link set dead0 up
+		link add ovs0 type veth peer name ovs1
+		link set ovs0 up
 		link add base0 type veth peer name base1
 		link set base0 up
 		link set base1 up
@@ -24,6 +28,9 @@ func TestCheckRefuses(t *testing.T) {
 		link set mac0 up
 		tuntap add tun0 mode tun`)
 	p := newPlane(t, l.host, t.TempDir())
+	p.inUse = func(_ context.Context, device string) string {
+		return map[string]string{"ovs0": "ovsbr"}[device]
+	}
 	apply(t, p, segment("first", nil)) // eth0 is taken
 	text := func() string { return timers.ReplaceAllString(l.host.run("ip", "-d", "addr"), "timer") }
 	before := text()
@@ -50,6 +57,13 @@ func TestCheckRefuses(t *testing.T) {
 		},
 		"no such bridge": {fabric.Network{Bridge: "br9"}, "bridge br9: no such interface; give -o parent=… to have it made"},
 		"not a bridge":   {fabric.Network{Bridge: "port1"}, "port1 is no bridge but a veth"},
+		"name of a NIC": {
+			fabric.Network{Parent: "port1", Bridge: "eth0"},
+			"eth0 is there already and no bridge but a veth: give the bridge another name",
+		},
+		"VLAN of loopback":    {fabric.Network{Parent: "lo", VLAN: 7}, "parent lo cannot be taken: it is the loopback"},
+		"VLAN of no Ethernet": {fabric.Network{Parent: "tun0", VLAN: 7}, "parent tun0 cannot be taken: it is no Ethernet device but none"},
+		"in Open vSwitch":     {fabric.Network{Parent: "ovs0"}, "parent ovs0 cannot be taken: it is in the Open vSwitch bridge ovsbr already"},
 		"two bridges": {
 			fabric.Network{Parent: "eth0", Bridge: "other"},
 			"parent eth0 is in bridge cw-eth0: another network cannot put it into other",
@@ -75,12 +89,67 @@ func TestCheckRefuses(t *testing.T) {
 		t.Errorf("a refusal changed the host:\n%s", diff)
 	}
 	for _, fine := range []fabric.Network{
-		{Parent: "eth0"}, {Parent: "port1"}, {Bridge: "br0"},
+		{Parent: "eth0"}, {Parent: "port1"}, {Bridge: "br0"}, {Bridge: "cw-eth0"},
 		{Parent: "dead0", Options: map[string]string{"force": "true"}},
 	} {
 		if err := p.Check(t.Context(), fine); err != nil {
 			t.Errorf("%+v: %v", fine, err)
 		}
+	}
+}
+
+// TestMasters has what the test's own kernel may lack.
+func TestMasters(t *testing.T) {
+	for kind, want := range map[string]string{
+		"bond":        "parent port0 cannot be taken: it is in the bond over0 already; take that as the parent",
+		"team":        "parent port0 cannot be taken: it is in the team over0 already; take that as the parent",
+		"vrf":         "parent port0 cannot be taken: it is in the vrf over0 already",
+		"openvswitch": "parent port0 cannot be taken: it is in an Open vSwitch bridge already",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			port := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "port0"}}
+			over := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: "over0"}, LinkType: kind}
+			if err := inMaster(port, over); err == nil || err.Error() != want {
+				t.Errorf("got  %v\nwant %s", err, want)
+			}
+			if kind == "openvswitch" {
+				return // its ports are not put in by netlink
+			}
+			host := newMachine(t, "host")
+			words := strings.Fields("link add over0 type " + kind)
+			if kind == "vrf" {
+				words = append(words, "table", "10")
+			}
+			if out, err := host.command("ip", words...); err != nil {
+				t.Skipf("the kernel has no %s: %s", kind, out)
+			}
+			host.ip(`link add port0 type veth peer name port1
+				link set port1 up
+				link set port0 master over0
+				link set port0 up`)
+			err := newPlane(t, host, t.TempDir()).Check(t.Context(), fabric.Network{Parent: "port0"})
+			if err == nil || err.Error() != "underlay: "+want {
+				t.Errorf("got  %v\nwant underlay: %s", err, want)
+			}
+		})
+	}
+}
+
+func TestTagIsTaken(t *testing.T) {
+	parent := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eth0", Index: 3}}
+	vlan := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "storage", Index: 5, ParentIndex: 3}, VlanId: 7}
+	other := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eth0.8", Index: 6}}
+	links := []netlink.Link{parent, vlan, other}
+	for tag, want := range map[int]string{
+		7: "storage is VLAN 7 of eth0 already: use -o parent=storage without vlan",
+		8: "eth0.8 is there already and not VLAN 8 of eth0: give it another name",
+	} {
+		if err := checkTag(links, parent, tag); err == nil || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+	if err := checkTag(links, parent, 9); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -9,8 +10,8 @@ import (
 )
 
 // claim makes the record's bridge with its NIC or VLAN as a port.
-func (p *Plane) claim(r *record) error {
-	first := r.Phase != taken
+func (p *Plane) claim(ctx context.Context, r *record) error {
+	first := r.Phase != taken || r.Boot != p.boot
 	work := p.take
 	if r.VLAN != 0 {
 		work = p.tag
@@ -25,7 +26,7 @@ func (p *Plane) claim(r *record) error {
 		p.log.Infof("bridge %s has VLAN %d of %s", r.Bridge, r.VLAN, r.Parent)
 	default:
 		p.log.Infof("bridge %s has taken %s in, with all its addresses and routes", r.Bridge, r.Parent)
-		p.warn(r)
+		p.warn(ctx, r)
 	}
 	return nil
 }
@@ -100,7 +101,7 @@ func (p *Plane) port(r *record) (netlink.Link, error) {
 }
 
 // warn tells of what a move cannot carry: what others do by the NIC's name.
-func (p *Plane) warn(r *record) {
+func (p *Plane) warn(ctx context.Context, r *record) {
 	for _, a := range r.Saved.Addresses {
 		if a.isDynamic() {
 			p.log.Warnf("address %s of %s is leased: it runs out on bridge %s unless the DHCP client is told to run there",
@@ -115,5 +116,12 @@ func (p *Plane) warn(r *record) {
 		if rule.IifName == r.Parent || rule.OifName == r.Parent {
 			p.log.Warnf("routing rule %d names %s: its packets are those of bridge %s now", rule.Priority, r.Parent, r.Bridge)
 		}
+	}
+	named, err := p.firewall.rulesNaming(ctx, naming{device{r.Index, r.Parent}, r.Bridge})
+	if err != nil {
+		p.log.WithError(err).Warnf("look for firewall rules that name %s", r.Parent)
+	}
+	for _, rule := range named {
+		p.log.Warnf("the firewall names %s (%s): its packets are those of bridge %s now", r.Parent, rule.text, r.Bridge)
 	}
 }

@@ -39,7 +39,7 @@ const comment = "causeway underlay "
 // open has bridge's rule in each chain that sees bridged frames, and counts
 // those that had to be added.
 func (f firewall) open(ctx context.Context, bridge string) (added int, err error) {
-	chains, err := f.chains()
+	chains, err := f.chains(seeBridged)
 	if err != nil {
 		return 0, err
 	}
@@ -58,10 +58,13 @@ func (f firewall) open(ctx context.Context, bridge string) (added int, err error
 
 // closeBut removes our rules for all bridges but those to keep.
 func (f firewall) closeBut(ctx context.Context, keep map[string]bool) error {
-	chains, err := f.chains()
+	chains, err := f.chains(allThere)
 	errs := []error{err}
 	for _, c := range chains {
 		have, err := c.accepted(ctx)
+		if errors.Is(err, errNoTool) {
+			continue // nor was it there to make a rule
+		}
 		errs = append(errs, err)
 		for _, bridge := range have {
 			if !keep[bridge] {
@@ -75,7 +78,7 @@ func (f firewall) closeBut(ctx context.Context, keep map[string]bool) error {
 // isOpen says that no nft chain lacks the rule of one of the bridges. A legacy
 // chain takes a process to read, too much for what is asked every two seconds.
 func (f firewall) isOpen(ctx context.Context, bridges map[string]bool) bool {
-	chains, err := f.chains()
+	chains, err := f.chains(seeBridged)
 	if err != nil {
 		return true
 	}
@@ -93,12 +96,20 @@ func (f firewall) isOpen(ctx context.Context, bridges map[string]bool) bool {
 	return true
 }
 
-// chains lists the FORWARD chains that are there and that bridged frames pass.
-func (f firewall) chains() ([]chain, error) {
+// which says which of the host's FORWARD chains are meant.
+type which bool
+
+const (
+	allThere   which = false
+	seeBridged which = true // those that bridged frames pass now
+)
+
+// chains lists the FORWARD chains of the host.
+func (f firewall) chains(which which) ([]chain, error) {
 	var found []chain
 	err := inNamespace(f.ns, func() error {
 		for _, family := range []family{ipv4, ipv6} {
-			if setting("bridge/bridge-nf-call-"+family.tool()) != "1" {
+			if which == seeBridged && setting("bridge/bridge-nf-call-"+family.tool()) != "1" {
 				continue
 			}
 			if f.legacyInUse(family) {

@@ -21,13 +21,15 @@ type legacyChain struct {
 
 func (c *legacyChain) String() string { return c.family.tool() + " (legacy)" }
 
+var errNoTool = errors.New("not installed")
+
 // run calls iptables and waits for its lock as long as a handler may take.
 func (c *legacyChain) run(ctx context.Context, args ...string) (string, error) {
 	tool, err := exec.LookPath(c.family.tool() + "-legacy")
 	if err != nil {
 		// Before nf_tables, iptables had no second name.
 		if tool, err = exec.LookPath(c.family.tool()); err != nil {
-			return "", fmt.Errorf("the host's rules are legacy ones, and %s is not installed", c.family.tool())
+			return "", fmt.Errorf("the host's rules are legacy ones, and %s is %w", c.family.tool(), errNoTool)
 		}
 	}
 	var out []byte

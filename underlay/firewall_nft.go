@@ -33,6 +33,9 @@ func findNFTChain(ns netns.NsHandle, family family) (*nftChain, bool, error) {
 	}
 	table := [...]nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6}[family]
 	chains, err := conn.ListChainsOfTableFamily(table)
+	if lacksNFT(err) {
+		return nil, false, nil
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("list the chains of nf_tables: %w", err)
 	}

@@ -69,6 +69,22 @@ func TestBridgedFramesPassDockersFirewall(t *testing.T) {
 	}
 }
 
+// TestRuleGoesThoughItIsOfNoUse turns off what it was made for.
+func TestRuleGoesThoughItIsOfNoUse(t *testing.T) {
+	l := newLAN(t)
+	l.host.run("iptables-nft", "-P", "FORWARD", "DROP")
+	if setting := "net.bridge.bridge-nf-call-iptables"; strings.TrimSpace(l.host.run("sysctl", "-n", setting)) != "1" {
+		t.Skip("br_netfilter is not on")
+	}
+	p := newPlane(t, l.host, t.TempDir())
+	apply(t, p, segment("phys", nil))
+	l.host.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+	prune(t, p)
+	if got := l.host.run("iptables-nft", "-S", "FORWARD"); got != "-P FORWARD DROP\n" {
+		t.Errorf("left behind:\n%s", got)
+	}
+}
+
 func TestNoRuleWithoutNeed(t *testing.T) {
 	l := newLAN(t)
 	p := newPlane(t, l.host, t.TempDir())

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/causeway-net/causeway/fabric"
 )
 
@@ -36,6 +38,10 @@ type record struct {
 	Phase   phase `json:"phase"`
 	// Saved is what the parent had when it was taken or, in phase returning, the bridge.
 	Saved state `json:"saved"`
+}
+
+func (r *record) isOf(network fabric.Network) bool {
+	return r.Parent == network.Parent && r.VLAN == network.VLAN
 }
 
 // journal keeps records in a folder, a file for each bridge.
@@ -72,8 +78,9 @@ func (j journal) erase(r *record) error {
 }
 
 // read returns all records by bridge. What was being written when the host went
-// down has the suffix .new and counts for nothing.
-func (j journal) read() (map[string]*record, error) {
+// down has the suffix .new and counts for nothing. A file that says nothing is
+// set aside, for whoever repairs the host by hand: what the kernel has is adopted.
+func (j journal) read(log *logrus.Entry) (map[string]*record, error) {
 	records := make(map[string]*record)
 	entries, err := os.ReadDir(string(j))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,17 +93,33 @@ func (j journal) read() (map[string]*record, error) {
 		if !strings.HasSuffix(entry.Name(), ".json") {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(string(j), entry.Name()))
+		path := filepath.Join(string(j), entry.Name())
+		r, err := readRecord(path)
 		if err != nil {
-			return nil, fmt.Errorf("read journal: %w", err)
-		}
-		r := new(record)
-		if err := json.Unmarshal(text, r); err != nil {
-			return nil, fmt.Errorf("read journal %s: %w", entry.Name(), err)
+			log.WithError(err).Errorf("read journal %s: set aside as %[1]s.bad", path)
+			if err := os.Rename(path, path+".bad"); err != nil {
+				log.WithError(err).Errorf("set journal %s aside", path)
+			}
+			continue
 		}
 		records[r.Bridge] = r
 	}
 	return records, nil
+}
+
+func readRecord(path string) (*record, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := new(record)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, err
+	}
+	if r.Bridge == "" || r.Parent == "" {
+		return nil, errors.New("it names no bridge and parent")
+	}
+	return r, nil
 }
 
 func writeSynced(path string, text []byte) error {

@@ -121,9 +121,9 @@ func TestKilledAtAnyStep(t *testing.T) {
 	s := segment("phys", nil)
 	folder := t.TempDir()
 	apply(t, newPlane(t, l.host, folder), s)
-	moved := l.host.text("cw-eth0")
+	moved := l.bridgeText()
 	want := strings.Split(strings.ReplaceAll(before, "eth0", "cw-eth0"), "\n")
-	if diff := cmp.Diff(want, strings.Split(moved, "\n"), cmpopts.SortSlices(strings.Compare)); diff != "" {
+	if diff := cmp.Diff(want, strings.Split(l.host.text("cw-eth0"), "\n"), cmpopts.SortSlices(strings.Compare)); diff != "" {
 		t.Fatalf("the bridge has not what the NIC had:\n%s", diff)
 	}
 	prune(t, newPlane(t, l.host, folder))
@@ -166,12 +166,19 @@ func (l *lan) finish(p *Plane, s fabric.Segment, take bool, moved, where string)
 		return
 	}
 	apply(l.t, p, s)
-	if diff := cmp.Diff(moved, l.host.text("cw-eth0")); diff != "" {
+	if diff := cmp.Diff(moved, l.bridgeText()); diff != "" {
 		l.t.Fatalf("%s: the bridge has not all:\n%s", where, diff)
 	}
 	if text := l.host.text("eth0"); strings.TrimSpace(text) != "" {
 		l.t.Fatalf("%s: the NIC still has\n%s", where, text)
 	}
+}
+
+// bridgeText is the bridge with all its settings, as it is each time that it is made.
+func (l *lan) bridgeText() string {
+	l.t.Helper()
+	_, link, _ := strings.Cut(l.host.run("ip", "-d", "-o", "link", "show", "dev", "cw-eth0"), ": ")
+	return timers.ReplaceAllString(link, "timer") + l.host.text("cw-eth0")
 }
 
 // reachable holds the host to being reached at its addresses.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 
@@ -117,6 +118,26 @@ func (m *machine) text(device string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
+func (m *machine) link(device string) netlink.Link {
+	m.t.Helper()
+	k, err := openKernel(m.ns)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer func() { _ = k.close() }()
+	link, err := k.Link(device)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return link
+}
+
+func (m *machine) mtu(device string) string {
+	m.t.Helper()
+	_, after, _ := strings.Cut(m.run("ip", "-o", "link", "show", "dev", device), " mtu ")
+	return strings.Fields(after)[0]
+}
+
 // reaches waits until a ping is answered.
 func (m *machine) reaches(addr string) {
 	m.t.Helper()
@@ -182,12 +203,17 @@ func (l *lan) connect(m *machine, nic string, addrs ...string) {
 	m.settled()
 }
 
-// settled waits for the end of duplicate address detection.
+// settled waits for the end of duplicate address detection, and for the local
+// routes that the kernel adds after it.
 func (m *machine) settled() {
 	m.t.Helper()
 	eventually(m.t, m.name+" is settled", func() error {
-		if out := m.run("ip", "-6", "addr"); strings.Contains(out, "tentative") {
-			return fmt.Errorf("%s", out)
+		addresses, routes := m.run("ip", "-o", "-6", "addr", "show", "up"), m.run("ip", "-6", "route", "show", "table", "local")
+		for line := range strings.Lines(addresses) {
+			addr, _, _ := strings.Cut(strings.Fields(line)[3], "/")
+			if strings.Contains(line, "tentative") || !strings.Contains(routes, "local "+addr+" ") {
+				return fmt.Errorf("%s%s", line, routes)
+			}
 		}
 		return nil
 	})

@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,22 +22,16 @@ func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.
 	if err != nil {
 		return "", wrap(err)
 	}
-	mtu := segment.Network.MTU
-	if mtu == 0 {
-		mtu = bridge.Attrs().MTU
-	}
+	// A bridge has the MTU of its smallest port: the port has the bridge's.
+	mtu := bridge.Attrs().MTU
 	pair := nl.Pair{
-		Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: mtu,
+		Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: cmp.Or(segment.Network.MTU, mtu), HostMTU: mtu,
 		Alias: aliasOf(segment.Network.ID, endpoint.ID), Master: bridge.Attrs().Index,
 	}
-	port, err := pair.Ensure(p.kernel.Handle, p.kernel.Handle)
-	if err != nil {
+	if _, err := pair.Ensure(p.kernel.Handle, p.kernel.Handle); err != nil {
 		return "", wrap(err)
 	}
-	if err := p.kernel.LinkSetIP6AddrGenMode(port, addrGenModeNone); err != nil {
-		return "", wrap(fmt.Errorf("keep %s without an IPv6 address: %w", port.Attrs().Name, err))
-	}
-	p.unheard[endpoint.ID] = true
+	p.unheard[endpoint.ID] = segment.Network.ID
 	return nl.ContainerEnd(endpoint.ID), wrap(p.announce(bridge, endpoint))
 }
 
@@ -49,9 +44,6 @@ func parseAlias(alias string) (network, endpoint string, ours bool) {
 	network, endpoint, split := strings.Cut(ids, "/")
 	return network, endpoint, ours && split
 }
-
-// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE: a port is no interface of the host.
-const addrGenModeNone = 1
 
 // joinPorts has the links of the local endpoints in the bridge and up, as far
 // as they are there: Plug makes them. It counts those that were not.
@@ -74,7 +66,7 @@ func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 			}
 			changed++
 		}
-		if p.unheard[endpoint.ID] && hasCarrier(port) {
+		if p.unheard[endpoint.ID] != "" && hasCarrier(port) {
 			if err := p.announce(bridge, endpoint); err != nil {
 				return changed, err
 			}
@@ -126,7 +118,6 @@ func (p *Plane) unplug(keep func(network, endpoint string) bool) error {
 		if !ours || keep(network, endpoint) || link.Attrs().Name != nl.HostEnd(endpoint) {
 			continue
 		}
-		delete(p.unheard, endpoint)
 		errs = append(errs, p.kernel.Remove(link.Attrs().Name))
 	}
 	return errors.Join(errs...)

@@ -41,6 +41,9 @@ func (p *Plane) Probe(ctx context.Context, network fabric.Network, addr netip.Ad
 		return macOf(link), own, wrap(err)
 	}
 	holder, taken, err = p.probe(ctx, link, addr.Unmap())
+	if errors.Is(err, unix.ENETDOWN) {
+		return fabric.MAC{}, false, nil
+	}
 	if err != nil {
 		return fabric.MAC{}, false, wrap(fmt.Errorf("probe %s on %s: %w", addr, link.Attrs().Name, err))
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/causeway-net/causeway/fabric"
 )
 
@@ -58,6 +60,55 @@ func TestProbeTurnedOffOrBrokenOff(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > probeLimit/2 {
 		t.Errorf("after %v: %v", time.Since(start), err)
 	}
+}
+
+// TestProbeWithoutAWay has a NIC that is down, and one that nobody is behind.
+func TestProbeWithoutAWay(t *testing.T) {
+	l := newLAN(t)
+	l.host.ip(`link add down0 type veth peer name down1
+		link add dead0 type veth peer name dead1
+		link set dead0 up`)
+	p := newPlane(t, l.host, t.TempDir())
+	for _, nic := range []string{"down0", "dead0", "none0"} {
+		start := time.Now()
+		_, taken, err := p.Probe(t.Context(), fabric.Network{Parent: nic}, netip.MustParseAddr("192.0.2.99"))
+		if taken || err != nil || time.Since(start) > 2*probeLimit {
+			t.Errorf("%s: taken is %v, %v, after %v", nic, taken, err, time.Since(start))
+		}
+	}
+}
+
+// TestProbeIsBounded has a wire on which somebody always speaks, of other addresses.
+func TestProbeIsBounded(t *testing.T) {
+	l := newLAN(t)
+	p := newPlane(t, l.host, t.TempDir())
+	talk, err := openWire(l.plain.ns, l.plain.link("eth0"), unix.ETH_P_ARP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer talk.Close()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		frame := announcement(fabric.MAC{2, 0, 0, 0, 0, 7}, netip.MustParseAddr("192.0.2.201"))
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				_, _ = talk.Write(frame)
+			}
+		}
+	}()
+	for _, addr := range []string{"192.0.2.77", "2001:db8:1::77"} {
+		start := time.Now()
+		_, taken, err := p.Probe(t.Context(), segment("phys", nil).Network, netip.MustParseAddr(addr))
+		if took := time.Since(start); taken || err != nil || took < probeLimit || took > 2*probeLimit {
+			t.Errorf("%s: taken is %v, %v, after %v", addr, taken, err, took)
+		}
+	}
+	close(stop)
+	<-stopped
 }
 
 // TestNeighboursLearn has the plain machine believe in another holder first.

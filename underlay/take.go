@@ -23,12 +23,21 @@ func (p *Plane) take(r *record) error {
 		return err
 	}
 	nic := deviceOf(link)
-	if r.Saved, err = p.intent(r, link); err != nil {
+	if !p.sameLink(r, nic) {
+		if err := checkKind(link); err != nil {
+			return err // another has the name now
+		}
+	}
+	want, err := p.intent(r, link)
+	if err != nil {
 		return err
 	}
-	if r.Phase == "" || r.Boot != p.boot {
+	if p.sameLink(r, nic) {
+		r.WasDown = r.WasDown && !want.isMoreThan(r.Saved)
+	} else {
 		r.WasDown = link.Attrs().RawFlags&unix.IFF_UP == 0
 	}
+	r.Saved = want
 	r.Phase, r.Index, r.Boot = taking, nic.index, p.boot
 	r.MAC = macOf(link)
 	if err := p.note(r); err != nil {
@@ -39,7 +48,8 @@ func (p *Plane) take(r *record) error {
 		return err
 	}
 	m := move{kernel: p.kernel, from: nic, to: bridge, want: r.Saved.on(nic, bridge)}
-	err = m.run(m.addAddresses, func() error { return p.attach(link, bridge) }, m.moveRoutes, m.removeAddresses, m.settle)
+	err = m.run(m.addAddresses, func() error { return p.attach(link, bridge) }, m.moveRoutes, m.removeAddresses, m.settle,
+		func() error { return p.followGenMode(link, bridge) })
 	if err != nil {
 		return err
 	}
@@ -70,21 +80,25 @@ func (p *Plane) intent(r *record, link netlink.Link) (state, error) {
 	if err != nil {
 		return state{}, err
 	}
-	sameLink := r.Boot == p.boot && r.Index == nic.index
+	same := p.sameLink(r, nic)
 	bridge, found, err := p.kernel.find(r.Bridge)
 	switch {
 	case err != nil:
 		return state{}, err
-	case (r.Phase == taking || r.Phase == returning) && sameLink:
+	case (r.Phase == taking || r.Phase == returning) && same:
 		return r.Saved.with(now), nil // now may have the flags that settle takes off
 	case r.Phase == taken && found:
 		have, err := p.kernel.read(deviceOf(bridge))
-		now = now.with(have.on(deviceOf(bridge), nic))
-		if sameLink && bridge.Attrs().RawFlags&unix.IFF_UP == 0 {
+		have = have.on(deviceOf(bridge), nic)
+		if same {
+			have = have.withoutOwn(r.Saved)
+		}
+		now = now.with(have)
+		if same && bridge.Attrs().RawFlags&unix.IFF_UP == 0 {
 			now = now.with(r.Saved) // a link that is set down loses IPv6 addresses and all routes
 		}
 		return now, err
-	case r.Phase == taken && sameLink && !now.hasAddress():
+	case r.Phase == taken && same && !now.hasAddress():
 		return now.with(r.Saved), nil // somebody removed the bridge with all it had
 	default:
 		return now, nil
@@ -103,22 +117,17 @@ func (p *Plane) giveBack(r *record) error {
 	if err != nil {
 		return err
 	}
-	sameLink := r.Boot == p.boot && r.Index == nic.index
-	bare, err := p.isBare(r)
-	if err != nil {
-		return err
-	}
-	if !sameLink || r.Phase == taken && !bare {
-		r.Saved = state{} // it is of another boot, or may have changed since
-	}
 	m := move{kernel: p.kernel, from: device{name: r.Bridge}, to: nic}
+	var have state
 	if found {
 		m.from = deviceOf(bridge)
-		now, err := p.kernel.read(m.from)
-		if err != nil {
+		if have, err = p.kernel.read(m.from); err != nil {
 			return err
 		}
-		r.Saved = r.Saved.with(now.on(m.from, nic))
+		have = have.on(m.from, nic)
+	}
+	if err := p.revise(r, nic, have); err != nil {
+		return err
 	}
 	r.Index, r.Boot = nic.index, p.boot
 	r.Phase = returning
@@ -132,13 +141,39 @@ func (p *Plane) giveBack(r *record) error {
 		func() error { return p.forget(r) })
 }
 
+// revise makes the record one of what goes back to the NIC: all that the bridge
+// has and, where the bridge has lost it, what the NIC had.
+func (p *Plane) revise(r *record, nic device, have state) error {
+	now, err := p.kernel.read(nic)
+	if err != nil {
+		return err
+	}
+	bare, err := p.isBare(r)
+	if err != nil {
+		return err
+	}
+	same := p.sameLink(r, nic)
+	if same {
+		have = have.withoutOwn(r.Saved)
+	}
+	r.WasDown = r.WasDown && same && !have.with(now).isMoreThan(r.Saved)
+	if !same || r.Phase == taken && !bare {
+		r.Saved = state{} // it is of another boot, or may have changed since
+	}
+	r.Saved = r.Saved.with(have)
+	return nil
+}
+
+// sameLink says that the record speaks of the NIC as this kernel has it.
+func (p *Plane) sameLink(r *record, nic device) bool {
+	return r.Phase != "" && r.Boot == p.boot && r.Index == nic.index
+}
+
 // attach makes the NIC a port.
 func (p *Plane) attach(link netlink.Link, bridge device) error {
 	name := link.Attrs().Name
-	if link.Attrs().RawFlags&unix.IFF_UP == 0 {
-		if err := p.kernel.do("set "+name+" up", func() error { return p.kernel.LinkSetUp(link) }); err != nil {
-			return err
-		}
+	if err := p.setUp(link); err != nil {
+		return err
 	}
 	if link.Attrs().MasterIndex != bridge.index {
 		err := p.kernel.do("put "+name+" into bridge "+bridge.name, func() error {
@@ -152,6 +187,13 @@ func (p *Plane) attach(link netlink.Link, bridge device) error {
 	// before that, the bridge drops what is sent through it.
 	_, err := p.kernel.LinkByIndex(bridge.index)
 	return err
+}
+
+func (p *Plane) setUp(link netlink.Link) error {
+	if link.Attrs().RawFlags&unix.IFF_UP != 0 {
+		return nil
+	}
+	return p.kernel.do("set "+link.Attrs().Name+" up", func() error { return p.kernel.LinkSetUp(link) })
 }
 
 func (p *Plane) detach(link netlink.Link) error {
@@ -172,21 +214,23 @@ func (p *Plane) setDownAgain(r *record, nic device) error {
 	return p.kernel.do("set "+nic.name+" down", func() error { return p.kernel.LinkSetDown(link) })
 }
 
-// parent finds the record's NIC: by its name or, when it was renamed, by the
-// index and MAC that it had.
+// parent finds the record's NIC: by the index and MAC that it has until the next
+// boot, whatever its name is now, or else by its name.
 func (p *Plane) parent(r *record) (netlink.Link, error) {
+	if r.Boot == p.boot {
+		link, err := p.kernel.LinkByIndex(r.Index)
+		if err == nil && macOf(link) == r.MAC {
+			return link, nil
+		}
+		if err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
+			return nil, fmt.Errorf("parent %s: %w", r.Parent, err)
+		}
+	}
 	link, found, err := p.kernel.find(r.Parent)
-	if found || err != nil {
-		return link, err
-	}
-	link, err = p.kernel.LinkByIndex(r.Index)
-	if r.Boot == p.boot && err == nil && macOf(link) == r.MAC {
-		return link, nil
-	}
-	if err == nil || errors.As(err, new(netlink.LinkNotFoundError)) {
+	if err == nil && !found {
 		return nil, fmt.Errorf("parent %s: %w", r.Parent, errGone)
 	}
-	return nil, fmt.Errorf("parent %s: %w", r.Parent, err)
+	return link, err
 }
 
 // errGone says that there is no such link on the host.
@@ -195,4 +239,24 @@ var errGone = errors.New("no such interface")
 // hasAddress says whether a user or a server gave the device an address.
 func (s state) hasAddress() bool {
 	return slices.ContainsFunc(s.Addresses, func(a message) bool { return !a.isLinkLocal() })
+}
+
+// withoutOwn leaves out the link-local addresses that the kernel gave the bridge
+// itself, beside the parent's: it does when a bridge goes up, by the parent's addr_gen_mode.
+func (s state) withoutOwn(parents state) state {
+	if !slices.ContainsFunc(parents.Addresses, message.isLinkLocal) {
+		return s
+	}
+	own := without(s.Addresses, parents.Addresses)
+	own = slices.DeleteFunc(own, func(a message) bool { return a.maker() != madeByLink })
+	s.Addresses = without(s.Addresses, own)
+	return s
+}
+
+// isMoreThan says whether somebody gave the device an address since it had but
+// those of old. What the kernel makes by itself when a link is up counts for nothing.
+func (s state) isMoreThan(old state) bool {
+	return slices.ContainsFunc(without(s.Addresses, old.Addresses), func(a message) bool {
+		return !a.isLinkLocal() && a.maker() != madeByRouter
+	})
 }

@@ -32,7 +32,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 )
 
-// Config is what a Plane works with. All fields are required.
+// Config is what a Plane works with. All fields but InUse are required.
 type Config struct {
 	// HostNS is the namespace of the host's NICs; it stays the caller's to close.
 	HostNS netns.NsHandle
@@ -40,6 +40,9 @@ type Config struct {
 	// the process, not the kernel.
 	Journal string
 	Log     *logrus.Entry
+	// InUse says which Open vSwitch bridge has the device, if one has: the kernel
+	// does not know of the bridges of the datapath in user space.
+	InUse func(ctx context.Context, device string) string
 }
 
 // Plane realises underlay networks. It is not for concurrent use, but for Probe.
@@ -48,12 +51,14 @@ type Plane struct {
 	journal  journal
 	firewall firewall
 	log      *logrus.Entry
+	inUse    func(ctx context.Context, device string) string
 	boot     string             // of the running kernel
 	records  map[string]*record // by bridge
 	// applied are the segments as Apply last made them, by network; empty when distrusted.
 	applied map[string]fabric.Segment
-	// unheard are the local endpoints that were plugged and not announced since they came up.
-	unheard map[string]bool
+	// unheard are the local endpoints that were plugged and not announced since
+	// they came up, with their networks.
+	unheard map[string]string
 	// before are the networks that were right once: what is wrong there is mended.
 	before map[string]bool
 }
@@ -65,7 +70,7 @@ func New(config Config) (*Plane, error) {
 		return nil, fmt.Errorf("underlay: read the kernel's boot ID: %w", err)
 	}
 	j := journal(config.Journal)
-	records, err := j.read()
+	records, err := j.read(config.Log)
 	if err != nil {
 		return nil, fmt.Errorf("underlay: %w", err)
 	}
@@ -74,9 +79,9 @@ func New(config Config) (*Plane, error) {
 		return nil, fmt.Errorf("underlay: %w", err)
 	}
 	return &Plane{
-		kernel: k, journal: j, firewall: firewall{k.NS()}, log: config.Log,
+		kernel: k, journal: j, firewall: firewall{k.NS()}, log: config.Log, inUse: config.InUse,
 		boot: strings.TrimSpace(string(boot)), records: records,
-		applied: make(map[string]fabric.Segment), unheard: make(map[string]bool), before: make(map[string]bool),
+		applied: make(map[string]fabric.Segment), unheard: make(map[string]string), before: make(map[string]bool),
 	}, nil
 }
 
@@ -87,8 +92,8 @@ func (p *Plane) Close() error { return p.kernel.close() }
 // with the host's addresses. It needs no records of the cluster, and is called
 // before the first is read: the store may lie behind the very NIC that was on
 // its way.
-func (p *Plane) Recover(context.Context) error {
-	var errs []error
+func (p *Plane) Recover(ctx context.Context) error {
+	errs := []error{p.adopt()}
 	for _, name := range slices.Sorted(maps.Keys(p.records)) {
 		r := p.records[name]
 		lost, err := p.isBare(r)
@@ -100,7 +105,7 @@ func (p *Plane) Recover(context.Context) error {
 		if r.Phase == returning {
 			errs = append(errs, p.release(r))
 		} else {
-			errs = append(errs, p.claim(r))
+			errs = append(errs, p.claim(ctx, r))
 		}
 	}
 	return wrap(errors.Join(errs...))
@@ -120,6 +125,7 @@ func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (mended int, 
 	}
 	if !trusted || anyGone(done, segment) {
 		local := endpointsOf(segment)
+		maps.DeleteFunc(p.unheard, func(endpoint, network string) bool { return network == id && !local[endpoint] })
 		err := p.unplug(func(network, endpoint string) bool { return network != id || local[endpoint] })
 		if err != nil {
 			return 0, wrap(err)
@@ -149,11 +155,12 @@ func (p *Plane) realise(ctx context.Context, segment fabric.Segment) (changed in
 // bridgeFor has the network's bridge ready, and counts what it had to do.
 func (p *Plane) bridgeFor(ctx context.Context, network fabric.Network) (changed int, err error) {
 	name := bridgeName(network)
-	if network.Parent == "" {
-		return 0, p.foreignBridge(name)
+	r, ours := p.records[name]
+	if network.Parent == "" && !ours {
+		_, err := p.foreignBridge(name)
+		return 0, err
 	}
-	r, ok := p.records[name]
-	if !ok || r.Parent != network.Parent || r.VLAN != network.VLAN {
+	if network.Parent != "" && (!ours || !r.isOf(network)) {
 		if err := p.check(ctx, network); err != nil {
 			return 0, err
 		}
@@ -164,7 +171,7 @@ func (p *Plane) bridgeFor(ctx context.Context, network fabric.Network) (changed 
 			return 0, err
 		}
 	}
-	return 1, p.claim(r)
+	return 1, p.claim(ctx, r)
 }
 
 // Prune gives back the NICs, and removes the links, that keep does not need.
@@ -183,6 +190,7 @@ func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 			errs = append(errs, p.release(p.records[name]))
 		}
 	}
+	maps.DeleteFunc(p.unheard, func(endpoint, network string) bool { return !endpoints[network][endpoint] })
 	maps.DeleteFunc(p.applied, func(id string, _ fabric.Segment) bool { return endpoints[id] == nil })
 	maps.DeleteFunc(p.before, func(id string, _ bool) bool { return endpoints[id] == nil })
 	return wrap(errors.Join(errs...))

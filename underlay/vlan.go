@@ -25,6 +25,10 @@ func (p *Plane) tag(r *record) error {
 	if err != nil {
 		return err
 	}
+	// A VLAN goes up on a parent that is up only.
+	if err := p.setUp(parent); err != nil {
+		return err
+	}
 	name := vlanName(r.Parent, r.VLAN)
 	link, found, err := p.kernel.find(name)
 	if err != nil {
@@ -91,6 +95,9 @@ func vlanName(parent string, tag int) string {
 // kernel knows VLANs is asked with a tag that it must refuse: one that does
 // says so of the tag, the other of the type.
 func (p *Plane) checkVLAN(parent netlink.Link, tag int) error {
+	if err := checkKind(parent); err != nil {
+		return err
+	}
 	const invalid = 4095
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.ParentIndex = "cw-no-vlan", parent.Attrs().Index
@@ -98,10 +105,26 @@ func (p *Plane) checkVLAN(parent netlink.Link, tag int) error {
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("the kernel lacks 802.1q (module 8021q), which -o vlan=%d needs", tag)
 	}
-	name := vlanName(parent.Attrs().Name, tag)
-	_, found, err := p.kernel.find(name)
-	if found {
-		return fmt.Errorf("%s is there already: use -o parent=%s without vlan", name, name)
+	links, err := p.kernel.LinkList()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
 	}
-	return err
+	return checkTag(links, parent, tag)
+}
+
+// checkTag refuses a second device for the same tag, which the kernel would,
+// and one of the same name.
+func checkTag(links []netlink.Link, parent netlink.Link, tag int) error {
+	name := vlanName(parent.Attrs().Name, tag)
+	for _, link := range links {
+		attrs := link.Attrs()
+		vlan, tagged := link.(*netlink.Vlan)
+		if tagged && vlan.VlanId == tag && attrs.ParentIndex == parent.Attrs().Index {
+			return fmt.Errorf("%s is VLAN %d of %s already: use -o parent=%[1]s without vlan", attrs.Name, tag, parent.Attrs().Name)
+		}
+		if attrs.Name == name {
+			return fmt.Errorf("%s is there already and not VLAN %d of %s: give it another name", name, tag, parent.Attrs().Name)
+		}
+	}
+	return nil
 }

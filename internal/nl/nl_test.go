@@ -151,6 +151,24 @@ func TestPairWithinOneNamespace(t *testing.T) {
 	}
 }
 
+func TestPairsEndsHaveTheirOwnMTU(t *testing.T) {
+	host := fresh(t)
+	pair := Pair{Endpoint: "e1", MAC: fabric.MAC{2, 0, 0, 0, 0, 1}, MTU: 1400, HostMTU: 1500, Alias: "causeway:test"}
+	first, err := pair.Ensure(host, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]int{HostEnd("e1"): 1500, ContainerEnd("e1"): 1400} {
+		if link, err := host.Link(name); err != nil || link.Attrs().MTU != want {
+			t.Errorf("%s: %v, %+v; want MTU %d", name, err, link, want)
+		}
+	}
+	again, err := pair.Ensure(host, host)
+	if err != nil || again.Attrs().Index != first.Attrs().Index {
+		t.Errorf("a second Ensure made another pair: %v", err)
+	}
+}
+
 func TestAddressesConvertBothWays(t *testing.T) {
 	for _, text := range []string{"10.0.0.1", "fd00::1"} {
 		addr := netip.MustParseAddr(text)

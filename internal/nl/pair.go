@@ -1,6 +1,7 @@
 package nl
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,7 +16,8 @@ import (
 type Pair struct {
 	Endpoint string     // Docker's EndpointID
 	MAC      fabric.MAC // of the container's end
-	MTU      int        // of both ends, in bytes
+	MTU      int        // of the container's end, in bytes
+	HostMTU  int        // of the host's end; zero for the same
 	Alias    string     // of the host's end: says whose it is
 	Master   int        // index of the bridge that takes the host's end in; zero for none
 }
@@ -84,7 +86,7 @@ func (p Pair) create(host, home *Handle) (netlink.Link, error) {
 		PeerNamespace:    netlink.NsFd(host.NS()),
 	}
 	pair.Name = HostEnd(p.Endpoint)
-	pair.MTU = p.MTU
+	pair.MTU, pair.PeerMTU = p.hostMTU(), uint32(p.MTU)
 	pair.HardwareAddr = hostMAC(p.MAC).HardwareAddr()
 	if err := home.LinkAdd(pair); err != nil {
 		return nil, fmt.Errorf("create: %w", err)
@@ -108,6 +110,8 @@ func hostMAC(container fabric.MAC) fabric.MAC {
 	return container
 }
 
+func (p Pair) hostMTU() int { return cmp.Or(p.HostMTU, p.MTU) }
+
 func (p Pair) equip(home *Handle, end netlink.Link) error {
 	have := end.Attrs()
 	if have.Alias != p.Alias {
@@ -115,9 +119,9 @@ func (p Pair) equip(home *Handle, end netlink.Link) error {
 			return fmt.Errorf("set alias: %w", err)
 		}
 	}
-	if have.MTU != p.MTU {
-		if err := home.LinkSetMTU(end, p.MTU); err != nil {
-			return fmt.Errorf("set MTU %d: %w", p.MTU, err)
+	if mtu := p.hostMTU(); have.MTU != mtu {
+		if err := home.LinkSetMTU(end, mtu); err != nil {
+			return fmt.Errorf("set MTU %d: %w", mtu, err)
 		}
 	}
 	if p.Master != 0 && have.MasterIndex != p.Master {

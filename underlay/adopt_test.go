@@ -1,0 +1,85 @@
+package underlay
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// TestJournalIsLost has the next causeway start without what the last one wrote.
+func TestJournalIsLost(t *testing.T) {
+	for name, lose := range map[string]func(folder string) error{
+		"removed": os.RemoveAll,
+		"damaged": func(folder string) error {
+			return os.WriteFile(filepath.Join(folder, "cw-eth0.json"), []byte("{"), 0o600)
+		},
+	} {
+		for what, keep := range map[string][]fabric.Segment{"and goes on": {segment("phys", nil)}, "and has no network": nil} {
+			t.Run(name+" "+what, func(t *testing.T) {
+				l := newLAN(t)
+				l.host.ip("link add br0 type bridge")
+				l.host.run("ip", "link", "set", "br0", "alias", mark+"eth0") // without the NIC, not provably ours
+				before := l.host.text("eth0")
+				folder := t.TempDir()
+				apply(t, newPlane(t, l.host, folder), segment("phys", nil))
+				moved := l.host.text("cw-eth0")
+				if err := lose(folder); err != nil {
+					t.Fatal(err)
+				}
+				p := newPlane(t, l.host, folder)
+				if err := p.Recover(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range keep {
+					apply(t, p, s)
+				}
+				prune(t, p, keep...)
+				want, device := before, "eth0"
+				if keep != nil {
+					want, device = moved, "cw-eth0"
+				}
+				if diff := cmp.Diff(want, l.host.text(device)); diff != "" {
+					t.Errorf("%s has not what it had:\n%s", device, diff)
+				}
+				l.router.reaches("192.0.2.10")
+				prune(t, newPlane(t, l.host, folder)) // it is in the journal again
+				if diff := cmp.Diff(before, l.host.text("eth0")); diff != "" {
+					t.Errorf("the host is not as it was:\n%s", diff)
+				}
+				l.host.ip("link show br0")
+				if bad, _ := filepath.Glob(filepath.Join(folder, "*.bad")); (len(bad) == 1) != (name != "removed") {
+					t.Errorf("set aside: %v", bad)
+				}
+			})
+		}
+	}
+}
+
+// TestRecordOfNothing is JSON, and no record.
+func TestRecordOfNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cw-eth0.json")
+	if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := readRecord(path); err == nil {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestAdoptedVLAN(t *testing.T) {
+	parent := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eth0", Index: 3}}
+	vlan := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "eth0.7", Index: 5, ParentIndex: 3, Alias: mark + "eth0"}, VlanId: 7}
+	links := []netlink.Link{parent, vlan}
+	if r := adopted("cw-eth0.7", "eth0", vlan, links); r == nil || r.VLAN != 7 || r.Index != 3 || r.Phase != taken {
+		t.Errorf("got %+v", r)
+	}
+	vlan.Alias = ""
+	if r := adopted("cw-eth0.7", "eth0", vlan, links); r != nil {
+		t.Errorf("a VLAN that is not ours: %+v", r)
+	}
+}
