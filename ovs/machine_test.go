@@ -114,7 +114,7 @@ func newMachine(t *testing.T, host *planetest.Host) *machine {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(runDir) })
 	m := &machine{host: host, runDir: runDir, daemons: map[string]*exec.Cmd{}}
-	m.vswitch = vswitch{exec: execIn(runDir), runDir: runDir, bridge: bridge}
+	m.vswitch = vswitch{exec: patient(execIn(runDir)), runDir: runDir, bridge: bridge}
 	db := filepath.Join(runDir, "conf.db")
 	m.tool(t, "ovsdb-tool", "create", db, schema())
 	m.start(t, "ovsdb-server", "--remote=punix:"+filepath.Join(runDir, "db.sock"), db)
@@ -163,6 +163,7 @@ func (m *machine) stop(daemon string, signal os.Signal) {
 	}
 	delete(m.daemons, daemon)
 	_ = command.Process.Signal(signal)
+	_ = command.Process.Signal(syscall.SIGCONT) // one that is halted sees no signal
 	_ = command.Wait()
 }
 
