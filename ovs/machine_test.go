@@ -37,6 +37,7 @@ func schema() string {
 type site struct {
 	mu       sync.Mutex // the suite's tests run side by side
 	machines map[*planetest.Host]*machine
+	datapath string // of the planes; empty is their own choice
 }
 
 // machine is a host's Open vSwitch: its own daemons, and the bridge brphy that
@@ -98,7 +99,7 @@ func (s *site) plane(t *testing.T, host *planetest.Host) *Plane {
 	m := s.machine(t, host)
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	plane, err := New(Config{VTEP: host.VTEP, RunDir: m.runDir, HostNS: host.NS, Log: logrus.NewEntry(log)})
+	plane, err := New(Config{Datapath: s.datapath, VTEP: host.VTEP, RunDir: m.runDir, HostNS: host.NS, Log: logrus.NewEntry(log)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,10 +132,14 @@ func (p *Plane) missing(ctx context.Context) error {
 	return p.vswitch.missing(ctx)
 }
 
-// leaves says why tunnels cannot leave from vtep: the userspace datapath sends
-// them only through a bridge of its own. The devices of bridges are internal.
+// leaves says why tunnels cannot leave from vtep: the kernel has no datapath, or
+// the userspace one is to send them, which it does only through a bridge of its
+// own. The devices of bridges are internal.
 func (p *Plane) leaves(vtep netip.Addr, internal map[string]bool) error {
-	if p.Datapath != "netdev" {
+	if p.Datapath == "system" {
+		if !kernelDatapath() {
+			return errors.New("the kernel has no Open vSwitch datapath, which the setting system asks for: load its module openvswitch, or use netdev")
+		}
 		return nil
 	}
 	device, err := p.links.holder(vtep)
