@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +47,38 @@ func TestOVSAbsent(t *testing.T) {
 	}
 	c.network("tunnelled", "--subnet=192.168.70.0/24")
 	c.host(1).run("first", "--net=tunnelled").pings(c.host(1).run("second", "--net=tunnelled").addr("tunnelled"))
+}
+
+// TestOVSHung stops the switch in the middle of its work: it takes what is asked,
+// and answers nothing. Containers on other networks must not wait for it.
+func TestOVSHung(t *testing.T) {
+	c := up(t, lab.Options{Hosts: 1, OVS: true})
+	h := c.host(1)
+	c.network("tunnelled", "--subnet=192.168.70.0/24")
+	c.options = []string{"mode=ovs"}
+	for n := range 4 {
+		name := fmt.Sprintf("switched%d", n+1)
+		c.network(name, fmt.Sprintf("--subnet=192.168.%d.0/24", 71+n))
+		h.run("on-"+name, "--net="+name)
+	}
+	tell := func(pid int, signal syscall.Signal) {
+		t.Helper()
+		if err := syscall.Kill(pid, signal); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell(h.VSwitchd.PID(), syscall.SIGSTOP)
+	defer tell(h.VSwitchd.PID(), syscall.SIGCONT)
+	tell(h.Causeway.PID(), syscall.SIGHUP) // it looks at all networks anew
+	for n := range 3 {
+		begin := time.Now()
+		h.run(fmt.Sprintf("on-tunnelled%d", n+1), "--net=tunnelled")
+		took := time.Since(begin)
+		t.Logf("a container on vxlan was up in %v", took.Round(10*time.Millisecond))
+		if took > 8*time.Second { // three for the first silence, and what the engine needs
+			t.Errorf("that is too long")
+		}
+	}
 }
 
 // firstContact waits until the switches know each other's MAC: the userspace
