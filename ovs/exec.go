@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"time"
 
 	goovs "github.com/digitalocean/go-openvswitch/ovs"
 )
@@ -18,15 +17,9 @@ import (
 // stdin is empty. The error of a command that failed is what it said.
 type Exec func(ctx context.Context, stdin io.Reader, command string, args ...string) ([]byte, error)
 
-// commandTimeout bounds a command: ovs-vsctl waits for a daemon that is gone
-// for as long as it is let.
-const commandTimeout = 5 * time.Second
-
 // execIn gives an Exec that runs the real commands against the daemons of runDir.
 func execIn(runDir string) Exec {
 	return func(ctx context.Context, stdin io.Reader, command string, args ...string) ([]byte, error) {
-		ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-		defer cancel()
 		var stdout, stderr bytes.Buffer
 		cmd := exec.CommandContext(ctx, command, args...)
 		cmd.Env = append(os.Environ(), "OVS_RUNDIR="+runDir)
@@ -38,7 +31,7 @@ func execIn(runDir string) Exec {
 		case errors.Is(err, exec.ErrNotFound):
 			return nil, fmt.Errorf("%s is not on the PATH: install openvswitch-switch", command)
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("%s did not answer within %s", command, commandTimeout)
+			return nil, fmt.Errorf("%s did not answer: %w", command, ctx.Err())
 		}
 		if said := strings.TrimSpace(stderr.String()); said != "" {
 			return nil, errors.New(said)

@@ -37,6 +37,7 @@ func schema() string {
 type site struct {
 	mu       sync.Mutex // the suite's tests run side by side
 	machines map[*planetest.Host]*machine
+	datapath string // of the planes; empty is their own choice
 }
 
 // machine is a host's Open vSwitch: its own daemons, and the bridge brphy that
@@ -98,7 +99,7 @@ func (s *site) plane(t *testing.T, host *planetest.Host) *Plane {
 	m := s.machine(t, host)
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	plane, err := New(Config{VTEP: host.VTEP, RunDir: m.runDir, HostNS: host.NS, Log: logrus.NewEntry(log)})
+	plane, err := New(Config{Datapath: s.datapath, VTEP: host.VTEP, RunDir: m.runDir, HostNS: host.NS, Log: logrus.NewEntry(log)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func newMachine(t *testing.T, host *planetest.Host) *machine {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(runDir) })
 	m := &machine{host: host, runDir: runDir, daemons: map[string]*exec.Cmd{}}
-	m.vswitch = vswitch{exec: execIn(runDir), runDir: runDir, bridge: bridge}
+	m.vswitch = vswitch{exec: patient(execIn(runDir)), runDir: runDir, bridge: bridge}
 	db := filepath.Join(runDir, "conf.db")
 	m.tool(t, "ovsdb-tool", "create", db, schema())
 	m.start(t, "ovsdb-server", "--remote=punix:"+filepath.Join(runDir, "db.sock"), db)
@@ -163,6 +164,7 @@ func (m *machine) stop(daemon string, signal os.Signal) {
 	}
 	delete(m.daemons, daemon)
 	_ = command.Process.Signal(signal)
+	_ = command.Process.Signal(syscall.SIGCONT) // one that is halted sees no signal
 	_ = command.Wait()
 }
 

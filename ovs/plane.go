@@ -39,8 +39,9 @@ type Config struct {
 // Plane realises the segments of mode=ovs. It is for one goroutine.
 type Plane struct {
 	Config
-	vswitch vswitch
-	links   links
+	vswitch  vswitch
+	patience *patience
+	links    links
 
 	have       *inventory // nil is not to be trusted
 	generation string     // of the bridge when it was last looked at
@@ -87,12 +88,10 @@ func New(config Config) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ovs: %w", err)
 	}
-	return &Plane{
-		Config:  config,
-		vswitch: vswitch{exec: config.Exec, runDir: config.RunDir, bridge: config.Bridge},
-		links:   links,
-		known:   map[string]programme{},
-	}, nil
+	vswitch := vswitch{runDir: config.RunDir, bridge: config.Bridge}
+	patience := &patience{run: config.Exec, generation: vswitch.generation}
+	vswitch.exec = patience.exec
+	return &Plane{Config: config, vswitch: vswitch, patience: patience, links: links, known: map[string]programme{}}, nil
 }
 
 // Close gives the netlink socket back; what was made stays.
@@ -110,7 +109,7 @@ func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	if kinds := []string{"vxlan", "geneve", "gre"}; !slices.Contains(kinds, kindOf(network)) {
 		return fmt.Errorf("tunnel %q is not known; known are vxlan, geneve, gre", network.Tunnel)
 	}
-	if err := p.vswitch.missing(ctx); err != nil {
+	if err := p.missing(ctx); err != nil {
 		return err
 	}
 	rows, err := p.vswitch.interfaces(ctx)
@@ -124,10 +123,23 @@ func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	return p.leaves(p.VTEP, have.internal)
 }
 
-// leaves says why tunnels cannot leave from vtep: the userspace datapath sends
-// them only through a bridge of its own. The devices of bridges are internal.
+// missing says why the switch cannot be asked now. A silent one is not even
+// dialled: each attempt would stay in its sockets' queues.
+func (p *Plane) missing(ctx context.Context) error {
+	if p.patience.silent() {
+		return errSilent
+	}
+	return p.vswitch.missing(ctx)
+}
+
+// leaves says why tunnels cannot leave from vtep: the kernel has no datapath, or
+// the userspace one is to send them, which it does only through a bridge of its
+// own. The devices of bridges are internal.
 func (p *Plane) leaves(vtep netip.Addr, internal map[string]bool) error {
-	if p.Datapath != "netdev" {
+	if p.Datapath == "system" {
+		if !kernelDatapath() {
+			return errors.New("the kernel has no Open vSwitch datapath, which the setting system asks for: load its module openvswitch, or use netdev")
+		}
 		return nil
 	}
 	device, err := p.links.holder(vtep)
@@ -146,13 +158,16 @@ func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (mended int, 
 	mended, err = p.apply(ctx, segment)
 	if err != nil {
 		p.Distrust()
+		if errors.Is(err, errSilent) {
+			err = errSilent // one fault, whichever command met it
+		}
 		return mended, fmt.Errorf("ovs: %w", err)
 	}
 	return mended, nil
 }
 
 func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (mended int, err error) {
-	if err := p.vswitch.missing(ctx); err != nil {
+	if err := p.missing(ctx); err != nil {
 		return 0, err
 	}
 	if err := p.look(ctx); err != nil {

@@ -10,9 +10,10 @@ import (
 
 // Prune removes ports, pairs, flows and tunnel ports of networks that are not
 // kept; with the last network the bridge goes, if we made it and nobody else
-// has a port or a flow on it. Without a running switch there is nothing to remove.
+// has a port or a flow on it. Without a running switch there is nothing to remove,
+// and from one that does not answer nothing can be.
 func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
-	if p.vswitch.missing(ctx) != nil {
+	if p.missing(ctx) != nil {
 		return nil
 	}
 	if err := p.prune(ctx, keep); err != nil {

@@ -3,7 +3,6 @@ package ovs
 import (
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -103,89 +102,4 @@ func TestFlowsReadAsWritten(t *testing.T) {
 
 func diffFlows(want, got []flow) string {
 	return cmp.Diff(change{}, changeOf(want, got), cmp.AllowUnexported(change{}, flow{}))
-}
-
-func TestSpoofingReachesNobody(t *testing.T) {
-	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
-	network := rig.Network(1)
-	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
-	c := rig.Start(rig.Hosts[0], network, 4)
-	others := []*planetest.Container{b, c}
-	mac := a.Endpoint.MAC.String()
-	for _, test := range []struct{ name, do, undo string }{
-		{"IPv4 address", "addr add 172.31.7.99/24 dev eth0", "addr del 172.31.7.99/24 dev eth0"},
-		{"IPv6 address", "addr add fd31:7::99/64 dev eth0 nodad", "addr del fd31:7::99/64 dev eth0"},
-		{"MAC", "link set eth0 address 02:00:00:00:00:99", "link set eth0 address " + mac},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			within(t, a.NS(), "ip", strings.Fields(test.do)...)
-			for _, at := range others {
-				knowNeighbour(t, a, at)
-				before := echoRequests(t, at)
-				switch test.name {
-				case "IPv4 address":
-					pings(t, a, v4(at), "-I", "172.31.7.99")
-				case "IPv6 address":
-					pings(t, a, v6(at), "-I", "fd31:7::99")
-				default:
-					pings(t, a, v4(at))
-					pings(t, a, v6(at))
-				}
-				if after := echoRequests(t, at); after != before {
-					t.Errorf("%d echo requests reached %s", after-before, at.Endpoint.ID)
-				}
-			}
-			within(t, a.NS(), "ip", strings.Fields(test.undo)...)
-			for _, at := range others {
-				knowNeighbour(t, a, at)
-				before := echoRequests(t, at)
-				if !pings(t, a, v4(at)) || echoRequests(t, at) == before {
-					t.Errorf("as itself it does not reach %s", at.Endpoint.ID)
-				}
-			}
-		})
-	}
-}
-
-func TestNoContainerClaimsAnothersAddress(t *testing.T) {
-	if _, err := exec.LookPath("arping"); err != nil {
-		t.Skip("arping is not on the PATH")
-	}
-	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
-	network := rig.Network(1)
-	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
-	c := rig.Start(rig.Hosts[0], network, 4)
-	within(t, a.NS(), "ip", "addr", "add", v4(b).String()+"/32", "dev", "eth0")
-	within(t, c.NS(), "sysctl", "-qw", "net.ipv4.conf.eth0.arp_accept=1")
-	for _, mode := range []string{"-U", "-A"} { // a request and a reply that nobody asked for
-		_, _ = planetest.Output(t, a.NS(), "arping", "-c", "2", "-w", "2", mode, "-I", "eth0", v4(b).String())
-	}
-	if neighbours := within(t, c.NS(), "ip", "neigh"); strings.Contains(neighbours, a.Endpoint.MAC.String()) {
-		t.Errorf("the claim was believed: %s", neighbours)
-	}
-	if !pings(t, c, v4(b)) {
-		t.Error("the true holder is not reached")
-	}
-}
-
-// knowNeighbour spares from the question, which a spoofer would get no answer to.
-func knowNeighbour(t *testing.T, from, to *planetest.Container) {
-	t.Helper()
-	for _, addr := range []netip.Addr{v4(to), v6(to)} {
-		within(t, from.NS(), "ip", "neigh", "replace", addr.String(), "lladdr", to.Endpoint.MAC.String(), "dev", "eth0")
-	}
-}
-
-// echoRequests counts those of both families that c ever got.
-func echoRequests(t *testing.T, c *planetest.Container) int {
-	t.Helper()
-	total := 0
-	for line := range strings.Lines(within(t, c.NS(), "nstat", "-asz", "IcmpInEchos", "Icmp6InEchos")) {
-		var name string
-		var n int
-		if _, err := fmt.Sscan(line, &name, &n); err == nil && strings.HasSuffix(name, "InEchos") {
-			total += n
-		}
-	}
-	return total
 }

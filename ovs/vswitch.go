@@ -36,15 +36,12 @@ type vswitch struct {
 	bridge string
 }
 
+const idle = "Open vSwitch is not running on this host"
+
 // missing says why there is no Open vSwitch to talk to; nil when there is.
 func (s vswitch) missing(ctx context.Context) error {
-	const idle = "Open vSwitch is not running on this host"
-	db := filepath.Join(s.runDir, "db.sock")
-	if _, err := os.Stat(db); err != nil {
-		return fmt.Errorf("%s: no %s: install openvswitch-switch and start it", idle, db)
-	}
-	if !answers(ctx, db) {
-		return fmt.Errorf("%s: ovsdb-server does not answer on %s", idle, db)
+	if err := s.noDatabase(ctx); err != nil {
+		return err
 	}
 	controls, err := filepath.Glob(filepath.Join(s.runDir, "ovs-vswitchd.*.ctl"))
 	if err != nil {
@@ -52,6 +49,17 @@ func (s vswitch) missing(ctx context.Context) error {
 	}
 	if !slices.ContainsFunc(controls, func(socket string) bool { return answers(ctx, socket) }) {
 		return fmt.Errorf("%s: ovs-vswitchd does not answer in %s: start it", idle, s.runDir)
+	}
+	return nil
+}
+
+func (s vswitch) noDatabase(ctx context.Context) error {
+	db := filepath.Join(s.runDir, "db.sock")
+	if _, err := os.Stat(db); err != nil {
+		return fmt.Errorf("%s: no %s: install openvswitch-switch and start it", idle, db)
+	}
+	if !answers(ctx, db) {
+		return fmt.Errorf("%s: ovsdb-server does not answer on %s", idle, db)
 	}
 	return nil
 }

@@ -16,9 +16,11 @@ const (
 	shoutPort = 7707
 	// patience is how long a packet is waited for.
 	patience = 5 * time.Second
+	// quiet is how long a second copy of it is waited for.
+	quiet = 200 * time.Millisecond
 )
 
-// shout sends to everyone, and wants the container on another host to hear it.
+// shout sends to everyone, and wants each container, wherever it is, to hear it once.
 func shout(t *testing.T, config Config) {
 	rig := NewRig(t, config, 3)
 	network := rig.Network(1)
@@ -41,7 +43,23 @@ func shout(t *testing.T, config Config) {
 					t.Errorf("%s on %s heard %q, %v", hearers[i].Endpoint.ID, hearers[i].Host.Name, heard[:n], err)
 				}
 			}
+			for i, socket := range sockets {
+				if again := count(t, socket); again != 0 {
+					t.Errorf("%s on %s heard it %d times more", hearers[i].Endpoint.ID, hearers[i].Host.Name, again)
+				}
+			}
 		})
+	}
+}
+
+// count says how many datagrams wait, or come yet.
+func count(t *testing.T, socket *net.UDPConn) int {
+	t.Helper()
+	must(t, socket.SetReadDeadline(time.Now().Add(quiet)))
+	for n := 0; ; n++ {
+		if _, err := socket.Read(make([]byte, 16)); err != nil {
+			return n
+		}
 	}
 }
 
