@@ -120,7 +120,8 @@ func (i *IPAM) claimThis(ctx context.Context, t target, want addressRequest) err
 // one that is asked for again: CreateEndpoint binds the others. In a pool of
 // another driver's all claims look alike. Most engines do not tell whether they
 // ask for an --aux-address, for a container's --ip or for either once more, so
-// what is held there is refused.
+// what is held there is refused, but for what this host may have claimed while
+// the store went away.
 func (i *IPAM) mayTake(ctx context.Context, t target, item kvstore.Item, want addressRequest) (had bool, err error) {
 	holder, err := kvstore.Decode[kvstore.Address](item)
 	if err != nil {
@@ -139,6 +140,10 @@ func (i *IPAM) mayTake(ctx context.Context, t target, item kvstore.Item, want ad
 	case holder.Host == i.Host && t.pool.Network != "":
 		if bound, err := i.bound(ctx, t, holder); !bound || err != nil {
 			return err == nil, err
+		}
+	case holder.Host == i.Host:
+		if _, unsure := i.unsure.LoadAndDelete(item.Key); unsure {
+			return true, nil
 		}
 	}
 	return false, fmt.Errorf("address %s %s is in use %s: %s", want.addr, i.place(ctx, t), holder.Holder(), remedy(t, want))

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"context"
 	"net/netip"
 	"testing"
 
@@ -35,6 +36,27 @@ func TestHeldInAnothersPool(t *testing.T) {
 	h1.refused(t, r.pool, "10.50.0.9", inUse+remedy)
 	r.release(t, 0, netip.MustParseAddr("10.50.0.9"))
 	h1.must(t, r.pool, "10.50.0.9")
+}
+
+// lossy is a store that does what it is asked and does not answer.
+type lossy struct{ kvstore.Store }
+
+func (l lossy) Commit(ctx context.Context, txn kvstore.Txn) (int64, error) {
+	if _, err := l.Store.Commit(ctx, txn); err != nil {
+		return 0, err
+	}
+	return 0, kvstore.ErrUnavailable
+}
+
+func TestClaimWhoseAnswerIsLost(t *testing.T) {
+	r := newRig(t, 1, "10.50.0.0/24", false)
+	h0 := r.hosts[0]
+	h0.Store = lossy{r.store}
+	h0.refused(t, r.pool, "10.50.0.9", kvstore.ErrUnavailable.Error())
+	h0.Store = r.store
+	h0.must(t, r.pool, "10.50.0.9")
+	const want = "address 10.50.0.9 of pool 10.50.0.0/24 is in use by host h0: start the container with another --ip; an --aux-address is given on one host, and holds on all"
+	h0.refused(t, r.pool, "10.50.0.9", want)
 }
 
 // TestHeldInANetwork has causeway's driver bind what it claims.

@@ -15,6 +15,7 @@ package ipam
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -50,6 +51,9 @@ type Config struct {
 type IPAM struct {
 	Config
 	now func() time.Time
+	// unsure has the keys of addresses whose claim failed in a way that it may
+	// have been done all the same: nobody was told that he has them.
+	unsure sync.Map
 }
 
 // New makes an IPAM.

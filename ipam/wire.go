@@ -30,6 +30,12 @@ func (i *IPAM) take(ctx context.Context, t target, addr netip.Addr, claim kvstor
 		If:   append(guards, pool),
 		Then: []kvstore.Op{kvstore.Put(key, claim)},
 	})
+	switch {
+	case err == nil:
+		i.unsure.Delete(key)
+	case !errors.Is(err, kvstore.ErrConflict):
+		i.unsure.Store(key, nil)
+	}
 	if err != nil || network.Mode != fabric.ModeUnderlay {
 		return err
 	}
