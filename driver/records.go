@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -88,7 +89,7 @@ func (r records) rest(ctx context.Context, endpoint fabric.Endpoint, txn *kvstor
 			continue
 		}
 		txn.If = append(txn.If, kvstore.Unchanged(item))
-		txn.Then = append(txn.Then, kvstore.Put(item.Key, kvstore.Address{Kind: kvstore.KindFree}))
+		txn.Then = append(txn.Then, kvstore.Put(item.Key, kvstore.Address{Kind: kvstore.KindFree, Freed: time.Now().UTC()}))
 	}
 	return nil
 }

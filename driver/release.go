@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -104,7 +105,7 @@ func (r records) freeAll(ctx context.Context) error {
 func (r records) free(ctx context.Context, item kvstore.Item) error {
 	_, err := r.store.Commit(ctx, kvstore.Txn{
 		If:   append(slices.Clone(r.while), kvstore.Unchanged(item)),
-		Then: []kvstore.Op{kvstore.Put(item.Key, kvstore.Address{Kind: kvstore.KindFree})},
+		Then: []kvstore.Op{kvstore.Put(item.Key, kvstore.Address{Kind: kvstore.KindFree, Freed: time.Now().UTC()})},
 	})
 	return err
 }

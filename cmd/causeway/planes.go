@@ -27,38 +27,41 @@ type planes struct {
 
 // openUnderlay finishes what a crash may have broken off: before that, the host
 // may be without the very address that others reach it at.
-func openUnderlay(ctx context.Context, s settings, log *logrus.Entry) (*underlay.Plane, error) {
+func openUnderlay(ctx context.Context, s settings, log *logrus.Entry) (*planes, error) {
+	p := &planes{}
 	here, err := netns.Get()
 	if err != nil {
 		return nil, fmt.Errorf("open the network namespace of this host: %w", err)
 	}
-	plane, err := underlay.New(underlay.Config{
+	p.underlay, err = underlay.New(underlay.Config{
 		HostNS: here, Journal: filepath.Join(s.dataDir, "underlay"), Log: log,
+		InUse: func(ctx context.Context, device string) string {
+			if p.ovs == nil { // not open yet
+				return ""
+			}
+			return p.ovs.BridgeOf(ctx, device)
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := plane.Recover(ctx); err != nil {
+	if err := p.underlay.Recover(ctx); err != nil {
 		log.WithError(err).Error("an underlay network could not be put in order; trying again with its next change")
 	}
-	return plane, nil
+	return p, nil
 }
 
-func openPlanes(s settings, host fabric.Host, physical *underlay.Plane, log *logrus.Entry) (*planes, error) {
-	p := &planes{underlay: physical}
-	var err error
+// openTunnels opens the others, once the host's VTEP is known.
+func (p *planes) openTunnels(s settings, host fabric.Host, log *logrus.Entry) (err error) {
 	if p.vxlan, err = vxlan.New(vxlan.Config{
 		Port: int(s.vxlanPort), Dir: s.onHost("/run/netns"), EngineDir: s.onHost("/run/docker/netns"), Log: log,
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	p.ovs, err = ovs.New(ovs.Config{
 		Datapath: s.ovsDatapath, VXLANPort: s.ovsVXLANPort, VTEP: host.VTEP, RunDir: cmp.Or(os.Getenv("OVS_RUNDIR"), s.onHost("/run/openvswitch")), HostNS: netns.None(), Log: log,
 	})
-	if err != nil {
-		return nil, errors.Join(err, p.vxlan.Close())
-	}
-	return p, nil
+	return err
 }
 
 func (p *planes) byMode() map[fabric.Mode]driver.Dataplane {
@@ -68,4 +71,13 @@ func (p *planes) byMode() map[fabric.Mode]driver.Dataplane {
 }
 
 // close lets go of the kernel, and leaves it as it is.
-func (p *planes) close() error { return errors.Join(p.vxlan.Close(), p.ovs.Close()) }
+func (p *planes) close() error {
+	var errs []error
+	if p.vxlan != nil {
+		errs = append(errs, p.vxlan.Close())
+	}
+	if p.ovs != nil {
+		errs = append(errs, p.ovs.Close())
+	}
+	return errors.Join(append(errs, p.underlay.Close())...)
+}

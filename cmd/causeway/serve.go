@@ -65,21 +65,19 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	defer folder.Close()
-	physical, err := openUnderlay(ctx, s, log)
+	planes, err := openUnderlay(ctx, s, log)
 	if err != nil {
 		return err
 	}
-	defer physical.Close()
+	defer warn(log, planes.close)
 	host, vtepNet, err := findHost(s)
 	if err != nil {
 		return err
 	}
 	host.Mirror = s.docker != "" && s.docker != "none"
-	planes, err := openPlanes(s, host, physical, log)
-	if err != nil {
+	if err := planes.openTunnels(s, host, log); err != nil {
 		return err
 	}
-	defer planes.close()
 	store, err := openStore(ctx, s, host.Name, log)
 	if err != nil {
 		return err
@@ -87,9 +85,9 @@ func serve(ctx context.Context, s settings) error {
 	defer warn(log, store.Close)
 	networks := driver.New(driver.Config{
 		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(),
-		HostExpiry: s.hostExpiry, Probe: physical.Probe, Log: log,
+		HostExpiry: s.hostExpiry, Probe: planes.underlay.Probe, Log: log,
 	})
-	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Probe: physical.Probe, Log: log})
+	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Probe: planes.underlay.Probe, Log: log})
 	mirrored := mirror.New(mirror.Config{
 		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket),
 		Forget: networks.Forget, Ready: networks.Ready, Log: log,
