@@ -40,9 +40,9 @@ func (c *cluster) refusedCommands() {
 		"overlaps the VTEP":    {with("--subnet=10.99.0.0/16", "x"), "subnet 10.99.0.0/16 overlaps 10.99.0.0/24, the network of this host's VTEP 10.99.0.2"},
 		"unknown IPAM option":  {with("--ipam-driver=causeway", "--ipam-opt=colour=red", "--subnet=10.1.0.0/24", "x"), `IPAM option "colour" is not known`},
 		"no such plane":        {with("-o", "mode=magic", "--subnet=10.1.0.0/24", "x"), `option mode="magic" must be one of vxlan, ovs, underlay`},
-		"address in use":       {run("--ip=192.168.60.10"), "address 192.168.60.10 of pool 192.168.60.0/24 is in use by host h1"},
+		"address in use":       {run("--ip=192.168.60.10"), "address 192.168.60.10 on network first is in use by host h1"},
 		"address out of pool":  {run("--ip=192.168.61.10"), "192.168.61.10"}, // the engine's own sentence
-		"address of a gateway": {run("--ip=192.168.60.1"), "address 192.168.60.1 of pool 192.168.60.0/24 is in use"},
+		"address of a gateway": {run("--ip=192.168.60.1"), "address 192.168.60.1 on network first is in use as the gateway"},
 	} {
 		c.Run(name, func(t *testing.T) {
 			h := c.host(2).sub(c, t) // first was made on h1, whose Docker refuses some by itself

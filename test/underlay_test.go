@@ -297,6 +297,7 @@ func underlayReboot(c *cluster) {
 	}
 	_, err := h.try("sh", "-ec", `
 		for link in cw-eth0 docker_gwbridge docker0; do ip link del $link; done
+		ip link set eth0 down; ip link set eth0 up
 		ip addr add 10.99.0.2/24 dev eth0; ip addr add fd99::2/64 dev eth0 nodad; ip link set eth0 up
 		ip route replace default via 10.99.0.254; ip route replace default via fd99::fe`)
 	if err != nil {
