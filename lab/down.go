@@ -58,6 +58,7 @@ func isInUse(err error) bool {
 // killMembers returns when nothing runs in the lab any more. A process may start
 // another while we look, so we look again until nobody is left.
 func (l *Lab) killMembers(ctx context.Context) error {
+	defer l.holdNamespaces()()
 	for {
 		members, err := l.members()
 		if err != nil || len(members) == 0 {
@@ -72,6 +73,25 @@ func (l *Lab) killMembers(ctx context.Context) error {
 			if err := p.wait(ctx); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// holdNamespaces keeps the lab's namespaces there though their last process ends:
+// the kernel would give their numbers to new ones, another lab's maybe.
+func (l *Lab) holdNamespaces() (release func()) {
+	var held []*os.File
+	for _, r := range l.state.Machines {
+		for _, kind := range []string{"mnt", "net"} {
+			// An error means that the keeper ended before.
+			if file, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", r.Keeper.PID, kind)); err == nil {
+				held = append(held, file)
+			}
+		}
+	}
+	return func() {
+		for _, file := range held {
+			_ = file.Close()
 		}
 	}
 }
