@@ -3,6 +3,7 @@
 GO      ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 ENGINE  ?= 28.5
 RUN     ?= .
+LABS    ?= 1
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 DOCKER  ?= docker
 # The managed plugin's name is REGISTRY:TAG. It must not be causeway:latest.
@@ -62,8 +63,9 @@ test-unit: deps build $(GOTESTSUM) ## Tests of the packages, with the race detec
 	bin/causeway-lab tools $(TESTSUM) -race $$($(GO) list ./... | grep -v /test$$)
 
 # ENGINE=28.5,20.10 gives h1, h2, … one each. MANAGED=1 runs causeway as a managed plugin in all tests.
+# LABS=2 has two labs up at once: faster, and less sure on two processors.
 test-e2e: deps build $(GOTESTSUM) ## End-to-end tests on real engines (RUN=regexp ENGINE=20.10|26.1|28.5 MANAGED=1)
-	CAUSEWAY_ENGINE=$(ENGINE) CAUSEWAY_MANAGED=$(MANAGED) $(TESTSUM) -count=1 -timeout=40m -run '$(RUN)' ./test
+	CAUSEWAY_ENGINE=$(ENGINE) CAUSEWAY_MANAGED=$(MANAGED) $(TESTSUM) -count=1 -parallel=$(LABS) -timeout=40m -run '$(RUN)' ./test
 
 test-smoke: ## A short end-to-end test on the older engines, one on each host
 	$(MAKE) test-e2e ENGINE=20.10,26.1,28.5 RUN='Test(Plugin|Mirror|ByHand)$$'

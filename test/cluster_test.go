@@ -33,8 +33,7 @@ type cluster struct {
 
 // up brings a lab up, and takes it down after the test, with its logs in the
 // test's output if that failed. The engines are what make test-e2e ENGINE=… asks
-// for: one version, or one for each host. As many labs are up at once as there
-// are processors.
+// for: one version, or one for each host. As many labs are up at once as LABS says.
 func up(t *testing.T, o lab.Options) *cluster {
 	t.Helper()
 	if os.Geteuid() != 0 {
