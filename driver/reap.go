@@ -47,19 +47,23 @@ func (l *loop) reap(ctx context.Context) {
 
 // lives says whether one of this host's endpoints has its link. One that is not
 // in view yet is as good as alive.
-func (l *loop) lives(ctx context.Context, network, endpoint string) (lives bool, err error) {
-	err = l.do(ctx, func(ctx context.Context) error {
+func (l *loop) lives(ctx context.Context, network, endpoint string) (bool, error) {
+	lives := make(chan bool, 1) // the loop may come to it after we are gone
+	err := l.do(ctx, func(ctx context.Context) error {
 		segment, _ := l.segment(network)
 		plane, ok := l.Planes[segment.Network.Mode]
 		if !ok || !slices.ContainsFunc(segment.Local, func(e fabric.Endpoint) bool { return e.ID == endpoint }) {
-			lives = true
+			lives <- true
 			return nil
 		}
 		alive, err := plane.Alive(ctx, segment)
-		lives = alive[endpoint]
+		lives <- alive[endpoint]
 		return err
 	})
-	return lives, err
+	if err != nil {
+		return false, err
+	}
+	return <-lives, nil
 }
 
 func (l *loop) judge(ctx context.Context, endpoint fabric.Endpoint, now time.Time) {

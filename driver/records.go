@@ -89,7 +89,7 @@ func (r records) rest(ctx context.Context, endpoint fabric.Endpoint, txn *kvstor
 			continue
 		}
 		txn.If = append(txn.If, kvstore.Unchanged(item))
-		txn.Then = append(txn.Then, kvstore.Put(item.Key, kvstore.Address{Kind: kvstore.KindFree, Freed: time.Now().UTC()}))
+		txn.Then = append(txn.Then, kvstore.Put(item.Key, kvstore.Freed(time.Now())))
 	}
 	return nil
 }

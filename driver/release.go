@@ -105,7 +105,7 @@ func (r records) freeAll(ctx context.Context) error {
 func (r records) free(ctx context.Context, item kvstore.Item) error {
 	_, err := r.store.Commit(ctx, kvstore.Txn{
 		If:   append(slices.Clone(r.while), kvstore.Unchanged(item)),
-		Then: []kvstore.Op{kvstore.Put(item.Key, kvstore.Address{Kind: kvstore.KindFree, Freed: time.Now().UTC()})},
+		Then: []kvstore.Op{kvstore.Put(item.Key, kvstore.Freed(time.Now()))},
 	})
 	return err
 }

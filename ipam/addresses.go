@@ -257,7 +257,7 @@ func (i *IPAM) tryAny(ctx context.Context, t target, want addressRequest) (netip
 
 // freed is the record of an address that is freed now.
 func (i *IPAM) freed() kvstore.Address {
-	return kvstore.Address{Kind: kvstore.KindFree, Freed: i.now().UTC()}
+	return kvstore.Freed(i.now())
 }
 
 // releaseAddress frees an address that this host asked for and that no endpoint

@@ -109,6 +109,9 @@ type Address struct {
 	Freed time.Time `json:"freed,omitzero"`
 }
 
+// Freed is the record of an address that rests from now on.
+func Freed(now time.Time) Address { return Address{Kind: KindFree, Freed: now.UTC()} }
+
 // Decode reads an item's JSON into a T; the error names the key.
 func Decode[T any](item Item) (T, error) {
 	var value T
