@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 
@@ -13,6 +14,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 )
+
+const noAnswer = "no answer in time"
 
 // unavailableError is an ErrUnavailable that says which store, and why.
 type unavailableError struct {
@@ -36,7 +39,7 @@ func (e *Etcd) explain(ctx context.Context, err error) error {
 	case e.ctx.Err() != nil:
 		cause = "it is closed"
 	case errors.Is(err, context.DeadlineExceeded), codeOf(err) == codes.DeadlineExceeded:
-		cause = "no answer in time"
+		cause = noAnswer
 		if known := e.conn.cause.Load(); known != nil {
 			cause = *known
 		}
@@ -71,6 +74,10 @@ func plainCause(err error) string {
 		if _, rest, found := strings.Cut(text, wrapping); found {
 			text = rest
 		}
+	}
+	if strings.HasSuffix(text, net.ErrClosed.Error()) {
+		// gRPC closes a connection itself when the server says nothing on it.
+		return noAnswer
 	}
 	return strings.ReplaceAll(text, `\"`, `"`)
 }
