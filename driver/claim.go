@@ -61,16 +61,12 @@ func (d *Driver) claim(ctx context.Context, found fabric.Network, endpoint fabri
 	subnet, _ := subnetOf(found, addr)
 	key := kvstore.AddressKey(subnet.Pool, addr)
 	taken := kvstore.Address{Kind: kvstore.KindEndpoint, Host: d.Host.Name, Endpoint: endpoint.ID, Name: endpoint.Name}
-	item, err := d.Store.Get(ctx, key)
+	holder, item, err := kvstore.Read[kvstore.Address](ctx, d.Store, key)
 	if errors.Is(err, kvstore.ErrNotFound) {
 		txn.If = append(txn.If, kvstore.Missing(key))
 		txn.Then = append(txn.Then, kvstore.Put(key, taken))
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	holder, err := kvstore.Decode[kvstore.Address](item)
 	if err != nil {
 		return err
 	}

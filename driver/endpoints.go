@@ -14,14 +14,10 @@ import (
 
 // attached gives the cluster network behind Docker's NetworkID on this host.
 func (d *Driver) attached(ctx context.Context, dockerID string) (fabric.Network, kvstore.Attachment, error) {
-	item, err := d.Store.Get(ctx, kvstore.AttachmentKey(d.Host.Name, dockerID))
+	attachment, _, err := kvstore.Read[kvstore.Attachment](ctx, d.Store, kvstore.AttachmentKey(d.Host.Name, dockerID))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return fabric.Network{}, kvstore.Attachment{}, fmt.Errorf("network %s is not known to causeway on host %s: remove it and create it again", dockerID, d.Host.Name)
 	}
-	if err != nil {
-		return fabric.Network{}, kvstore.Attachment{}, err
-	}
-	attachment, err := kvstore.Decode[kvstore.Attachment](item)
 	if err != nil {
 		return fabric.Network{}, kvstore.Attachment{}, err
 	}
@@ -118,14 +114,10 @@ func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpoi
 // addresses rest at once where Docker's own allocator gave them; causeway's IPAM
 // is told by ReleaseAddress. An unknown endpoint is a success.
 func (d *Driver) deleteEndpoint(ctx context.Context, dockerID, id string) error {
-	item, err := d.Store.Get(ctx, kvstore.AttachmentKey(d.Host.Name, dockerID))
+	attachment, _, err := kvstore.Read[kvstore.Attachment](ctx, d.Store, kvstore.AttachmentKey(d.Host.Name, dockerID))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	attachment, err := kvstore.Decode[kvstore.Attachment](item)
 	if err != nil {
 		return err
 	}

@@ -80,11 +80,7 @@ func (d *Driver) tie(ctx context.Context, dockerID string, want fabric.Network, 
 // sharePools notes that an engine's own allocator has come to the network's pools.
 func (d *Driver) sharePools(ctx context.Context, found fabric.Network, txn *kvstore.Txn) error {
 	for _, subnet := range found.Subnets {
-		item, err := d.Store.Get(ctx, kvstore.PoolKey(subnet.Pool))
-		if err != nil {
-			return err
-		}
-		pool, err := kvstore.Decode[kvstore.Pool](item)
+		pool, item, err := kvstore.Read[kvstore.Pool](ctx, d.Store, kvstore.PoolKey(subnet.Pool))
 		if err != nil {
 			return err
 		}
@@ -120,11 +116,7 @@ func (d *Driver) findNetwork(ctx context.Context, dockerID, join string) (fabric
 		}
 		return found, err
 	}
-	item, err := d.Store.Get(ctx, kvstore.NameKey(join))
-	if err != nil {
-		return fabric.Network{}, err
-	}
-	id, err := kvstore.Decode[string](item)
+	id, _, err := kvstore.Read[string](ctx, d.Store, kvstore.NameKey(join))
 	if err != nil {
 		return fabric.Network{}, err
 	}
@@ -298,12 +290,11 @@ func (d *Driver) networkName(ctx context.Context, id string) string {
 	if id == "" {
 		return "that is not causeway's"
 	}
-	if item, err := d.Store.Get(ctx, kvstore.NetworkKey(id)); err == nil {
-		if network, err := kvstore.Decode[fabric.Network](item); err == nil {
-			return orID(network)
-		}
+	found, err := d.networkByID(ctx, id)
+	if err != nil {
+		return id
 	}
-	return id
+	return orID(found)
 }
 
 func orID(network fabric.Network) string {

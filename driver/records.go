@@ -33,14 +33,10 @@ func (r records) erase(ctx context.Context, network, id string, free bool) error
 
 func (r records) tryErase(ctx context.Context, network, id string, free bool) error {
 	key := kvstore.EndpointKey(network, id)
-	item, err := r.store.Get(ctx, key)
+	endpoint, item, err := kvstore.Read[fabric.Endpoint](ctx, r.store, key)
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	endpoint, err := kvstore.Decode[fabric.Endpoint](item)
 	if err != nil {
 		return err
 	}
@@ -62,14 +58,10 @@ func (r records) tryErase(ctx context.Context, network, id string, free bool) er
 
 // rest adds to txn that the addresses which endpoint still holds are freed.
 func (r records) rest(ctx context.Context, endpoint fabric.Endpoint, txn *kvstore.Txn) error {
-	item, err := r.store.Get(ctx, kvstore.NetworkKey(endpoint.Network))
+	network, _, err := kvstore.Read[fabric.Network](ctx, r.store, kvstore.NetworkKey(endpoint.Network))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	network, err := kvstore.Decode[fabric.Network](item)
 	if err != nil {
 		return err
 	}

@@ -44,14 +44,10 @@ func (d *Driver) deleteNetwork(ctx context.Context, dockerID string) error {
 
 func (d *Driver) untie(ctx context.Context, dockerID string) error {
 	key := kvstore.AttachmentKey(d.Host.Name, dockerID)
-	item, err := d.Store.Get(ctx, key)
+	attachment, item, err := kvstore.Read[kvstore.Attachment](ctx, d.Store, key)
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	attachment, err := kvstore.Decode[kvstore.Attachment](item)
 	if err != nil {
 		return err
 	}
@@ -166,9 +162,6 @@ func removal(item kvstore.Item, txn *kvstore.Txn) error {
 }
 
 func (d *Driver) networkByID(ctx context.Context, id string) (fabric.Network, error) {
-	item, err := d.Store.Get(ctx, kvstore.NetworkKey(id))
-	if err != nil {
-		return fabric.Network{}, err
-	}
-	return kvstore.Decode[fabric.Network](item)
+	found, _, err := kvstore.Read[fabric.Network](ctx, d.Store, kvstore.NetworkKey(id))
+	return found, err
 }

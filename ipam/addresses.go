@@ -59,14 +59,10 @@ func (i *IPAM) target(ctx context.Context, text string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	item, err := i.Store.Get(ctx, kvstore.PoolKey(id.key))
+	pool, _, err := kvstore.Read[kvstore.Pool](ctx, i.Store, kvstore.PoolKey(id.key))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return target{}, fmt.Errorf("pool %s %w", id.key, errNoPool)
 	}
-	if err != nil {
-		return target{}, err
-	}
-	pool, err := kvstore.Decode[kvstore.Pool](item)
 	return target{poolID: id, pool: pool}, err
 }
 
@@ -276,14 +272,10 @@ func (i *IPAM) releaseAddress(ctx context.Context, pool, text string) error {
 	}
 	key := kvstore.AddressKey(t.key, addr)
 	for range tries {
-		item, err := i.Store.Get(ctx, key)
+		holder, item, err := kvstore.Read[kvstore.Address](ctx, i.Store, key)
 		if errors.Is(err, kvstore.ErrNotFound) {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		holder, err := kvstore.Decode[kvstore.Address](item)
 		if err != nil {
 			return err
 		}

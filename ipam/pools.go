@@ -100,12 +100,11 @@ func (i *IPAM) holder(ctx context.Context, pool kvstore.Pool) string {
 	if pool.Network == "" {
 		return fmt.Sprintf("a network on %v", slices.Compact(slices.Sorted(slices.Values(pool.Users))))
 	}
-	if item, err := i.Store.Get(ctx, kvstore.NetworkKey(pool.Network)); err == nil {
-		if network, err := kvstore.Decode[fabric.Network](item); err == nil && network.Name != "" {
-			return "network " + network.Name
-		}
+	found, _, err := kvstore.Read[fabric.Network](ctx, i.Store, kvstore.NetworkKey(pool.Network))
+	if err != nil || found.Name == "" {
+		return "network " + pool.Network
 	}
-	return "network " + pool.Network
+	return "network " + found.Name
 }
 
 // use adds a use of the pool by this host, unless it is one that is asked for
@@ -167,14 +166,10 @@ func (i *IPAM) releasePool(ctx context.Context, text string) error {
 	}
 	key := kvstore.PoolKey(id.key)
 	for range tries {
-		item, err := i.Store.Get(ctx, key)
+		pool, item, err := kvstore.Read[kvstore.Pool](ctx, i.Store, key)
 		if errors.Is(err, kvstore.ErrNotFound) {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		pool, err := kvstore.Decode[kvstore.Pool](item)
 		if err != nil {
 			return err
 		}

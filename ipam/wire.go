@@ -63,12 +63,9 @@ func (i *IPAM) network(ctx context.Context, t target) (fabric.Network, error) {
 	if t.pool.Network == "" {
 		return fabric.Network{}, nil
 	}
-	item, err := i.Store.Get(ctx, kvstore.NetworkKey(t.pool.Network))
+	found, _, err := kvstore.Read[fabric.Network](ctx, i.Store, kvstore.NetworkKey(t.pool.Network))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return fabric.Network{}, fmt.Errorf("network %s was removed from the cluster: remove it here and create it again", t.pool.Network)
 	}
-	if err != nil {
-		return fabric.Network{}, err
-	}
-	return kvstore.Decode[fabric.Network](item)
+	return found, err
 }

@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -119,6 +120,18 @@ func Decode[T any](item Item) (T, error) {
 		return value, fmt.Errorf("record %s: %w", item.Key, err)
 	}
 	return value, nil
+}
+
+// Read gets the record under key as a T, and as the Item that a guard takes.
+// Errors are those of Get and Decode.
+func Read[T any](ctx context.Context, store Store, key string) (T, Item, error) {
+	item, err := store.Get(ctx, key)
+	if err != nil {
+		var none T
+		return none, item, err
+	}
+	value, err := Decode[T](item)
+	return value, item, err
 }
 
 // DecodeAll reads the items below prefix into Ts, by the rest of their key.

@@ -24,7 +24,7 @@ var (
 )
 
 // Store holds records. Every method is safe for concurrent use and returns
-// within its ctx or the store's own request timeout (5 s), whichever is first,
+// within its ctx or the store's own request timeout (8 s), whichever is first,
 // but Follow and Hold, which run until ctx ends.
 type Store interface {
 	// Get returns the record under key, or ErrNotFound.

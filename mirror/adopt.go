@@ -21,11 +21,7 @@ func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
 	if !free {
 		return m.makeRoom(ctx, local, s)
 	}
-	item, err := m.Store.Get(ctx, kvstore.NetworkKey(s.cluster.ID))
-	if err != nil {
-		return err
-	}
-	record, err := kvstore.Decode[fabric.Network](item)
+	record, item, err := kvstore.Read[fabric.Network](ctx, m.Store, kvstore.NetworkKey(s.cluster.ID))
 	if err != nil || record.Name != "" {
 		return err // adopted meanwhile
 	}
@@ -47,14 +43,10 @@ func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
 // mayName says whether network id may have a name, and what must still hold when
 // it takes it. The name of a network that is gone is free.
 func (m *Mirror) mayName(ctx context.Context, name, id string) (guard kvstore.Guard, free bool, err error) {
-	item, err := m.Store.Get(ctx, kvstore.NameKey(name))
+	holder, item, err := kvstore.Read[string](ctx, m.Store, kvstore.NameKey(name))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return kvstore.Missing(kvstore.NameKey(name)), true, nil
 	}
-	if err != nil {
-		return guard, false, err
-	}
-	holder, err := kvstore.Decode[string](item)
 	if err != nil || holder == id {
 		return kvstore.Unchanged(item), true, err
 	}

@@ -93,14 +93,10 @@ func (m *Mirror) create(ctx context.Context, local *engine, cluster fabric.Netwo
 
 // settle notes that the engine has the network: from now on a delete is a user's.
 func (m *Mirror) settle(ctx context.Context, dockerID string) error {
-	item, err := m.Store.Get(ctx, kvstore.AttachmentKey(m.Host, dockerID))
+	attachment, item, err := kvstore.Read[kvstore.Attachment](ctx, m.Store, kvstore.AttachmentKey(m.Host, dockerID))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil // removed again
 	}
-	if err != nil {
-		return err
-	}
-	attachment, err := kvstore.Decode[kvstore.Attachment](item)
 	if err != nil || !attachment.Pending {
 		return err
 	}

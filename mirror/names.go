@@ -65,14 +65,10 @@ func (m *Mirror) nameEndpoints(ctx context.Context, local *engine) {
 }
 
 func (m *Mirror) nameEndpoint(ctx context.Context, network, id, name string) error {
-	item, err := m.Store.Get(ctx, kvstore.EndpointKey(network, id))
+	endpoint, item, err := kvstore.Read[fabric.Endpoint](ctx, m.Store, kvstore.EndpointKey(network, id))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil // it is gone again
 	}
-	if err != nil {
-		return err
-	}
-	endpoint, err := kvstore.Decode[fabric.Endpoint](item)
 	if err != nil || endpoint.Name == name {
 		return err
 	}
@@ -101,11 +97,7 @@ func (m *Mirror) nameAddress(ctx context.Context, network string, endpoint fabri
 		if !subnet.Prefix.Contains(addr) {
 			continue
 		}
-		item, err := m.Store.Get(ctx, kvstore.AddressKey(subnet.Pool, addr))
-		if err != nil {
-			return err
-		}
-		claim, err := kvstore.Decode[kvstore.Address](item)
+		claim, item, err := kvstore.Read[kvstore.Address](ctx, m.Store, kvstore.AddressKey(subnet.Pool, addr))
 		if err != nil || claim.Endpoint != endpoint.ID {
 			return err
 		}
