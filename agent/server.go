@@ -35,6 +35,11 @@ type hostName struct {
 	Host string
 }
 
+// networkName is the request of a removal; an ID will do.
+type networkName struct {
+	Network string
+}
+
 // Released is what "causeway hosts rm" did.
 type Released struct {
 	Endpoints int
@@ -43,6 +48,7 @@ type Released struct {
 const (
 	statusPath  = "/Agent.Status"
 	releasePath = "/Agent.ReleaseHost"
+	removePath  = "/Agent.RemoveNetwork"
 )
 
 // NewServer makes the server of the agent's socket.
@@ -58,6 +64,12 @@ func NewServer(config Config) *plugin.Server {
 		}
 		endpoints, err := driver.Release(ctx, config.Store, request.Host)
 		return &Released{Endpoints: endpoints}, err
+	})
+	plugin.Handle(server, removePath, func(ctx context.Context, request *networkName) (*nothing, error) {
+		if request.Network == "" {
+			return nil, errors.New("the request names no network")
+		}
+		return &nothing{}, driver.RemoveNetwork(ctx, config.Store, request.Network)
 	})
 	return server
 }
@@ -86,6 +98,12 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 // ReleaseHost gives up all that a dead host had.
 func (c *Client) ReleaseHost(ctx context.Context, host string) (Released, error) {
 	return ask[Released](ctx, c, releasePath, hostName{Host: host})
+}
+
+// RemoveNetwork erases the records of a network that no engine will remove.
+func (c *Client) RemoveNetwork(ctx context.Context, network string) error {
+	_, err := ask[nothing](ctx, c, removePath, networkName{Network: network})
+	return err
 }
 
 func ask[Resp any](ctx context.Context, c *Client, path string, request any) (Resp, error) {

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/docker/go-plugins-helpers/network"
@@ -83,21 +84,55 @@ func (d *Driver) freeNetwork(ctx context.Context, dockerID string) error {
 	if err != nil {
 		return err
 	}
-	var txn kvstore.Txn
+	return free(ctx, d.Store, item, kvstore.Txn{})
+}
+
+// free erases a swarm's network, where txn's guards hold.
+func free(ctx context.Context, store kvstore.Store, item kvstore.Item, txn kvstore.Txn) error {
 	if err := removal(item, &txn); err != nil {
 		return err
 	}
-	snapshot, err := d.Store.List(ctx, kvstore.AttachmentsPrefix)
+	snapshot, err := store.List(ctx, kvstore.AttachmentsPrefix)
 	if err != nil {
 		return err
 	}
 	for key := range snapshot.Items {
-		if strings.HasSuffix(key, "/"+dockerID) {
+		if strings.HasSuffix(key, "/"+strings.TrimPrefix(item.Key, kvstore.NetworksPrefix)) {
 			txn.Then = append(txn.Then, kvstore.Delete(key))
 		}
 	}
-	_, err = d.Store.Commit(ctx, txn)
+	_, err = store.Commit(ctx, txn)
 	return err
+}
+
+// RemoveNetwork erases the network of a name or an ID that no engine will
+// remove: its swarm was dissolved, or its hosts are gone. Mirrors remove it where
+// an engine has it still. One with endpoints is refused and their hosts are
+// named; one that is not known is [kvstore.ErrNotFound].
+func RemoveNetwork(ctx context.Context, store kvstore.Store, name string) error {
+	id, _, err := kvstore.Read[string](ctx, store, kvstore.NameKey(name))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		id, err = name, nil
+	}
+	if err != nil {
+		return err
+	}
+	item, err := store.Get(ctx, kvstore.NetworkKey(id))
+	if err != nil {
+		return fmt.Errorf("network %s: %w", name, err)
+	}
+	snapshot, err := store.List(ctx, kvstore.NetworkEndpoints(id))
+	if err != nil {
+		return err
+	}
+	endpoints, err := kvstore.DecodeAll[fabric.Endpoint](snapshot, kvstore.NetworkEndpoints(id))
+	if err != nil {
+		return err
+	}
+	if users := fabric.HostsOf(endpoints); len(users) > 0 {
+		return fmt.Errorf("network %s has endpoints on %s: remove their containers, or the hosts with \"causeway hosts rm\"", name, strings.Join(users, ", "))
+	}
+	return free(ctx, store, item, kvstore.Txn{If: []kvstore.Guard{kvstore.NoneNewer(kvstore.NetworkEndpoints(id), snapshot.Revision)}})
 }
 
 // lastOne adds the removal of the network itself to the transaction when no

@@ -1,10 +1,12 @@
 package driver
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/docker/go-plugins-helpers/network"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -73,5 +75,44 @@ func TestNodeLocalNetworkGoesWithItsLastNode(t *testing.T) {
 	must[empty](second, "DeleteNetwork", &network.DeleteNetworkRequest{NetworkID: swarmID})
 	if found, there := networkOf(t, store); there {
 		t.Errorf("it is left: %+v", found)
+	}
+}
+
+// A dissolved swarm frees nothing: what its networks hold is given up by hand.
+func TestRemoveNetwork(t *testing.T) {
+	store := kvstore.NewMemory()
+	node := startNode(t, store, 1, network.GlobalScope, true)
+	before := contents(t, store)
+	must[empty](node, "CreateNetwork", creation(swarmID, "10.50.0.0/24", "vni=4242"))
+	must[network.CreateEndpointResponse](node, "CreateEndpoint", endpointOn(swarmID, "e1", "10.50.0.9/24"))
+	err := RemoveNetwork(t.Context(), store, swarmID)
+	if want := "network " + swarmID + ` has endpoints on h1: remove their containers, or the hosts with "causeway hosts rm"`; err == nil || err.Error() != want {
+		t.Fatalf("got  %v\nwant %s", err, want)
+	}
+	must[empty](node, "DeleteEndpoint", &network.DeleteEndpointRequest{NetworkID: swarmID, EndpointID: "e1"})
+	if err := RemoveNetwork(t.Context(), store, swarmID); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, contents(t, store)); diff != "" {
+		t.Errorf("left in the store:\n%s", diff)
+	}
+	if err := RemoveNetwork(t.Context(), store, "foo"); !errors.Is(err, kvstore.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRemoveNetworkByName(t *testing.T) {
+	store := kvstore.NewMemory()
+	foo := fabric.Network{ID: "n1", Name: "foo"}
+	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
+		kvstore.Put(kvstore.NetworkKey(foo.ID), foo), kvstore.Put(kvstore.NameKey(foo.Name), foo.ID),
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := RemoveNetwork(t.Context(), store, "foo"); err != nil {
+		t.Fatal(err)
+	}
+	if left := contents(t, store); len(left) > 0 {
+		t.Errorf("left in the store: %v", left)
 	}
 }

@@ -9,7 +9,9 @@
 package fabric
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 )
 
 // Mode names the data plane that realises a network.
@@ -103,6 +105,15 @@ type Endpoint struct {
 	Addrs []netip.Prefix `json:"addrs"`
 	// Name is the container's, where known.
 	Name string `json:"name,omitempty"`
+}
+
+// HostsOf names the hosts that have endpoints, sorted.
+func HostsOf(endpoints map[string]Endpoint) []string {
+	hosts := make(map[string]bool)
+	for _, endpoint := range endpoints {
+		hosts[endpoint.Host] = true
+	}
+	return slices.Sorted(maps.Keys(hosts))
 }
 
 // Peer is an endpoint on another host, and the VTEP that leads to it.

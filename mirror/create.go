@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/network"
@@ -118,11 +117,7 @@ func (m *Mirror) users(ctx context.Context, id string) ([]string, error) {
 		return nil, err
 	}
 	endpoints, _ := kvstore.DecodeAll[fabric.Endpoint](snapshot, kvstore.NetworkEndpoints(id))
-	hosts := make(map[string]bool)
-	for _, endpoint := range endpoints {
-		hosts[endpoint.Host] = true
-	}
-	return slices.Sorted(maps.Keys(hosts)), nil
+	return fabric.HostsOf(endpoints), nil
 }
 
 // options are those of "docker network create" that make the same network. The

@@ -17,6 +17,7 @@ func TestSwarm(t *testing.T) {
 		t.Run(name, func(t *testing.T) { swarmNetwork(c.sub(t), ipam) })
 	}
 	t.Run("crashes", func(t *testing.T) { swarmCrashes(c.sub(t)) })
+	t.Run("dissolved", func(t *testing.T) { swarmDissolved(c.sub(t)) })
 }
 
 // TestSwarmNodeLocal spreads a network of local scope.
@@ -185,4 +186,31 @@ func swarmCrashes(c *cluster) {
 		}
 		return err
 	})
+}
+
+// swarmDissolved ends the swarm with a network in it: nothing ever frees that.
+func swarmDissolved(c *cluster) {
+	const network = "left"
+	c.host(1).docker("network", "create", "-d", lab.PluginRepository+":"+lab.PluginTag, "--attachable", "--subnet=10.53.0.0/24", network)
+	all := c.meetByName(network)
+	if _, err := c.host(1).try("causeway", "networks", "rm", network); err == nil || !strings.Contains(err.Error(), "has endpoints on h1, h2") {
+		c.Errorf("got %v", err)
+	}
+	for _, one := range all {
+		one.remove(one.name)
+	}
+	for n := range c.lab.Hosts() {
+		c.host(n+1).docker("swarm", "leave", "--force")
+	}
+	if out, err := c.host(1).try("causeway", "networks", "rm", network); err != nil || out != "network left is removed" {
+		c.Errorf("got %q, %v", out, err)
+	}
+	for _, left := range c.clusterNetworks(2) { // of the crashes
+		if out, err := c.host(2).try("causeway", "networks", "rm", left.ID); err != nil || out != "network "+left.ID+" is removed" {
+			c.Errorf("got %q, %v", out, err)
+		}
+	}
+	if left := c.clusterNetworks(2); len(left) > 0 {
+		c.Errorf("the cluster still has %v", left)
+	}
 }

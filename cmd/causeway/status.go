@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,12 +23,20 @@ func statusCommands() []*cobra.Command {
 			printNetworks(w, s.Networks)
 			return s.Networks, nil
 		})
+	networks.AddCommand(acting("rm NAME|ID", "Remove a network that no engine will: its swarm or its hosts are gone",
+		func(ctx context.Context, client *agent.Client, name string) (string, error) {
+			return "network " + name + " is removed", client.RemoveNetwork(ctx, name)
+		}))
 	hosts := asking("hosts", "List the hosts of the cluster", cobra.NoArgs,
 		func(w io.Writer, s agent.Status, _ []string) (any, error) {
 			printHosts(w, s.Hosts)
 			return s.Hosts, nil
 		})
-	hosts.AddCommand(releaseCommand())
+	hosts.AddCommand(acting("rm NAME", "Release the endpoints and addresses of a host that is gone",
+		func(ctx context.Context, client *agent.Client, name string) (string, error) {
+			released, err := client.ReleaseHost(ctx, name)
+			return fmt.Sprintf("host %s is released, with %d endpoints", name, released.Endpoints), err
+		}))
 	endpoints := asking("endpoints [NETWORK]", "List the endpoints of the cluster, or of one network", cobra.MaximumNArgs(1),
 		func(w io.Writer, s agent.Status, args []string) (any, error) {
 			chosen, err := endpointsOf(s, args)
@@ -81,22 +90,21 @@ func agentFlag(command *cobra.Command, socket *string) {
 	command.Flags().StringVar(socket, "agent-socket", defaultAgentSocket, "`path` of the agent's socket")
 }
 
-func releaseCommand() *cobra.Command {
+// acting makes a command that does something to the one thing that it names, and
+// prints the sentence that do returns.
+func acting(use, short string, do func(context.Context, *agent.Client, string) (string, error)) *cobra.Command {
 	var socket string
-	command := &cobra.Command{
-		Use: "rm NAME", Short: "Release the endpoints and addresses of a host that is gone", Args: cobra.ExactArgs(1),
-		RunE: func(command *cobra.Command, args []string) error {
-			if err := readEnv(command.Flags()); err != nil {
-				return err
-			}
-			released, err := agent.NewClient(socket).ReleaseHost(command.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(command.OutOrStdout(), "host %s is released, with %d endpoints\n", args[0], released.Endpoints)
+	command := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1), RunE: func(command *cobra.Command, args []string) error {
+		if err := readEnv(command.Flags()); err != nil {
 			return err
-		},
-	}
+		}
+		done, err := do(command.Context(), agent.NewClient(socket), args[0])
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(command.OutOrStdout(), done)
+		return err
+	}}
 	agentFlag(command, &socket)
 	return command
 }
