@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/docker/go-plugins-helpers/network"
-
 	"github.com/causeway-net/causeway/kvstore"
 )
 
@@ -24,8 +22,7 @@ func TestEmptiedStoreCutsNothing(t *testing.T) {
 	t.Cleanup(func() { store.Close() })
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
-	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
-	must[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	enter(h1, dockerID1, "e1", "192.168.1.2/24")
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -53,8 +53,7 @@ func TestTwins(t *testing.T) {
 	store := kvstore.NewMemory()
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo"))
-	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
-	must[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	enter(h1, dockerID1, "e1", "192.168.1.2/24")
 	eventually(t, "h1 is alive", func() bool { _, err := store.Get(t.Context(), kvstore.AliveKey("h1")); return err == nil })
 
 	twin := startWith(t, store, 2, func(c *Config) { c.Host.Name = "h1" })
@@ -108,8 +107,7 @@ func TestNameTakenMeanwhile(t *testing.T) {
 	h1 := startHost(t, store, 1)
 	eventually(t, "h1 is alive", func() bool { _, err := store.Get(t.Context(), kvstore.AliveKey("h1")); return err == nil })
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
-	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
-	must[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	enter(h1, dockerID1, "e1", "192.168.1.2/24")
 	other := h1.driver.Host
 	other.VTEP = other.VTEP.Next()
 	theirs := fabric.Endpoint{ID: "e9", Network: networkID(dockerID1), Host: "h1"}

@@ -37,8 +37,7 @@ func TestEndpointsOfOneNetworkMeet(t *testing.T) {
 	if joined.InterfaceName.SrcName != fabric.DeviceName("cwc", "e1") || joined.InterfaceName.DstPrefix != "eth" || joined.Gateway != "" {
 		t.Errorf("Join answers %+v", joined)
 	}
-	must[network.CreateEndpointResponse](h2, "CreateEndpoint", endpointOn(dockerID2, "e2", "192.168.1.3/24"))
-	must[network.JoinResponse](h2, "Join", &network.JoinRequest{NetworkID: dockerID2, EndpointID: "e2"})
+	enter(h2, dockerID2, "e2", "192.168.1.3/24")
 
 	for _, pair := range []struct {
 		host *host
@@ -81,8 +80,7 @@ func TestRestartNeedsNoCreateNetwork(t *testing.T) {
 	store := kvstore.NewMemory()
 	first := startHost(t, store, 1)
 	must[empty](first, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
-	must[network.CreateEndpointResponse](first, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
-	must[network.JoinResponse](first, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	enter(first, dockerID1, "e1", "192.168.1.2/24")
 	before, _ := first.plane.segment(networkID(dockerID1))
 	first.stop()
 
@@ -102,8 +100,7 @@ func TestRestartAppliesNoEmptyNetwork(t *testing.T) {
 	store := kvstore.NewMemory()
 	first := startHost(t, store, 1)
 	must[empty](first, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "mode=underlay", "parent=eth0"))
-	must[network.CreateEndpointResponse](first, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
-	must[network.JoinResponse](first, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	enter(first, dockerID1, "e1", "192.168.1.2/24")
 	first.stop()
 	for range 20 {
 		again := startHost(t, store, 1)
@@ -242,8 +239,7 @@ func TestDeadEndpointIsErasedAfterGrace(t *testing.T) {
 	store := kvstore.NewMemory()
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
-	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
-	must[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	enter(h1, dockerID1, "e1", "192.168.1.2/24")
 	h1.plane.set(func(l *ledger) { l.alive["e1"] = false })
 	key := kvstore.EndpointKey(networkID(dockerID1), "e1")
 	eventually(t, "the endpoint is erased", func() bool {

@@ -102,8 +102,7 @@ func TestDeadEndpointMakesRoomAtOnce(t *testing.T) {
 	store := kvstore.NewMemory()
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
-	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
-	must[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
+	enter(h1, dockerID1, "e1", "192.168.1.2/24")
 	h1.plane.set(func(l *ledger) { l.alive["e1"] = true })
 	if _, err := call[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.2/24")); err == nil {
 		t.Fatal("a living container's address was given out")

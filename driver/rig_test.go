@@ -250,6 +250,13 @@ func endpointOn(dockerID, id, address string) *network.CreateEndpointRequest {
 	}
 }
 
+// enter has an engine put a container on its network.
+func enter(h *host, dockerID, id, address string) {
+	h.t.Helper()
+	must[network.CreateEndpointResponse](h, "CreateEndpoint", endpointOn(dockerID, id, address))
+	must[network.JoinResponse](h, "Join", &network.JoinRequest{NetworkID: dockerID, EndpointID: id})
+}
+
 // eventually waits until ok holds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
