@@ -20,6 +20,9 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 	iputils-ping=ping iputils-arping=arping tcpdump=tcpdump ethtool=ethtool iperf3=iperf3 \
 	busybox-static=busybox xz-utils=xz debootstrap=debootstrap
 
+# sudo leaves Go out of the PATH, and a user's has no sbin.
+export PATH := $(PATH):$(dir $(GO)):/usr/sbin:/sbin
+
 .PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench fuzz demo lab-down clean
 
 help: ## This list
@@ -27,7 +30,7 @@ help: ## This list
 
 deps: ## Install the Debian packages that are missing
 	@missing=""; for pair in $(PACKAGES); do \
-		need=$${pair#*=}; case $$need in /*) test -e $$need;; *) PATH=$$PATH:/usr/sbin:/sbin command -v $$need >/dev/null;; esac \
+		need=$${pair#*=}; case $$need in /*) test -e $$need;; *) command -v $$need >/dev/null;; esac \
 		|| missing="$$missing $${pair%%=*}"; done; \
 	if [ -n "$$missing" ]; then echo "==> installing:$$missing"; \
 		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $$missing; fi
