@@ -21,7 +21,7 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 	busybox-static=busybox xz-utils=xz debootstrap=debootstrap
 
 # sudo leaves Go out of the PATH, and a user's has no sbin.
-export PATH := $(PATH):$(dir $(GO)):/usr/sbin:/sbin
+export PATH := $(PATH):$(patsubst %/,%,$(dir $(GO))):/usr/sbin:/sbin
 
 .PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench fuzz demo lab-down clean
 
