@@ -107,6 +107,7 @@ func testBusybox(t *testing.T, l *Lab) {
 		if !strings.HasPrefix(version, h.Engine()) {
 			t.Errorf("%s runs %s, not %s", h.Name(), version, h.Engine())
 		}
+		run(t, l, h.Name(), "env -i "+filepath.Join(engineDir(h.engine), "usr/sbin/dockerd")+" --version")
 		name := "on-" + h.Name()
 		if got := run(t, l, h.Name(), "docker run --rm --hostname "+name+" busybox hostname"); got != name {
 			t.Errorf("a container on %s calls itself %q", h.Name(), got)

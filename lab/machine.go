@@ -78,14 +78,20 @@ func (m *Machine) environ() []string {
 	if m.engine == "" {
 		return os.Environ()
 	}
-	roots := []string{engineDir(m.engine)}
-	if m.lab.state.Options.OVS {
-		roots = append(roots, ovsDir())
-	}
 	return append(os.Environ(),
-		"PATH="+strings.Join([]string{binDir, programPath(roots), os.Getenv("PATH")}, ":"),
-		"LD_LIBRARY_PATH="+libraryPath(roots),
+		"PATH="+strings.Join([]string{binDir, programPath(m.roots()), os.Getenv("PATH")}, ":"),
 		"DOCKER_HOST=unix:///run/docker.sock")
+}
+
+// roots are the folders of the machine's own packages.
+func (m *Machine) roots() (dirs []string) {
+	if m.engine != "" {
+		dirs = append(dirs, engineDir(m.engine))
+		if m.lab.state.Options.OVS {
+			dirs = append(dirs, ovsDir())
+		}
+	}
+	return dirs
 }
 
 // Run runs argv inside the machine and returns what it wrote to stdout. The
@@ -140,7 +146,7 @@ func (m *Machine) startKeeper(varLib string) (output string, err error) {
 	defer func() { _ = r.Close() }()
 	// Slave: what the machine mounts stays inside. The keeper ends with Down alone.
 	cmd := exec.CommandContext(context.Background(), "unshare", "--mount", "--net", "--uts", "--propagation", "slave",
-		"sh", "-c", machineScript, "lab-machine", m.name, varLib)
+		"sh", "-c", machineScript, "lab-machine", m.name, varLib, libraryPath(m.roots()))
 	cmd.Stdout = w
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
