@@ -84,11 +84,12 @@ func (d *Driver) freeNetwork(ctx context.Context, dockerID string) error {
 	if err != nil {
 		return err
 	}
-	return free(ctx, d.Store, item, kvstore.Txn{})
+	return eraseNetwork(ctx, d.Store, item, kvstore.Txn{})
 }
 
-// free erases a swarm's network, where txn's guards hold.
-func free(ctx context.Context, store kvstore.Store, item kvstore.Item, txn kvstore.Txn) error {
+// eraseNetwork erases a network and, if it is a swarm's, the ties of all nodes
+// to it, while the guards of txn hold.
+func eraseNetwork(ctx context.Context, store kvstore.Store, item kvstore.Item, txn kvstore.Txn) error {
 	if err := removal(item, &txn); err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ func RemoveNetwork(ctx context.Context, store kvstore.Store, name string) error 
 	if users := fabric.HostsOf(endpoints); len(users) > 0 {
 		return fmt.Errorf("network %s has endpoints on %s: remove their containers, or the hosts with \"causeway hosts rm\"", name, strings.Join(users, ", "))
 	}
-	return free(ctx, store, item, kvstore.Txn{If: []kvstore.Guard{kvstore.NoneNewer(kvstore.NetworkEndpoints(id), snapshot.Revision)}})
+	return eraseNetwork(ctx, store, item, kvstore.Txn{If: []kvstore.Guard{kvstore.NoneNewer(kvstore.NetworkEndpoints(id), snapshot.Revision)}})
 }
 
 // lastOne adds the removal of the network itself to the transaction when no
