@@ -13,9 +13,7 @@ func TestTheKernelsDatapathCarriesFrames(t *testing.T) {
 	}
 	site := newSite(t)
 	site.datapath = "system"
-	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
-	network := rig.Network(1)
-	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	rig, _, a, b := planetest.Two(t, site.suite("10.99.0.0", ""))
 	if !pings(t, a, v4(b)) || !pings(t, b, v6(a)) {
 		t.Error("containers do not talk")
 	}

@@ -15,9 +15,7 @@ import (
 )
 
 func TestSpoofingReachesNobody(t *testing.T) {
-	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
-	network := rig.Network(1)
-	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	rig, network, a, b := planetest.Two(t, newSite(t).suite("10.99.0.0", ""))
 	c := rig.Start(rig.Hosts[0], network, 4)
 	others := []*planetest.Container{b, c}
 	mac := a.Endpoint.MAC.String()
@@ -60,9 +58,7 @@ func TestNoContainerClaimsAnothersAddress(t *testing.T) {
 	if _, err := exec.LookPath("arping"); err != nil {
 		t.Skip("arping is not on the PATH")
 	}
-	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
-	network := rig.Network(1)
-	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	rig, network, a, b := planetest.Two(t, newSite(t).suite("10.99.0.0", ""))
 	c := rig.Start(rig.Hosts[0], network, 4)
 	within(t, a.NS(), "ip", "addr", "add", v4(b).String()+"/32", "dev", "eth0")
 	within(t, c.NS(), "sysctl", "-qw", "net.ipv4.conf.eth0.arp_accept=1")
@@ -78,9 +74,7 @@ func TestNoContainerClaimsAnothersAddress(t *testing.T) {
 }
 
 func TestNoContainerAdvertisesAnothersIPv6Address(t *testing.T) {
-	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
-	network := rig.Network(1)
-	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	rig, network, a, b := planetest.Two(t, newSite(t).suite("10.99.0.0", ""))
 	victims := []*planetest.Container{rig.Start(rig.Hosts[0], network, 4), rig.Start(rig.Hosts[1], network, 5)}
 	within(t, a.NS(), "ip", "addr", "add", v6(b).String()+"/128", "dev", "eth0", "nodad")
 	for _, victim := range victims {

@@ -30,9 +30,7 @@ func TestEachTunnelTypeCarriesFullFramesAndTCP(t *testing.T) {
 		{"vxlan", "10.99.0.0"}, {"vxlan", "fd99::"}, {"geneve", "10.99.0.0"}, {"gre", "10.99.0.0"},
 	} {
 		t.Run(test.tunnel+" "+test.vtep, func(t *testing.T) {
-			rig := planetest.NewRig(t, newSite(t).suite(test.vtep, test.tunnel), 2)
-			network := rig.Network(1)
-			a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+			rig, network, a, b := planetest.Two(t, newSite(t).suite(test.vtep, test.tunnel))
 			c := rig.Start(rig.Hosts[0], network, 4)
 			mtu := 1500 - fabric.Overhead(network, rig.Hosts[0].VTEP)
 			if link := within(t, a.NS(), "ip", "link", "show", "eth0"); !strings.Contains(link, fmt.Sprint("mtu ", mtu, " ")) {
@@ -55,9 +53,7 @@ func TestEachTunnelTypeCarriesFullFramesAndTCP(t *testing.T) {
 
 // The kernel's own VXLAN, as of mode=vxlan, passes a host's switch untouched.
 func TestKernelVXLANWorksBesideOurs(t *testing.T) {
-	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
-	network := rig.Network(1)
-	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	rig, _, a, b := planetest.Two(t, newSite(t).suite("10.99.0.0", ""))
 	for i, host := range rig.Hosts {
 		for _, command := range []string{
 			fmt.Sprintf("link add kernel type vxlan id 5 dstport 4789 local %s remote %s", host.VTEP, rig.Hosts[1-i].VTEP),
@@ -73,9 +69,7 @@ func TestKernelVXLANWorksBesideOurs(t *testing.T) {
 }
 
 func TestLinkLocalAddressesTalk(t *testing.T) {
-	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 2)
-	network := rig.Network(1)
-	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	_, _, a, b := planetest.Two(t, newSite(t).suite("10.99.0.0", ""))
 	until(t, "the address is no longer tentative", func() bool {
 		return !strings.Contains(within(t, a.NS(), "ip", "address", "show", "tentative"), "inet6")
 	})

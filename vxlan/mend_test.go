@@ -18,9 +18,7 @@ import (
 // two is a rig of two hosts with a container each on one network.
 func two(t *testing.T) (rig *planetest.Rig, network fabric.Network, a, b *planetest.Container) {
 	t.Helper()
-	rig = planetest.NewRig(t, suite("10.99.0.0"), 2)
-	network = rig.Network(1)
-	return rig, network, rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	return planetest.Two(t, suite("10.99.0.0"))
 }
 
 // TestMendsWhatWasChangedByHand changes one thing after another, which is also

@@ -79,6 +79,14 @@ func NewRig(t *testing.T, config Config, count int) *Rig {
 	return rig
 }
 
+// Two is a rig of two hosts with a container each on one network, 2 and 3.
+func Two(t *testing.T, config Config) (rig *Rig, network fabric.Network, a, b *Container) {
+	t.Helper()
+	rig = NewRig(t, config, 2)
+	network = rig.Network(1)
+	return rig, network, rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+}
+
 func (r *Rig) addHost(number, bridge int) {
 	t := r.t
 	t.Helper()

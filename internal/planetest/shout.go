@@ -127,9 +127,7 @@ func respond(t *testing.T, config Config) {
 	if !config.Responds {
 		t.Skip("this mode leaves ARP and ND to the wire")
 	}
-	rig := NewRig(t, config, 2)
-	network := rig.Network(1)
-	asker, target := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	rig, network, asker, target := Two(t, config)
 	bystander := rig.Start(rig.Hosts[1], network, 4)
 	wire := bystander.sniff(t)
 	for _, addr := range target.addrs() {

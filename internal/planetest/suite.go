@@ -82,9 +82,7 @@ func apart(t *testing.T, config Config) {
 }
 
 func cut(t *testing.T, config Config) {
-	rig := NewRig(t, config, 2)
-	network := rig.Network(1)
-	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	rig, network, a, b := Two(t, config)
 	mustReach(t, a, b)
 	before := rig.text()
 	if mended := rig.Apply(); mended != 0 {
@@ -107,10 +105,7 @@ func cut(t *testing.T, config Config) {
 }
 
 func leave(t *testing.T, config Config) {
-	rig := NewRig(t, config, 2)
-	network := rig.Network(1)
-	a := rig.Start(rig.Hosts[0], network, 2)
-	rig.Start(rig.Hosts[1], network, 3)
+	rig, network, a, _ := Two(t, config)
 	before := rig.text()
 	b := rig.Start(rig.Hosts[1], network, 4)
 	mustReach(t, a, b)
@@ -199,9 +194,7 @@ func prune(t *testing.T, config Config) {
 }
 
 func restart(t *testing.T, config Config) {
-	rig := NewRig(t, config, 2)
-	network := rig.Network(1)
-	a, b := rig.Start(rig.Hosts[0], network, 2), rig.Start(rig.Hosts[1], network, 3)
+	rig, _, a, b := Two(t, config)
 	mustReach(t, a, b)
 	before := rig.text()
 	ping, out := start(t, a.NS(), "ping", "-n", "-q", "-c", "300", "-i", "0.005", "-W", "2", b.addrs()[0].String())
