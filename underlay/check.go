@@ -147,17 +147,23 @@ func (p *Plane) bridge(name string) (netlink.Link, error) {
 
 // checkRules refuses a move that the host's own firewall is not ready for.
 func (p *Plane) checkRules(ctx context.Context, n naming) error {
-	rules, err := p.firewall.rulesNaming(ctx, n)
-	if err != nil {
-		p.log.WithError(err).Warnf("look for firewall rules that name %s", n.nic.name)
-	}
-	for _, rule := range rules {
+	for _, rule := range p.rulesNaming(ctx, n) {
 		if !rule.translates {
 			return fmt.Errorf("parent %s is named by the host's firewall (%s), which will see bridge %s in its place: "+
 				"add the rule for that too, or take it all the same with -o force=true", n.nic.name, rule.text, n.bridge)
 		}
 	}
 	return nil
+}
+
+// rulesNaming lists the rules of the host's firewall that name the NIC, as far as
+// they can be read.
+func (p *Plane) rulesNaming(ctx context.Context, n naming) []namedRule {
+	rules, err := p.firewall.rulesNaming(ctx, n)
+	if err != nil {
+		p.log.WithError(err).Warnf("look for firewall rules that name %s", n.nic.name)
+	}
+	return rules
 }
 
 // checkWire refuses a parent without carrier: it is most often the wrong one.

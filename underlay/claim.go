@@ -117,11 +117,7 @@ func (p *Plane) warn(ctx context.Context, r *record) {
 			p.log.Warnf("routing rule %d names %s: its packets are those of bridge %s now", rule.Priority, r.Parent, r.Bridge)
 		}
 	}
-	named, err := p.firewall.rulesNaming(ctx, naming{device{r.Index, r.Parent}, r.Bridge})
-	if err != nil {
-		p.log.WithError(err).Warnf("look for firewall rules that name %s", r.Parent)
-	}
-	for _, rule := range named {
+	for _, rule := range p.rulesNaming(ctx, naming{device{r.Index, r.Parent}, r.Bridge}) {
 		p.log.Warnf("the firewall names %s (%s): its packets are those of bridge %s now", r.Parent, rule.text, r.Bridge)
 	}
 }
