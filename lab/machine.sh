@@ -1,7 +1,7 @@
 # The first process of a machine, in mount, network and UTS namespaces of its
 # own: gives the machine its view of the file system, then sleeps to keep it.
-# $1 is the machine's name, $2 the folder that becomes its /var/lib, $3 has folders
-# with the libraries of its programs.
+# $1 is the machine's name, $2 the folder that becomes its /var/lib, $3 the folders
+# with the libraries of its programs, if it has programs of its own.
 set -eu
 exec 2>&1
 hostname "$1"
@@ -27,10 +27,12 @@ mount --bind "$2" /var/lib
 
 # A variable would not do: Docker 20.10 runs itself with an environment of its own.
 # What ldconfig remembers for the next time stays here, too.
-mkdir /run/lab/ldconfig
-mount --bind /run/lab/ldconfig /var/cache/ldconfig
-echo "$3" | tr : '\n' >/etc/ld.so.conf.d/00-lab.conf
-ldconfig -X
+if [ -n "$3" ]; then
+	mkdir /run/lab/ldconfig
+	mount --bind /run/lab/ldconfig /var/cache/ldconfig
+	echo "$3" | tr : '\n' >/etc/ld.so.conf.d/00-lab.conf
+	ldconfig -X
+fi
 
 # As systemd leaves it on a real host: what is mounted here is seen in all
 # namespaces that are made from this one.
