@@ -116,8 +116,7 @@ func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles
 	})
 	used := usage(addresses)
 	for _, id := range slices.Sorted(maps.Keys(networks)) {
-		network := Network{Network: networks[id], Pools: []Pool{}, Hosts: slices.AppendSeq([]string{}, maps.Keys(on[id]))}
-		slices.Sort(network.Hosts)
+		network := Network{Network: networks[id], Pools: []Pool{}, Hosts: append([]string{}, slices.Sorted(maps.Keys(on[id]))...)}
 		for _, subnet := range network.Subnets {
 			network.Pools = append(network.Pools, pool(subnet, used[subnet.Pool]))
 		}
