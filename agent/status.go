@@ -18,6 +18,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // Status is the cluster as one host sees it.
@@ -94,11 +95,11 @@ func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles
 		Hosts: []Host{}, Networks: []Network{}, Endpoints: []Endpoint{}, // [] in JSON, not null
 	}
 	r := &reader{store: store}
-	hosts := all[fabric.Host](ctx, r, kvstore.HostsPrefix)
-	alive := all[kvstore.Alive](ctx, r, kvstore.AlivePrefix)
-	networks := all[fabric.Network](ctx, r, kvstore.NetworksPrefix)
-	endpoints := all[fabric.Endpoint](ctx, r, kvstore.EndpointsPrefix)
-	addresses := all[kvstore.Address](ctx, r, kvstore.AddressesPrefix)
+	hosts := all[fabric.Host](ctx, r, records.HostsPrefix)
+	alive := all[records.Alive](ctx, r, records.AlivePrefix)
+	networks := all[fabric.Network](ctx, r, records.NetworksPrefix)
+	endpoints := all[fabric.Endpoint](ctx, r, records.EndpointsPrefix)
+	addresses := all[records.Address](ctx, r, records.AddressesPrefix)
 	if r.err != nil {
 		s.Store = r.err.Error()
 		return s
@@ -133,7 +134,7 @@ func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles
 
 func nameOf(network fabric.Network, id string) string { return cmp.Or(network.Name, id) }
 
-func hostStatus(host fabric.Host, alive map[string]kvstore.Alive, on map[string]map[string]int) Host {
+func hostStatus(host fabric.Host, alive map[string]records.Alive, on map[string]map[string]int) Host {
 	h := Host{Host: host}
 	if held, ok := alive[host.Name]; ok {
 		h.AliveSince = &held.Since
@@ -145,10 +146,10 @@ func hostStatus(host fabric.Host, alive map[string]kvstore.Alive, on map[string]
 }
 
 // usage counts the addresses that are not free, by pool.
-func usage(addresses map[string]kvstore.Address) map[string]int {
+func usage(addresses map[string]records.Address) map[string]int {
 	used := make(map[string]int)
 	for key, address := range addresses {
-		if pool, _, ok := strings.Cut(key, "/"); ok && address.Kind != kvstore.KindFree {
+		if pool, _, ok := strings.Cut(key, "/"); ok && address.Kind != records.KindFree {
 			used[pool]++
 		}
 	}

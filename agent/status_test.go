@@ -13,6 +13,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 func TestStatus(t *testing.T) {
@@ -25,15 +26,15 @@ func TestStatus(t *testing.T) {
 	e1 := fabric.Endpoint{ID: "e1", Network: "n1", Host: "h2", Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.2/24")}}
 	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	store := kvstore.NewMemory()
-	address := func(text string) string { return kvstore.AddressKey("p1", netip.MustParseAddr(text)) }
+	address := func(text string) string { return records.AddressKey("p1", netip.MustParseAddr(text)) }
 	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
-		kvstore.Put(kvstore.HostKey("h1"), h1), kvstore.Put(kvstore.HostKey("h2"), h2),
-		kvstore.Put(kvstore.AliveKey("h1"), kvstore.Alive{Since: since}),
-		kvstore.Put(kvstore.NetworkKey("n1"), foo),
-		kvstore.Put(kvstore.EndpointKey("n1", "e1"), e1),
-		kvstore.Put(address("192.168.1.1"), kvstore.Address{Kind: kvstore.KindGateway, Host: "h1"}),
-		kvstore.Put(address("192.168.1.2"), kvstore.Address{Kind: kvstore.KindEndpoint, Host: "h2", Endpoint: "e1"}),
-		kvstore.Put(address("192.168.1.3"), kvstore.Address{Kind: kvstore.KindFree}),
+		kvstore.Put(records.HostKey("h1"), h1), kvstore.Put(records.HostKey("h2"), h2),
+		kvstore.Put(records.AliveKey("h1"), records.Alive{Since: since}),
+		kvstore.Put(records.NetworkKey("n1"), foo),
+		kvstore.Put(records.EndpointKey("n1", "e1"), e1),
+		kvstore.Put(address("192.168.1.1"), records.Address{Kind: records.KindGateway, Host: "h1"}),
+		kvstore.Put(address("192.168.1.2"), records.Address{Kind: records.KindEndpoint, Host: "h2", Endpoint: "e1"}),
+		kvstore.Put(address("192.168.1.3"), records.Address{Kind: records.KindFree}),
 	}}); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +63,7 @@ func (away) List(context.Context, string) (kvstore.Snapshot, error) {
 func TestStatusOfNothing(t *testing.T) {
 	unused := kvstore.NewMemory()
 	if _, err := unused.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
-		kvstore.Put(kvstore.NetworkKey("n1"), fabric.Network{ID: "n1", Subnets: []fabric.Subnet{}}),
+		kvstore.Put(records.NetworkKey("n1"), fabric.Network{ID: "n1", Subnets: []fabric.Subnet{}}),
 	}}); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // A store that was started anew, empty, has nothing to say about what runs.
@@ -15,7 +16,7 @@ func TestEmptiedStoreCutsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	listen := first.Endpoint()
-	store, err := kvstore.Open(kvstore.Config{Endpoints: []string{listen}, Mark: kvstore.HostKey("h1")})
+	store, err := kvstore.Open(kvstore.Config{Endpoints: []string{listen}, Mark: records.HostKey("h1")})
 	if err != nil {
 		t.Fatal(err)
 	}

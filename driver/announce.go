@@ -9,6 +9,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // standing says whether this host may act under its name: its record is written,
@@ -82,7 +83,7 @@ func (l *loop) appear(ctx context.Context) error {
 	l.followRecords(ctx)
 	l.group.Go(func() error {
 		since := time.Now().UTC().Truncate(time.Second)
-		return l.Store.Hold(ctx, kvstore.AliveKey(l.Host.Name), kvstore.Alive{Since: since}, l.Timing.Lease)
+		return l.Store.Hold(ctx, records.AliveKey(l.Host.Name), records.Alive{Since: since}, l.Timing.Lease)
 	})
 	l.group.Go(func() error { return l.expire(ctx) })
 	for {
@@ -140,7 +141,7 @@ func (e nameTakenError) Error() string {
 // putHost writes this host's record, unless a host with another VTEP lives under
 // its name. That may be this one before a restart: then its lease runs out.
 func (l *loop) putHost(ctx context.Context) error {
-	key := kvstore.HostKey(l.Host.Name)
+	key := records.HostKey(l.Host.Name)
 	txn := kvstore.Txn{Then: []kvstore.Op{kvstore.Put(key, l.Host)}}
 	item, err := l.Store.Get(ctx, key)
 	switch {
@@ -154,7 +155,7 @@ func (l *loop) putHost(ctx context.Context) error {
 		if err != nil || other.VTEP == l.Host.VTEP {
 			break
 		}
-		alive := kvstore.AliveKey(l.Host.Name)
+		alive := records.AliveKey(l.Host.Name)
 		if _, err := l.Store.Get(ctx, alive); err == nil {
 			return nameTakenError{other}
 		} else if !errors.Is(err, kvstore.ErrNotFound) {

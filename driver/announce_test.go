@@ -10,12 +10,13 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // recorded gives the record of a host, the zero Host when there is none.
 func recorded(t *testing.T, store kvstore.Store, name string) fabric.Host {
 	t.Helper()
-	item, err := store.Get(t.Context(), kvstore.HostKey(name))
+	item, err := store.Get(t.Context(), records.HostKey(name))
 	if err != nil {
 		return fabric.Host{}
 	}
@@ -35,7 +36,7 @@ func TestReleasedHostAppearsAgain(t *testing.T) {
 	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
 	eventually(t, "h2 is in the records", func() bool { return recorded(t, store, "h2").VTEP.IsValid() })
 	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
-		kvstore.Delete(kvstore.HostKey("h2")), kvstore.DeletePrefix(kvstore.HostAttachments("h2")),
+		kvstore.Delete(records.HostKey("h2")), kvstore.DeletePrefix(records.HostAttachments("h2")),
 	}}); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestTwins(t *testing.T) {
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo"))
 	enter(h1, dockerID1, "e1", "192.168.1.2/24")
-	eventually(t, "h1 is alive", func() bool { _, err := store.Get(t.Context(), kvstore.AliveKey("h1")); return err == nil })
+	eventually(t, "h1 is alive", func() bool { _, err := store.Get(t.Context(), records.AliveKey("h1")); return err == nil })
 
 	twin := startWith(t, store, 2, func(c *Config) { c.Host.Name = "h1" })
 	want := "host name h1 is in use by the host with VTEP 10.99.0.1: give --host-name"
@@ -67,7 +68,7 @@ func TestTwins(t *testing.T) {
 	if err := twin.driver.Ready(short); err == nil {
 		t.Error("the twin may act")
 	}
-	if _, err := store.Get(t.Context(), kvstore.EndpointKey(networkID(dockerID1), "e1")); err != nil {
+	if _, err := store.Get(t.Context(), records.EndpointKey(networkID(dockerID1), "e1")); err != nil {
 		t.Errorf("the endpoint of the first: %v", err)
 	}
 	if got := recorded(t, store, "h1").VTEP.String(); got != "10.99.0.1" {
@@ -89,7 +90,7 @@ func TestQuickRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	h1.stop()
-	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put(kvstore.AliveKey("h1"), kvstore.Alive{})}}); err != nil {
+	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put(records.AliveKey("h1"), records.Alive{})}}); err != nil {
 		t.Fatal(err)
 	}
 	h1 = startWith(t, store, 1, func(c *Config) { c.Host.BootID = "another" })
@@ -105,21 +106,21 @@ func TestQuickRestart(t *testing.T) {
 func TestNameTakenMeanwhile(t *testing.T) {
 	store := kvstore.NewMemory()
 	h1 := startHost(t, store, 1)
-	eventually(t, "h1 is alive", func() bool { _, err := store.Get(t.Context(), kvstore.AliveKey("h1")); return err == nil })
+	eventually(t, "h1 is alive", func() bool { _, err := store.Get(t.Context(), records.AliveKey("h1")); return err == nil })
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	enter(h1, dockerID1, "e1", "192.168.1.2/24")
 	other := h1.driver.Host
 	other.VTEP = other.VTEP.Next()
 	theirs := fabric.Endpoint{ID: "e9", Network: networkID(dockerID1), Host: "h1"}
-	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put(kvstore.HostKey("h1"), other)}}); err != nil {
+	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put(records.HostKey("h1"), other)}}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "h1 is refused", func() bool { return len(h1.driver.Troubles()) == 1 })
-	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put(kvstore.EndpointKey(theirs.Network, theirs.ID), theirs)}}); err != nil {
+	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put(records.EndpointKey(theirs.Network, theirs.ID), theirs)}}); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(5 * quick.Grace)
-	if _, err := store.Get(t.Context(), kvstore.EndpointKey(theirs.Network, theirs.ID)); err != nil {
+	if _, err := store.Get(t.Context(), records.EndpointKey(theirs.Network, theirs.ID)); err != nil {
 		t.Errorf("the other's endpoint: %v", err)
 	}
 }

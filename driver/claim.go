@@ -8,6 +8,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // probe asks the wire about addresses that Docker's own allocator has picked;
@@ -33,8 +34,8 @@ func (d *Driver) probe(ctx context.Context, found fabric.Network, endpoint fabri
 // there, or neither. own says that Docker's own allocator gave the addresses.
 func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, own bool) error {
 	txn := kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Exists(kvstore.NetworkKey(found.ID))},
-		Then: []kvstore.Op{kvstore.Put(kvstore.EndpointKey(found.ID, endpoint.ID), endpoint)},
+		If:   []kvstore.Guard{kvstore.Exists(records.NetworkKey(found.ID))},
+		Then: []kvstore.Op{kvstore.Put(records.EndpointKey(found.ID, endpoint.ID), endpoint)},
 	}
 	for _, address := range endpoint.Addrs {
 		if err := d.claim(ctx, found, endpoint, address.Addr(), own, &txn); err != nil {
@@ -59,9 +60,9 @@ func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint
 // claim adds one address to the endpoint's transaction, or says who has it.
 func (d *Driver) claim(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, addr netip.Addr, own bool, txn *kvstore.Txn) error {
 	subnet, _ := subnetOf(found, addr)
-	key := kvstore.AddressKey(subnet.Pool, addr)
-	taken := kvstore.Address{Kind: kvstore.KindEndpoint, Host: d.Host.Name, Endpoint: endpoint.ID, Name: endpoint.Name}
-	holder, item, err := kvstore.Read[kvstore.Address](ctx, d.Store, key)
+	key := records.AddressKey(subnet.Pool, addr)
+	taken := records.Address{Kind: records.KindEndpoint, Host: d.Host.Name, Endpoint: endpoint.ID, Name: endpoint.Name}
+	holder, item, err := kvstore.Read[records.Address](ctx, d.Store, key)
 	if errors.Is(err, kvstore.ErrNotFound) {
 		txn.If = append(txn.If, kvstore.Missing(key))
 		txn.Then = append(txn.Then, kvstore.Put(key, taken))
@@ -87,7 +88,7 @@ func (d *Driver) claim(ctx context.Context, found fabric.Network, endpoint fabri
 	txn.If = append(txn.If, kvstore.Unchanged(item))
 	txn.Then = append(txn.Then, kvstore.Put(key, taken))
 	if old := holder.Endpoint; old != "" && old != endpoint.ID {
-		txn.Then = append(txn.Then, kvstore.Delete(kvstore.EndpointKey(found.ID, old)))
+		txn.Then = append(txn.Then, kvstore.Delete(records.EndpointKey(found.ID, old)))
 	}
 	return nil
 }
@@ -96,16 +97,16 @@ func (d *Driver) claim(ctx context.Context, found fabric.Network, endpoint fabri
 // has: it rests, or it was requested for this very call, here or by swarm's
 // leader, or its endpoint is gone. An engine that crashed tells no driver of its
 // dead endpoints, and its own allocator gives their addresses out again.
-func (d *Driver) claimable(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, holder kvstore.Address, own bool) (bool, error) {
+func (d *Driver) claimable(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, holder records.Address, own bool) (bool, error) {
 	switch {
-	case holder.Kind == kvstore.KindFree, holder.Kind == kvstore.KindEndpoint && holder.Host == "":
+	case holder.Kind == records.KindFree, holder.Kind == records.KindEndpoint && holder.Host == "":
 		return true, nil
-	case holder.Kind != kvstore.KindEndpoint || holder.Host != d.Host.Name:
+	case holder.Kind != records.KindEndpoint || holder.Host != d.Host.Name:
 		return false, nil
 	case holder.Endpoint == "" || holder.Endpoint == endpoint.ID:
 		return true, nil
 	}
-	_, err := d.Store.Get(ctx, kvstore.EndpointKey(found.ID, holder.Endpoint))
+	_, err := d.Store.Get(ctx, records.EndpointKey(found.ID, holder.Endpoint))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return true, nil
 	}

@@ -9,7 +9,7 @@
 //
 // The loop (loop.go) is the one goroutine that owns the data planes. It follows
 // the records that concern this host (follow.go), has [fabric.Plan] say what
-// they mean here, and hands each segment to its [Dataplane]. Deleting is the
+// they mean here, and hands each segment to its [fabric.Dataplane]. Deleting is the
 // same code: an endpoint that is no longer in the records is no longer in the
 // segment. What Docker forgot to delete is found dead and erased (reap.go).
 //
@@ -29,30 +29,6 @@ import (
 	"github.com/causeway-net/causeway/kvstore"
 )
 
-// Dataplane realises the segments of one mode. The loop alone calls it, one
-// call at a time.
-type Dataplane interface {
-	// Check says why network cannot be realised on this host, before anything
-	// is touched; nil when it can.
-	Check(ctx context.Context, network fabric.Network) error
-	// Apply makes one segment so; idempotent. It returns how many entries it
-	// found wrong in the kernel that had been right.
-	Apply(ctx context.Context, segment fabric.Segment) (mended int, err error)
-	// Plug makes the pair of a local endpoint, whose segment was applied before,
-	// and returns the name of the end that Docker takes; idempotent.
-	Plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (link string, err error)
-	// Alive tells which of the segment's local endpoints have a container: the
-	// host's end of the pair is there and the other has left the host's namespace.
-	Alive(ctx context.Context, segment fabric.Segment) (map[string]bool, error)
-	// Prune removes what is ours and not kept.
-	Prune(ctx context.Context, keep []fabric.Segment) error
-	// Distrust makes the next Apply of each segment read the kernel back.
-	Distrust()
-	// Stale says that the kernel (or the switch) lost what Apply made, as far as
-	// that can be told cheaply: it is asked every two seconds.
-	Stale(ctx context.Context) bool
-}
-
 // Config is what a Driver works with. All fields but HostExpiry, Probe and Timing are required.
 type Config struct {
 	Host  fabric.Host
@@ -62,7 +38,7 @@ type Config struct {
 	VTEPNet netip.Prefix
 	// Scope is what Docker is told: "local" or "global".
 	Scope  string
-	Planes map[fabric.Mode]Dataplane
+	Planes map[fabric.Mode]fabric.Dataplane
 	// HostExpiry is how long another host may be gone until it is released; 0: for ever.
 	HostExpiry time.Duration
 	// Probe asks on an underlay network's wire whether somebody has an address

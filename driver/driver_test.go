@@ -12,6 +12,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // Docker's IDs of one network on three hosts.
@@ -64,7 +65,7 @@ func TestAllIsGoneAtTheEnd(t *testing.T) {
 	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
 	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
 	must[empty](h2, "DeleteNetwork", &network.DeleteNetworkRequest{NetworkID: dockerID2})
-	if _, ok := contents(t, store)[kvstore.NetworkKey(networkID(dockerID1))]; !ok {
+	if _, ok := contents(t, store)[records.NetworkKey(networkID(dockerID1))]; !ok {
 		t.Error("the network went with the first of its hosts")
 	}
 	for range 2 { // Docker repeats itself
@@ -194,7 +195,7 @@ func TestReleaseFreesWhatAHostHad(t *testing.T) {
 	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
 	must[network.CreateEndpointResponse](h2, "CreateEndpoint", endpointOn(dockerID2, "e2", "192.168.1.3/24"))
 	eventually(t, "h2 is alive", func() bool {
-		_, err := store.Get(t.Context(), kvstore.AliveKey("h2"))
+		_, err := store.Get(t.Context(), records.AliveKey("h2"))
 		return err == nil
 	})
 	if _, err := Release(t.Context(), store, "h2"); err == nil || err.Error() != "host h2 is alive: stop causeway there first" {
@@ -241,7 +242,7 @@ func TestDeadEndpointIsErasedAfterGrace(t *testing.T) {
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	enter(h1, dockerID1, "e1", "192.168.1.2/24")
 	h1.plane.set(func(l *ledger) { l.alive["e1"] = false })
-	key := kvstore.EndpointKey(networkID(dockerID1), "e1")
+	key := records.EndpointKey(networkID(dockerID1), "e1")
 	eventually(t, "the endpoint is erased", func() bool {
 		_, err := store.Get(t.Context(), key)
 		return errors.Is(err, kvstore.ErrNotFound)

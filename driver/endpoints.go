@@ -10,20 +10,21 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // attached gives the cluster network behind Docker's NetworkID on this host.
-func (d *Driver) attached(ctx context.Context, dockerID string) (fabric.Network, kvstore.Attachment, error) {
-	attachment, _, err := kvstore.Read[kvstore.Attachment](ctx, d.Store, kvstore.AttachmentKey(d.Host.Name, dockerID))
+func (d *Driver) attached(ctx context.Context, dockerID string) (fabric.Network, records.Attachment, error) {
+	attachment, _, err := kvstore.Read[records.Attachment](ctx, d.Store, records.AttachmentKey(d.Host.Name, dockerID))
 	if errors.Is(err, kvstore.ErrNotFound) {
-		return fabric.Network{}, kvstore.Attachment{}, fmt.Errorf("network %s is not known to causeway on host %s: remove it and create it again", dockerID, d.Host.Name)
+		return fabric.Network{}, records.Attachment{}, fmt.Errorf("network %s is not known to causeway on host %s: remove it and create it again", dockerID, d.Host.Name)
 	}
 	if err != nil {
-		return fabric.Network{}, kvstore.Attachment{}, err
+		return fabric.Network{}, records.Attachment{}, err
 	}
 	found, err := d.networkByID(ctx, attachment.Network)
 	if errors.Is(err, kvstore.ErrNotFound) {
-		return fabric.Network{}, kvstore.Attachment{}, fmt.Errorf("network %s was removed from the cluster: remove it here and create it again", attachment.Network)
+		return fabric.Network{}, records.Attachment{}, fmt.Errorf("network %s was removed from the cluster: remove it here and create it again", attachment.Network)
 	}
 	return found, attachment, err
 }
@@ -114,7 +115,7 @@ func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpoi
 // addresses rest at once where Docker's own allocator gave them; causeway's IPAM
 // is told by ReleaseAddress. An unknown endpoint is a success.
 func (d *Driver) deleteEndpoint(ctx context.Context, dockerID, id string) error {
-	attachment, _, err := kvstore.Read[kvstore.Attachment](ctx, d.Store, kvstore.AttachmentKey(d.Host.Name, dockerID))
+	attachment, _, err := kvstore.Read[records.Attachment](ctx, d.Store, records.AttachmentKey(d.Host.Name, dockerID))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // absence is one host that does not live; one that starts anew is another.
@@ -41,19 +42,19 @@ func (l *loop) expire(ctx context.Context) error {
 // lookForGone gives the hosts that are gone, since when as far as is known from
 // the look before, and releases those whose time is up.
 func (l *loop) lookForGone(ctx context.Context, before map[absence]time.Time) map[absence]time.Time {
-	alive, err := l.Store.List(ctx, kvstore.AlivePrefix)
+	alive, err := l.Store.List(ctx, records.AlivePrefix)
 	if err != nil {
 		return nil
 	}
-	hosts, err := l.Store.List(ctx, kvstore.HostsPrefix)
+	hosts, err := l.Store.List(ctx, records.HostsPrefix)
 	if err != nil {
 		return nil
 	}
 	now := time.Now()
 	gone := make(map[absence]time.Time)
 	for key, item := range hosts.Items {
-		name := strings.TrimPrefix(key, kvstore.HostsPrefix)
-		if _, lives := alive.Items[kvstore.AliveKey(name)]; lives || name == l.Host.Name {
+		name := strings.TrimPrefix(key, records.HostsPrefix)
+		if _, lives := alive.Items[records.AliveKey(name)]; lives || name == l.Host.Name {
 			continue
 		}
 		this := absence{name, item.Revision}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // The tables that every host reads whole.
@@ -68,7 +69,7 @@ func (c change[T]) merge(table map[string]T) {
 }
 
 func (l *loop) followRecords(ctx context.Context) {
-	follow(ctx, l, kvstore.HostsPrefix, func(_ context.Context, c change[fabric.Host]) {
+	follow(ctx, l, records.HostsPrefix, func(_ context.Context, c change[fabric.Host]) {
 		c.merge(l.state.Hosts)
 		if l.state.Hosts[l.Host.Name].VTEP != l.Host.VTEP {
 			l.overtaken(slices.Contains(c.gone, l.Host.Name))
@@ -77,7 +78,7 @@ func (l *loop) followRecords(ctx context.Context) {
 		l.ready[hostsTable] = true
 		l.touchAll()
 	})
-	follow(ctx, l, kvstore.NetworksPrefix, func(_ context.Context, c change[fabric.Network]) {
+	follow(ctx, l, records.NetworksPrefix, func(_ context.Context, c change[fabric.Network]) {
 		c.merge(l.state.Networks)
 		l.ready[networksTable] = true
 		for id := range c.put {
@@ -87,8 +88,8 @@ func (l *loop) followRecords(ctx context.Context) {
 			l.dirty[id] = true
 		}
 	})
-	attachments := map[string]kvstore.Attachment{}
-	follow(ctx, l, kvstore.HostAttachments(l.Host.Name), func(ctx context.Context, c change[kvstore.Attachment]) {
+	attachments := map[string]records.Attachment{}
+	follow(ctx, l, records.HostAttachments(l.Host.Name), func(ctx context.Context, c change[records.Attachment]) {
 		c.merge(attachments)
 		first := !l.ready[attachmentsTable]
 		l.ready[attachmentsTable] = true
@@ -118,7 +119,7 @@ func (l *loop) startFollowing(ctx context.Context, network string, revision int6
 	f := &following{cancel: cancel, revision: revision}
 	l.follows[network] = f
 	table := map[string]fabric.Endpoint{}
-	follow(ctx, l, kvstore.NetworkEndpoints(network), func(_ context.Context, c change[fabric.Endpoint]) {
+	follow(ctx, l, records.NetworkEndpoints(network), func(_ context.Context, c change[fabric.Endpoint]) {
 		if l.follows[network] != f {
 			return // ended meanwhile
 		}

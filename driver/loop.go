@@ -19,7 +19,7 @@ import (
 // Join, a tick. Nothing here needs a lock.
 type loop struct {
 	Config
-	records records
+	records recordWriter
 	calls   chan func(context.Context)
 	done    chan struct{}
 
@@ -56,7 +56,7 @@ func newLoop(config Config) *loop {
 	self := config.Host
 	return &loop{
 		Config:  config,
-		records: records{store: config.Store, host: self.Name},
+		records: recordWriter{store: config.Store, host: self.Name},
 		calls:   make(chan func(context.Context)),
 		done:    make(chan struct{}),
 		state: fabric.State{
@@ -168,7 +168,7 @@ func (l *loop) kick() {
 
 func (l *loop) distrust() {
 	for _, plane := range l.Planes {
-		plane.Distrust()
+		plane.Invalidate()
 	}
 	l.touchAll()
 	l.prune = true
@@ -186,10 +186,10 @@ func (l *loop) lookAgain(ctx context.Context) {
 		l.dirty[id] = true
 	}
 	for mode, plane := range l.Planes {
-		if !plane.Stale(ctx) {
+		if !plane.Drifted(ctx) {
 			continue
 		}
-		plane.Distrust()
+		plane.Invalidate()
 		for id, network := range l.state.Networks {
 			if network.Mode == mode {
 				l.dirty[id] = true

@@ -12,6 +12,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // tries bounds how often a transaction is made anew after a conflict.
@@ -34,7 +35,7 @@ func (d *Driver) createNetwork(ctx context.Context, request *network.CreateNetwo
 	if own {
 		want.IPAM.Driver = "causeway"
 	}
-	attachment := kvstore.Attachment{OwnIPAM: !own, Pending: strings.HasPrefix(opts.join, fabric.NetworkIDPrefix)}
+	attachment := records.Attachment{OwnIPAM: !own, Pending: strings.HasPrefix(opts.join, fabric.NetworkIDPrefix)}
 	for range tries {
 		err := d.tie(ctx, request.NetworkID, want, opts.join, attachment)
 		if !errors.Is(err, kvstore.ErrConflict) {
@@ -45,7 +46,7 @@ func (d *Driver) createNetwork(ctx context.Context, request *network.CreateNetwo
 }
 
 // tie finds the network that Docker means, or makes it, and attaches this host to it.
-func (d *Driver) tie(ctx context.Context, dockerID string, want fabric.Network, join string, attachment kvstore.Attachment) error {
+func (d *Driver) tie(ctx context.Context, dockerID string, want fabric.Network, join string, attachment records.Attachment) error {
 	found, err := d.findNetwork(ctx, dockerID, join)
 	if errors.Is(err, kvstore.ErrNotFound) {
 		want.ID, want.Name, want.Swarm = networkID(dockerID), join, ofSwarm(dockerID)
@@ -65,8 +66,8 @@ func (d *Driver) tie(ctx context.Context, dockerID string, want fabric.Network, 
 	}
 	attachment.Network = found.ID
 	txn := kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Exists(kvstore.NetworkKey(found.ID))},
-		Then: []kvstore.Op{kvstore.Put(kvstore.AttachmentKey(d.Host.Name, dockerID), attachment)},
+		If:   []kvstore.Guard{kvstore.Exists(records.NetworkKey(found.ID))},
+		Then: []kvstore.Op{kvstore.Put(records.AttachmentKey(d.Host.Name, dockerID), attachment)},
 	}
 	if attachment.OwnIPAM {
 		if err := d.sharePools(ctx, found, &txn); err != nil {
@@ -80,7 +81,7 @@ func (d *Driver) tie(ctx context.Context, dockerID string, want fabric.Network, 
 // sharePools notes that an engine's own allocator has come to the network's pools.
 func (d *Driver) sharePools(ctx context.Context, found fabric.Network, txn *kvstore.Txn) error {
 	for _, subnet := range found.Subnets {
-		pool, item, err := kvstore.Read[kvstore.Pool](ctx, d.Store, kvstore.PoolKey(subnet.Pool))
+		pool, item, err := kvstore.Read[records.Pool](ctx, d.Store, records.PoolKey(subnet.Pool))
 		if err != nil {
 			return err
 		}
@@ -116,7 +117,7 @@ func (d *Driver) findNetwork(ctx context.Context, dockerID, join string) (fabric
 		}
 		return found, err
 	}
-	id, _, err := kvstore.Read[string](ctx, d.Store, kvstore.NameKey(join))
+	id, _, err := kvstore.Read[string](ctx, d.Store, records.NameKey(join))
 	if err != nil {
 		return fabric.Network{}, err
 	}
@@ -151,7 +152,7 @@ func compatible(have, want fabric.Network) error {
 }
 
 // makeNetwork commits a network that is new to the cluster.
-func (d *Driver) makeNetwork(ctx context.Context, dockerID string, want fabric.Network, attachment kvstore.Attachment) error {
+func (d *Driver) makeNetwork(ctx context.Context, dockerID string, want fabric.Network, attachment records.Attachment) error {
 	if err := d.clearOfVTEP(want); err != nil {
 		return err
 	}
@@ -160,12 +161,12 @@ func (d *Driver) makeNetwork(ctx context.Context, dockerID string, want fabric.N
 	}
 	attachment.Network = want.ID
 	txn := kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Missing(kvstore.NetworkKey(want.ID))},
-		Then: []kvstore.Op{kvstore.Put(kvstore.AttachmentKey(d.Host.Name, dockerID), attachment)},
+		If:   []kvstore.Guard{kvstore.Missing(records.NetworkKey(want.ID))},
+		Then: []kvstore.Op{kvstore.Put(records.AttachmentKey(d.Host.Name, dockerID), attachment)},
 	}
 	if want.Name != "" {
-		txn.If = append(txn.If, kvstore.Missing(kvstore.NameKey(want.Name)))
-		txn.Then = append(txn.Then, kvstore.Put(kvstore.NameKey(want.Name), want.ID))
+		txn.If = append(txn.If, kvstore.Missing(records.NameKey(want.Name)))
+		txn.Then = append(txn.Then, kvstore.Put(records.NameKey(want.Name), want.ID))
 	}
 	if want.Mode != fabric.ModeUnderlay {
 		if err := d.takeVNI(ctx, &want, &txn); err != nil {
@@ -178,7 +179,7 @@ func (d *Driver) makeNetwork(ctx context.Context, dockerID string, want fabric.N
 	if err := d.takePools(ctx, &want, attachment.OwnIPAM, &txn); err != nil {
 		return err
 	}
-	txn.Then = append(txn.Then, kvstore.Put(kvstore.NetworkKey(want.ID), want))
+	txn.Then = append(txn.Then, kvstore.Put(records.NetworkKey(want.ID), want))
 	_, err := d.Store.Commit(ctx, txn)
 	return err
 }
@@ -206,15 +207,15 @@ func (d *Driver) realisable(ctx context.Context, want fabric.Network) error {
 
 // takeVNI adds the user's VNI, or else the lowest free of ours, to the transaction.
 func (d *Driver) takeVNI(ctx context.Context, want *fabric.Network, txn *kvstore.Txn) error {
-	taken, err := d.Store.List(ctx, kvstore.VNIsPrefix)
+	taken, err := d.Store.List(ctx, records.VNIsPrefix)
 	if err != nil {
 		return err
 	}
-	holder, clash := taken.Items[kvstore.VNIKey(want.VNI)]
+	holder, clash := taken.Items[records.VNIKey(want.VNI)]
 	switch {
 	case want.VNI == 0:
 		for want.VNI = firstVNI; ; want.VNI++ {
-			if _, ok := taken.Items[kvstore.VNIKey(want.VNI)]; !ok {
+			if _, ok := taken.Items[records.VNIKey(want.VNI)]; !ok {
 				break
 			}
 		}
@@ -222,37 +223,37 @@ func (d *Driver) takeVNI(ctx context.Context, want *fabric.Network, txn *kvstore
 		id, _ := kvstore.Decode[string](holder)
 		return fmt.Errorf("vni %d is taken by network %s", want.VNI, d.networkName(ctx, id))
 	}
-	txn.If = append(txn.If, kvstore.Missing(kvstore.VNIKey(want.VNI)))
-	txn.Then = append(txn.Then, kvstore.Put(kvstore.VNIKey(want.VNI), want.ID))
+	txn.If = append(txn.If, kvstore.Missing(records.VNIKey(want.VNI)))
+	txn.Then = append(txn.Then, kvstore.Put(records.VNIKey(want.VNI), want.ID))
 	return nil
 }
 
 // takePools binds the subnets' pools to the network: those that causeway's IPAM
 // made for this host a moment ago, or new ones for Docker's own allocator.
 func (d *Driver) takePools(ctx context.Context, want *fabric.Network, dockerIPAM bool, txn *kvstore.Txn) error {
-	snapshot, err := d.Store.List(ctx, kvstore.PoolsPrefix)
+	snapshot, err := d.Store.List(ctx, records.PoolsPrefix)
 	if err != nil {
 		return err
 	}
-	pools, err := kvstore.DecodeAll[kvstore.Pool](snapshot, kvstore.PoolsPrefix)
+	pools, err := kvstore.DecodeAll[records.Pool](snapshot, records.PoolsPrefix)
 	if err != nil {
 		return err
 	}
-	txn.If = append(txn.If, kvstore.NoneNewer(kvstore.PoolsPrefix, snapshot.Revision))
+	txn.If = append(txn.If, kvstore.NoneNewer(records.PoolsPrefix, snapshot.Revision))
 	for i := range want.Subnets {
 		subnet := &want.Subnets[i]
 		pool, id := d.requestedPool(pools, subnet.Prefix)
 		if id == "" {
-			pool = kvstore.Pool{Space: kvstore.DefaultSpace, Prefix: subnet.Prefix}
-			id = kvstore.PoolID(pool.Space, pool.Prefix)
-			if other, clash := kvstore.Overlapping(pools, pool.Space, pool.Prefix); clash {
+			pool = records.Pool{Space: records.DefaultSpace, Prefix: subnet.Prefix}
+			id = records.PoolID(pool.Space, pool.Prefix)
+			if other, clash := records.Overlapping(pools, pool.Space, pool.Prefix); clash {
 				return fmt.Errorf("subnet %s overlaps %s of network %s: give another --subnet, or have one picked by --ipam-driver causeway",
 					pool.Prefix, other.Prefix, d.networkName(ctx, other.Network))
 			}
 		}
 		subnet.Pool = id
 		pool.Network, pool.DockerIPAM = want.ID, dockerIPAM
-		txn.Then = append(txn.Then, kvstore.Put(kvstore.PoolKey(id), pool))
+		txn.Then = append(txn.Then, kvstore.Put(records.PoolKey(id), pool))
 		txn.Then = append(txn.Then, d.reserve(*subnet)...)
 	}
 	return nil
@@ -260,26 +261,26 @@ func (d *Driver) takePools(ctx context.Context, want *fabric.Network, dockerIPAM
 
 // requestedPool finds the pool of prefix that this host's Docker has requested
 // and no network has yet.
-func (d *Driver) requestedPool(pools map[string]kvstore.Pool, prefix netip.Prefix) (kvstore.Pool, string) {
+func (d *Driver) requestedPool(pools map[string]records.Pool, prefix netip.Prefix) (records.Pool, string) {
 	for id, pool := range pools {
 		if pool.Prefix == prefix && pool.Network == "" && slices.Contains(pool.Users, d.Host.Name) {
 			return pool, id
 		}
 	}
-	return kvstore.Pool{}, ""
+	return records.Pool{}, ""
 }
 
 // reserve claims the gateway and the aux addresses of a new network.
 func (d *Driver) reserve(subnet fabric.Subnet) []kvstore.Op {
 	var ops []kvstore.Op
 	if subnet.Gateway.IsValid() {
-		ops = append(ops, kvstore.Put(kvstore.AddressKey(subnet.Pool, subnet.Gateway),
-			kvstore.Address{Kind: kvstore.KindGateway, Host: d.Host.Name}))
+		ops = append(ops, kvstore.Put(records.AddressKey(subnet.Pool, subnet.Gateway),
+			records.Address{Kind: records.KindGateway, Host: d.Host.Name}))
 	}
 	for name, addr := range subnet.Aux {
 		if addr != subnet.Gateway {
-			ops = append(ops, kvstore.Put(kvstore.AddressKey(subnet.Pool, addr),
-				kvstore.Address{Kind: kvstore.KindAux, Host: d.Host.Name, Name: name}))
+			ops = append(ops, kvstore.Put(records.AddressKey(subnet.Pool, addr),
+				records.Address{Kind: records.KindAux, Host: d.Host.Name, Name: name}))
 		}
 	}
 	return ops

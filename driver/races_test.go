@@ -11,6 +11,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // hooked is a store where something happens just before, or just after, the next
@@ -57,7 +58,7 @@ func TestEndpointIsErasedWhileItIsNamed(t *testing.T) {
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
-	meanwhile(t, store, kvstore.EndpointKey(networkID(dockerID1), "e1"), func(e *fabric.Endpoint) []kvstore.Op { e.Name = "busybox"; return nil })
+	meanwhile(t, store, records.EndpointKey(networkID(dockerID1), "e1"), func(e *fabric.Endpoint) []kvstore.Op { e.Name = "busybox"; return nil })
 	must[empty](h1, "DeleteEndpoint", &network.DeleteEndpointRequest{NetworkID: dockerID1, EndpointID: "e1"})
 	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.2/24"))
 }
@@ -67,9 +68,9 @@ func TestNetworkIsRemovedWhileItIsNamed(t *testing.T) {
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	id := networkID(dockerID1)
-	meanwhile(t, store, kvstore.NetworkKey(id), func(n *fabric.Network) []kvstore.Op {
+	meanwhile(t, store, records.NetworkKey(id), func(n *fabric.Network) []kvstore.Op {
 		n.Name = "foo"
-		return []kvstore.Op{kvstore.Put(kvstore.NameKey("foo"), id)}
+		return []kvstore.Op{kvstore.Put(records.NameKey("foo"), id)}
 	})
 	must[empty](h1, "DeleteNetwork", &network.DeleteNetworkRequest{NetworkID: dockerID1})
 	for key := range contents(t, store) {
@@ -90,7 +91,7 @@ func TestEndpointOfALostAnswerIsFound(t *testing.T) {
 		t.Fatal("the lost answer is an answer")
 	}
 	eventually(t, "the endpoint is erased", func() bool {
-		_, there := contents(t, store)[kvstore.EndpointKey(networkID(dockerID1), "e1")]
+		_, there := contents(t, store)[records.EndpointKey(networkID(dockerID1), "e1")]
 		return !there
 	})
 	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.2/24"))
@@ -109,7 +110,7 @@ func TestDeadEndpointMakesRoomAtOnce(t *testing.T) {
 	}
 	h1.plane.set(func(l *ledger) { l.alive["e1"] = false })
 	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.2/24"))
-	if _, there := contents(t, store)[kvstore.EndpointKey(networkID(dockerID1), "e1")]; there {
+	if _, there := contents(t, store)[records.EndpointKey(networkID(dockerID1), "e1")]; there {
 		t.Error("the dead endpoint is left")
 	}
 }

@@ -9,10 +9,11 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // records are the writes that handlers and the loop share.
-type records struct {
+type recordWriter struct {
 	store kvstore.Store
 	host  string
 	// while are guards of every write.
@@ -21,7 +22,7 @@ type records struct {
 
 // erase removes this host's endpoint; with free, its addresses rest at once. An
 // endpoint that is not there, or is another host's, is left alone.
-func (r records) erase(ctx context.Context, network, id string, free bool) error {
+func (r recordWriter) erase(ctx context.Context, network, id string, free bool) error {
 	for range tries { // the mirror may be writing its name
 		err := r.tryErase(ctx, network, id, free)
 		if !errors.Is(err, kvstore.ErrConflict) {
@@ -31,8 +32,8 @@ func (r records) erase(ctx context.Context, network, id string, free bool) error
 	return fmt.Errorf("endpoint %.12s: %w too often, try again", id, kvstore.ErrConflict)
 }
 
-func (r records) tryErase(ctx context.Context, network, id string, free bool) error {
-	key := kvstore.EndpointKey(network, id)
+func (r recordWriter) tryErase(ctx context.Context, network, id string, free bool) error {
+	key := records.EndpointKey(network, id)
 	endpoint, item, err := kvstore.Read[fabric.Endpoint](ctx, r.store, key)
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
@@ -57,8 +58,8 @@ func (r records) tryErase(ctx context.Context, network, id string, free bool) er
 }
 
 // rest adds to txn that the addresses which endpoint still holds are freed.
-func (r records) rest(ctx context.Context, endpoint fabric.Endpoint, txn *kvstore.Txn) error {
-	network, _, err := kvstore.Read[fabric.Network](ctx, r.store, kvstore.NetworkKey(endpoint.Network))
+func (r recordWriter) rest(ctx context.Context, endpoint fabric.Endpoint, txn *kvstore.Txn) error {
+	network, _, err := kvstore.Read[fabric.Network](ctx, r.store, records.NetworkKey(endpoint.Network))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
 	}
@@ -70,40 +71,40 @@ func (r records) rest(ctx context.Context, endpoint fabric.Endpoint, txn *kvstor
 		if !ok {
 			continue
 		}
-		item, err := r.store.Get(ctx, kvstore.AddressKey(subnet.Pool, address.Addr()))
+		item, err := r.store.Get(ctx, records.AddressKey(subnet.Pool, address.Addr()))
 		if errors.Is(err, kvstore.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if holder, err := kvstore.Decode[kvstore.Address](item); err != nil || holder.Endpoint != endpoint.ID {
+		if holder, err := kvstore.Decode[records.Address](item); err != nil || holder.Endpoint != endpoint.ID {
 			continue
 		}
 		txn.If = append(txn.If, kvstore.Unchanged(item))
-		txn.Then = append(txn.Then, kvstore.Put(item.Key, kvstore.Freed(time.Now())))
+		txn.Then = append(txn.Then, kvstore.Put(item.Key, records.Freed(time.Now())))
 	}
 	return nil
 }
 
 // orphans are the addresses of network that this host claimed and no endpoint has.
-func (r records) orphans(ctx context.Context, network fabric.Network) ([]kvstore.Item, error) {
-	endpoints, err := r.store.List(ctx, kvstore.NetworkEndpoints(network.ID))
+func (r recordWriter) orphans(ctx context.Context, network fabric.Network) ([]kvstore.Item, error) {
+	endpoints, err := r.store.List(ctx, records.NetworkEndpoints(network.ID))
 	if err != nil {
 		return nil, err
 	}
 	var found []kvstore.Item
 	for _, subnet := range network.Subnets {
-		addresses, err := r.store.List(ctx, kvstore.PoolAddresses(subnet.Pool))
+		addresses, err := r.store.List(ctx, records.PoolAddresses(subnet.Pool))
 		if err != nil {
 			return nil, err
 		}
 		for _, item := range addresses.Items {
-			address, err := kvstore.Decode[kvstore.Address](item)
-			if err != nil || address.Kind != kvstore.KindEndpoint || address.Host != r.host {
+			address, err := kvstore.Decode[records.Address](item)
+			if err != nil || address.Kind != records.KindEndpoint || address.Host != r.host {
 				continue
 			}
-			if _, there := endpoints.Items[kvstore.EndpointKey(network.ID, address.Endpoint)]; !there {
+			if _, there := endpoints.Items[records.EndpointKey(network.ID, address.Endpoint)]; !there {
 				found = append(found, item)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // Release erases all that a host which is gone had: its endpoints with their
@@ -19,13 +20,13 @@ func Release(ctx context.Context, store kvstore.Store, host string) (int, error)
 	if err := checkGone(ctx, store, host); err != nil {
 		return 0, err
 	}
-	if _, err := store.Get(ctx, kvstore.HostKey(host)); err != nil {
+	if _, err := store.Get(ctx, records.HostKey(host)); err != nil {
 		return 0, fmt.Errorf("host %s: %w", host, err)
 	}
-	gone := records{store: store, host: host, while: []kvstore.Guard{kvstore.Missing(kvstore.AliveKey(host))}}
+	gone := recordWriter{store: store, host: host, while: []kvstore.Guard{kvstore.Missing(records.AliveKey(host))}}
 	erased, err := gone.releaseAll(ctx)
 	if errors.Is(err, kvstore.ErrConflict) {
-		if _, dead := store.Get(ctx, kvstore.AliveKey(host)); dead == nil {
+		if _, dead := store.Get(ctx, records.AliveKey(host)); dead == nil {
 			return erased, fmt.Errorf("host %s came back meanwhile, and %d of its endpoints were released: restart their containers: %w", host, erased, err)
 		}
 	}
@@ -34,7 +35,7 @@ func Release(ctx context.Context, store kvstore.Store, host string) (int, error)
 
 // checkGone refuses a host that is alive.
 func checkGone(ctx context.Context, store kvstore.Store, host string) error {
-	_, err := store.Get(ctx, kvstore.AliveKey(host))
+	_, err := store.Get(ctx, records.AliveKey(host))
 	switch {
 	case err == nil:
 		return fmt.Errorf("host %s is alive: stop causeway there first", host)
@@ -45,7 +46,7 @@ func checkGone(ctx context.Context, store kvstore.Store, host string) error {
 }
 
 // releaseAll erases what the host had, and counts its endpoints.
-func (r records) releaseAll(ctx context.Context) (int, error) {
+func (r recordWriter) releaseAll(ctx context.Context) (int, error) {
 	erased, err := r.eraseAll(ctx)
 	if err != nil {
 		return erased, err
@@ -56,16 +57,16 @@ func (r records) releaseAll(ctx context.Context) (int, error) {
 	_, err = r.store.Commit(ctx, kvstore.Txn{
 		If: r.while,
 		Then: []kvstore.Op{
-			kvstore.DeletePrefix(kvstore.HostAttachments(r.host)),
-			kvstore.Delete(kvstore.HostKey(r.host)),
+			kvstore.DeletePrefix(records.HostAttachments(r.host)),
+			kvstore.Delete(records.HostKey(r.host)),
 		},
 	})
 	return erased, err
 }
 
 // eraseAll erases the host's endpoints on all networks, and counts them.
-func (r records) eraseAll(ctx context.Context) (int, error) {
-	snapshot, err := r.store.List(ctx, kvstore.EndpointsPrefix)
+func (r recordWriter) eraseAll(ctx context.Context) (int, error) {
+	snapshot, err := r.store.List(ctx, records.EndpointsPrefix)
 	if err != nil {
 		return 0, err
 	}
@@ -84,14 +85,14 @@ func (r records) eraseAll(ctx context.Context) (int, error) {
 }
 
 // freeAll frees what the host claimed for endpoints that never came.
-func (r records) freeAll(ctx context.Context) error {
-	snapshot, err := r.store.List(ctx, kvstore.AddressesPrefix)
+func (r recordWriter) freeAll(ctx context.Context) error {
+	snapshot, err := r.store.List(ctx, records.AddressesPrefix)
 	if err != nil {
 		return err
 	}
 	for _, item := range snapshot.Items {
-		address, err := kvstore.Decode[kvstore.Address](item)
-		if err != nil || address.Kind != kvstore.KindEndpoint || address.Host != r.host {
+		address, err := kvstore.Decode[records.Address](item)
+		if err != nil || address.Kind != records.KindEndpoint || address.Host != r.host {
 			continue
 		}
 		if err := r.free(ctx, item); err != nil && !errors.Is(err, kvstore.ErrConflict) {
@@ -102,10 +103,10 @@ func (r records) freeAll(ctx context.Context) error {
 }
 
 // free lets a claimed address rest, unless it changed since item was read.
-func (r records) free(ctx context.Context, item kvstore.Item) error {
+func (r recordWriter) free(ctx context.Context, item kvstore.Item) error {
 	_, err := r.store.Commit(ctx, kvstore.Txn{
 		If:   append(slices.Clone(r.while), kvstore.Unchanged(item)),
-		Then: []kvstore.Op{kvstore.Put(item.Key, kvstore.Freed(time.Now()))},
+		Then: []kvstore.Op{kvstore.Put(item.Key, records.Freed(time.Now()))},
 	})
 	return err
 }

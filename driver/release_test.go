@@ -10,6 +10,7 @@ import (
 	"github.com/docker/go-plugins-helpers/network"
 
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // interrupted is a Store that does something before the nth Commit.
@@ -35,7 +36,7 @@ func TestReleaseStopsAtAHostThatComesBack(t *testing.T) {
 	}
 	h2.stop()
 	back := &interrupted{Store: store, n: 2, then: func() {
-		if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put(kvstore.AliveKey("h2"), kvstore.Alive{})}}); err != nil {
+		if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put(records.AliveKey("h2"), records.Alive{})}}); err != nil {
 			t.Error(err)
 		}
 	}}
@@ -43,11 +44,11 @@ func TestReleaseStopsAtAHostThatComesBack(t *testing.T) {
 	if erased != 1 || err == nil || !strings.Contains(err.Error(), "host h2 came back meanwhile, and 1 of its endpoints were released") {
 		t.Errorf("got %d, %v", erased, err)
 	}
-	left, err := store.List(t.Context(), kvstore.NetworkEndpoints(networkID(dockerID1)))
+	left, err := store.List(t.Context(), records.NetworkEndpoints(networkID(dockerID1)))
 	if err != nil || len(left.Items) != 1 {
 		t.Errorf("left are %v, %v", left.Items, err)
 	}
-	if _, err := store.Get(t.Context(), kvstore.HostKey("h2")); err != nil {
+	if _, err := store.Get(t.Context(), records.HostKey("h2")); err != nil {
 		t.Error(err)
 	}
 }
@@ -60,7 +61,7 @@ func TestHostExpiry(t *testing.T) {
 	must[empty](h2, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	must[network.CreateEndpointResponse](h2, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
 	for _, h := range []*host{patient, h2, h3} {
-		eventually(t, h.name+" is alive", func() bool { _, err := store.Get(t.Context(), kvstore.AliveKey(h.name)); return err == nil })
+		eventually(t, h.name+" is alive", func() bool { _, err := store.Get(t.Context(), records.AliveKey(h.name)); return err == nil })
 	}
 	h2.stop()
 	time.Sleep(2 * expiry)
@@ -73,7 +74,7 @@ func TestHostExpiry(t *testing.T) {
 	if took := time.Since(begin); took < expiry {
 		t.Errorf("h2 was released after %v: it must be seen gone for %v", took, expiry)
 	}
-	if _, err := store.Get(t.Context(), kvstore.EndpointKey(networkID(dockerID1), "e1")); !errors.Is(err, kvstore.ErrNotFound) {
+	if _, err := store.Get(t.Context(), records.EndpointKey(networkID(dockerID1), "e1")); !errors.Is(err, kvstore.ErrNotFound) {
 		t.Errorf("its endpoint: %v", err)
 	}
 	if !recorded(t, store, "h3").VTEP.IsValid() || !recorded(t, store, "h4").VTEP.IsValid() {

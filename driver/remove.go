@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // Forget unties a network that the engine has lost. One that no mirror makes
@@ -23,7 +24,7 @@ func (d *Driver) Forget(ctx context.Context, dockerID string) error {
 	if err == nil && (found.Swarm || found.Name == "") {
 		return d.deleteNetwork(ctx, dockerID)
 	}
-	key := kvstore.AttachmentKey(d.Host.Name, dockerID)
+	key := records.AttachmentKey(d.Host.Name, dockerID)
 	_, err = d.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Delete(key)}})
 	return err
 }
@@ -44,8 +45,8 @@ func (d *Driver) deleteNetwork(ctx context.Context, dockerID string) error {
 }
 
 func (d *Driver) untie(ctx context.Context, dockerID string) error {
-	key := kvstore.AttachmentKey(d.Host.Name, dockerID)
-	attachment, item, err := kvstore.Read[kvstore.Attachment](ctx, d.Store, key)
+	key := records.AttachmentKey(d.Host.Name, dockerID)
+	attachment, item, err := kvstore.Read[records.Attachment](ctx, d.Store, key)
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
 	}
@@ -53,7 +54,7 @@ func (d *Driver) untie(ctx context.Context, dockerID string) error {
 		return err
 	}
 	txn := kvstore.Txn{If: []kvstore.Guard{kvstore.Unchanged(item)}, Then: []kvstore.Op{kvstore.Delete(key)}}
-	found, err := d.Store.Get(ctx, kvstore.NetworkKey(attachment.Network))
+	found, err := d.Store.Get(ctx, records.NetworkKey(attachment.Network))
 	if err == nil && !attachment.Pending && !d.leadersToFree(dockerID) {
 		err = d.lastOne(ctx, dockerID, found, &txn)
 	}
@@ -77,7 +78,7 @@ func (d *Driver) leadersToFree(dockerID string) bool {
 // freeNetwork removes a swarm's network, with what a node that crashed left of
 // it. An unknown one is a success.
 func (d *Driver) freeNetwork(ctx context.Context, dockerID string) error {
-	item, err := d.Store.Get(ctx, kvstore.NetworkKey(networkID(dockerID)))
+	item, err := d.Store.Get(ctx, records.NetworkKey(networkID(dockerID)))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
 	}
@@ -93,12 +94,12 @@ func eraseNetwork(ctx context.Context, store kvstore.Store, item kvstore.Item, t
 	if err := removal(item, &txn); err != nil {
 		return err
 	}
-	snapshot, err := store.List(ctx, kvstore.AttachmentsPrefix)
+	snapshot, err := store.List(ctx, records.AttachmentsPrefix)
 	if err != nil {
 		return err
 	}
 	for key := range snapshot.Items {
-		if strings.HasSuffix(key, "/"+strings.TrimPrefix(item.Key, kvstore.NetworksPrefix)) {
+		if strings.HasSuffix(key, "/"+strings.TrimPrefix(item.Key, records.NetworksPrefix)) {
 			txn.Then = append(txn.Then, kvstore.Delete(key))
 		}
 	}
@@ -111,46 +112,46 @@ func eraseNetwork(ctx context.Context, store kvstore.Store, item kvstore.Item, t
 // an engine has it still. One with endpoints is refused and their hosts are
 // named; one that is not known is [kvstore.ErrNotFound].
 func RemoveNetwork(ctx context.Context, store kvstore.Store, name string) error {
-	id, _, err := kvstore.Read[string](ctx, store, kvstore.NameKey(name))
+	id, _, err := kvstore.Read[string](ctx, store, records.NameKey(name))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		id, err = name, nil
 	}
 	if err != nil {
 		return err
 	}
-	item, err := store.Get(ctx, kvstore.NetworkKey(id))
+	item, err := store.Get(ctx, records.NetworkKey(id))
 	if err != nil {
 		return fmt.Errorf("network %s: %w", name, err)
 	}
-	snapshot, err := store.List(ctx, kvstore.NetworkEndpoints(id))
+	snapshot, err := store.List(ctx, records.NetworkEndpoints(id))
 	if err != nil {
 		return err
 	}
-	endpoints, err := kvstore.DecodeAll[fabric.Endpoint](snapshot, kvstore.NetworkEndpoints(id))
+	endpoints, err := kvstore.DecodeAll[fabric.Endpoint](snapshot, records.NetworkEndpoints(id))
 	if err != nil {
 		return err
 	}
 	if users := fabric.HostsOf(endpoints); len(users) > 0 {
 		return fmt.Errorf("network %s has endpoints on %s: remove their containers, or the hosts with \"causeway hosts rm\"", name, strings.Join(users, ", "))
 	}
-	return eraseNetwork(ctx, store, item, kvstore.Txn{If: []kvstore.Guard{kvstore.NoneNewer(kvstore.NetworkEndpoints(id), snapshot.Revision)}})
+	return eraseNetwork(ctx, store, item, kvstore.Txn{If: []kvstore.Guard{kvstore.NoneNewer(records.NetworkEndpoints(id), snapshot.Revision)}})
 }
 
 // lastOne adds the removal of the network itself to the transaction when no
 // endpoint is on it, and no host has it whose mirror would not notice: none does
 // for a network that swarm spreads.
 func (d *Driver) lastOne(ctx context.Context, dockerID string, item kvstore.Item, txn *kvstore.Txn) error {
-	key := kvstore.AttachmentKey(d.Host.Name, dockerID)
+	key := records.AttachmentKey(d.Host.Name, dockerID)
 	network, err := kvstore.Decode[fabric.Network](item)
 	if err != nil {
 		return err
 	}
-	endpoints, err := d.Store.List(ctx, kvstore.NetworkEndpoints(network.ID))
+	endpoints, err := d.Store.List(ctx, records.NetworkEndpoints(network.ID))
 	if err != nil || len(endpoints.Items) > 0 {
 		return err
 	}
-	txn.If = append(txn.If, kvstore.NoneNewer(kvstore.NetworkEndpoints(network.ID), endpoints.Revision))
-	hosts, err := d.Store.List(ctx, kvstore.HostsPrefix)
+	txn.If = append(txn.If, kvstore.NoneNewer(records.NetworkEndpoints(network.ID), endpoints.Revision))
+	hosts, err := d.Store.List(ctx, records.HostsPrefix)
 	if err != nil {
 		return err
 	}
@@ -159,13 +160,13 @@ func (d *Driver) lastOne(ctx context.Context, dockerID string, item kvstore.Item
 		if err != nil || host.Mirror && !network.Swarm {
 			continue
 		}
-		prefix := kvstore.HostAttachments(host.Name)
+		prefix := records.HostAttachments(host.Name)
 		attachments, err := d.Store.List(ctx, prefix)
 		if err != nil {
 			return err
 		}
 		for other, item := range attachments.Items {
-			attachment, err := kvstore.Decode[kvstore.Attachment](item)
+			attachment, err := kvstore.Decode[records.Attachment](item)
 			if err == nil && other != key && attachment.Network == network.ID {
 				txn.If = txn.If[:1] // it stays, and so the attachment is all there is to rely on
 				return nil
@@ -184,20 +185,20 @@ func removal(item kvstore.Item, txn *kvstore.Txn) error {
 		return err
 	}
 	txn.If = append(txn.If, kvstore.Unchanged(item))
-	txn.Then = append(txn.Then, kvstore.DeletePrefix(kvstore.NetworkEndpoints(network.ID)), kvstore.Delete(item.Key))
+	txn.Then = append(txn.Then, kvstore.DeletePrefix(records.NetworkEndpoints(network.ID)), kvstore.Delete(item.Key))
 	if network.Name != "" {
-		txn.Then = append(txn.Then, kvstore.Delete(kvstore.NameKey(network.Name)))
+		txn.Then = append(txn.Then, kvstore.Delete(records.NameKey(network.Name)))
 	}
 	if network.VNI != 0 {
-		txn.Then = append(txn.Then, kvstore.Delete(kvstore.VNIKey(network.VNI)))
+		txn.Then = append(txn.Then, kvstore.Delete(records.VNIKey(network.VNI)))
 	}
 	for _, subnet := range network.Subnets {
-		txn.Then = append(txn.Then, kvstore.Delete(kvstore.PoolKey(subnet.Pool)), kvstore.DeletePrefix(kvstore.PoolAddresses(subnet.Pool)))
+		txn.Then = append(txn.Then, kvstore.Delete(records.PoolKey(subnet.Pool)), kvstore.DeletePrefix(records.PoolAddresses(subnet.Pool)))
 	}
 	return nil
 }
 
 func (d *Driver) networkByID(ctx context.Context, id string) (fabric.Network, error) {
-	found, _, err := kvstore.Read[fabric.Network](ctx, d.Store, kvstore.NetworkKey(id))
+	found, _, err := kvstore.Read[fabric.Network](ctx, d.Store, records.NetworkKey(id))
 	return found, err
 }

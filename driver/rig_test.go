@@ -24,6 +24,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -96,8 +97,8 @@ func (l *ledger) Prune(_ context.Context, keep []fabric.Segment) error {
 	return nil
 }
 
-func (l *ledger) Distrust()                  {}
-func (l *ledger) Stale(context.Context) bool { return false }
+func (l *ledger) Invalidate()                  {}
+func (l *ledger) Drifted(context.Context) bool { return false }
 
 func (l *ledger) segment(id string) (fabric.Segment, bool) {
 	l.mu.Lock()
@@ -153,7 +154,7 @@ func startWith(t *testing.T, store kvstore.Store, n int, change func(*Config)) *
 		Store:   store,
 		VTEPNet: netip.MustParsePrefix("10.99.0.0/24"),
 		Scope:   network.LocalScope,
-		Planes:  map[fabric.Mode]Dataplane{fabric.ModeVXLAN: h.plane, fabric.ModeUnderlay: h.physical},
+		Planes:  map[fabric.Mode]fabric.Dataplane{fabric.ModeVXLAN: h.plane, fabric.ModeUnderlay: h.physical},
 		Log:     logrus.NewEntry(logger),
 		Timing:  quick,
 	}
@@ -278,8 +279,8 @@ func contents(t *testing.T, store kvstore.Store) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	for _, prefix := range []string{
-		kvstore.NetworksPrefix, kvstore.NamesPrefix, kvstore.VNIsPrefix, kvstore.AttachmentsPrefix,
-		kvstore.EndpointsPrefix, kvstore.PoolsPrefix, kvstore.AddressesPrefix,
+		records.NetworksPrefix, records.NamesPrefix, records.VNIsPrefix, records.AttachmentsPrefix,
+		records.EndpointsPrefix, records.PoolsPrefix, records.AddressesPrefix,
 	} {
 		snapshot, err := store.List(t.Context(), prefix)
 		if err != nil {

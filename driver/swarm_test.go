@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // swarmID is a network's as swarm makes them: the same on all nodes.
@@ -17,7 +18,7 @@ const swarmID = "b846byc3n84dunxoyiiwunzn8"
 
 func networkOf(t *testing.T, store kvstore.Store) (fabric.Network, bool) {
 	t.Helper()
-	item, err := store.Get(t.Context(), kvstore.NetworkKey(swarmID))
+	item, err := store.Get(t.Context(), records.NetworkKey(swarmID))
 	if err != nil {
 		return fabric.Network{}, false
 	}
@@ -105,7 +106,7 @@ func TestRemoveNetworkByName(t *testing.T) {
 	store := kvstore.NewMemory()
 	foo := fabric.Network{ID: "n1", Name: "foo"}
 	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
-		kvstore.Put(kvstore.NetworkKey(foo.ID), foo), kvstore.Put(kvstore.NameKey(foo.Name), foo.ID),
+		kvstore.Put(records.NetworkKey(foo.ID), foo), kvstore.Put(records.NameKey(foo.Name), foo.ID),
 	}}); err != nil {
 		t.Fatal(err)
 	}

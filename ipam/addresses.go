@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // addressRequest is a RequestAddress, decoded.
@@ -23,7 +24,7 @@ func badAddress(text string) error { return fmt.Errorf("%q is not an address", t
 // target is a pool that an address is wanted in.
 type target struct {
 	poolID
-	pool kvstore.Pool
+	pool records.Pool
 }
 
 func (t target) String() string {
@@ -59,7 +60,7 @@ func (i *IPAM) target(ctx context.Context, text string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	pool, _, err := kvstore.Read[kvstore.Pool](ctx, i.Store, kvstore.PoolKey(id.key))
+	pool, _, err := kvstore.Read[records.Pool](ctx, i.Store, records.PoolKey(id.key))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return target{}, fmt.Errorf("pool %s %w", id.key, errNoPool)
 	}
@@ -68,10 +69,10 @@ func (i *IPAM) target(ctx context.Context, text string) (target, error) {
 
 // claim is the record of an address that is given out now. What swarm's leader
 // claims belongs to no host until the node asks that runs the task.
-func (i *IPAM) claim(t target, want addressRequest) kvstore.Address {
-	claim := kvstore.Address{Kind: kvstore.KindEndpoint, Host: i.Host, Name: want.name}
+func (i *IPAM) claim(t target, want addressRequest) records.Address {
+	claim := records.Address{Kind: records.KindEndpoint, Host: i.Host, Name: want.name}
 	if want.gateway {
-		claim.Kind = kvstore.KindGateway
+		claim.Kind = records.KindGateway
 	}
 	if t.global {
 		claim.Host = ""
@@ -88,7 +89,7 @@ func (i *IPAM) claimThis(ctx context.Context, t target, want addressRequest) err
 	if !assignable(t.pool.Prefix, want.addr) {
 		return fmt.Errorf("address %s of pool %s is the network's own and no station's", want.addr, t.pool.Prefix)
 	}
-	key := kvstore.AddressKey(t.key, want.addr)
+	key := records.AddressKey(t.key, want.addr)
 	for range tries {
 		guard := kvstore.Missing(key)
 		item, err := i.Store.Get(ctx, key)
@@ -119,16 +120,16 @@ func (i *IPAM) claimThis(ctx context.Context, t target, want addressRequest) err
 // what is held there is refused, but for what this host may have claimed while
 // the store went away.
 func (i *IPAM) mayTake(ctx context.Context, t target, item kvstore.Item, want addressRequest) (had bool, err error) {
-	holder, err := kvstore.Decode[kvstore.Address](item)
+	holder, err := kvstore.Decode[records.Address](item)
 	if err != nil {
 		return false, err
 	}
 	switch {
-	case holder.Kind == kvstore.KindFree, holder.Kind == kvstore.KindForeign:
+	case holder.Kind == records.KindFree, holder.Kind == records.KindForeign:
 		return false, nil
-	case want.gateway && holder.Kind == kvstore.KindGateway, !want.gateway && holder.Kind == kvstore.KindAux:
+	case want.gateway && holder.Kind == records.KindGateway, !want.gateway && holder.Kind == records.KindAux:
 		return true, nil
-	case holder.Kind != kvstore.KindEndpoint || want.gateway:
+	case holder.Kind != records.KindEndpoint || want.gateway:
 	case t.global:
 		return true, nil // swarm's leader claims all anew when it starts
 	case holder.Host == "":
@@ -165,11 +166,11 @@ func remedy(t target, want addressRequest) string {
 }
 
 // bound says whether the address belongs to an endpoint that is there.
-func (i *IPAM) bound(ctx context.Context, t target, holder kvstore.Address) (bool, error) {
+func (i *IPAM) bound(ctx context.Context, t target, holder records.Address) (bool, error) {
 	if holder.Endpoint == "" {
 		return false, nil
 	}
-	_, err := i.Store.Get(ctx, kvstore.EndpointKey(t.pool.Network, holder.Endpoint))
+	_, err := i.Store.Get(ctx, records.EndpointKey(t.pool.Network, holder.Endpoint))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return false, nil
 	}
@@ -190,14 +191,14 @@ func (i *IPAM) tryGateway(ctx context.Context, t target) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if gateways := v.oldest(t, kvstore.KindGateway); len(gateways) > 0 {
+	if gateways := v.oldest(t, records.KindGateway); len(gateways) > 0 {
 		return gateways[0], nil
 	}
 	addr, ok := v.best(t)
 	if !ok {
 		return addr, v.full(t)
 	}
-	alone := kvstore.NoneNewer(kvstore.PoolAddresses(t.key), v.snapshot.Revision)
+	alone := kvstore.NoneNewer(records.PoolAddresses(t.key), v.snapshot.Revision)
 	return addr, i.take(ctx, t, addr, i.claim(t, addressRequest{gateway: true}), v.guard(t, addr), alone)
 }
 
@@ -252,8 +253,8 @@ func (i *IPAM) tryAny(ctx context.Context, t target, want addressRequest) (netip
 }
 
 // freed is the record of an address that is freed now.
-func (i *IPAM) freed() kvstore.Address {
-	return kvstore.Freed(i.now())
+func (i *IPAM) freed() records.Address {
+	return records.Freed(i.now())
 }
 
 // releaseAddress frees an address that this host asked for and that no endpoint
@@ -270,9 +271,9 @@ func (i *IPAM) releaseAddress(ctx context.Context, pool, text string) error {
 	if err != nil {
 		return err
 	}
-	key := kvstore.AddressKey(t.key, addr)
+	key := records.AddressKey(t.key, addr)
 	for range tries {
-		holder, item, err := kvstore.Read[kvstore.Address](ctx, i.Store, key)
+		holder, item, err := kvstore.Read[records.Address](ctx, i.Store, key)
 		if errors.Is(err, kvstore.ErrNotFound) {
 			return nil
 		}
@@ -280,7 +281,7 @@ func (i *IPAM) releaseAddress(ctx context.Context, pool, text string) error {
 			return err
 		}
 		ours := holder.Host == i.Host || t.global && holder.Host == ""
-		if holder.Kind != kvstore.KindEndpoint || !ours {
+		if holder.Kind != records.KindEndpoint || !ours {
 			return nil
 		}
 		if bound, err := i.bound(ctx, t, holder); bound || err != nil {

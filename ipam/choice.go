@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // restTime is how long a freed address is passed over while others are free, so
@@ -24,24 +25,24 @@ const keepTime = 5 * time.Minute
 // view is what the records say about the addresses of a pool.
 type view struct {
 	snapshot    kvstore.Snapshot
-	known       map[netip.Addr]kvstore.Address
+	known       map[netip.Addr]records.Address
 	first, last netip.Addr // what is picked from
 	now         time.Time
 }
 
 func (i *IPAM) view(ctx context.Context, t target) (view, error) {
-	prefix := kvstore.PoolAddresses(t.key)
+	prefix := records.PoolAddresses(t.key)
 	v := view{now: i.now()}
 	v.first, v.last = span(t.pool.Prefix, t.within)
 	var err error
 	if v.snapshot, err = i.Store.List(ctx, prefix); err != nil {
 		return v, err
 	}
-	byText, err := kvstore.DecodeAll[kvstore.Address](v.snapshot, prefix)
+	byText, err := kvstore.DecodeAll[records.Address](v.snapshot, prefix)
 	if err != nil {
 		return v, err
 	}
-	v.known = make(map[netip.Addr]kvstore.Address, len(byText))
+	v.known = make(map[netip.Addr]records.Address, len(byText))
 	for text, address := range byText {
 		addr, err := netip.ParseAddr(text)
 		if err != nil {
@@ -54,7 +55,7 @@ func (i *IPAM) view(ctx context.Context, t target) (view, error) {
 
 // guard holds as long as addr's record is as the view has it.
 func (v view) guard(t target, addr netip.Addr) kvstore.Guard {
-	key := kvstore.AddressKey(t.key, addr)
+	key := records.AddressKey(t.key, addr)
 	if item, ok := v.snapshot.Items[key]; ok {
 		return kvstore.Unchanged(item)
 	}
@@ -68,14 +69,14 @@ func (v view) inSpan(addr netip.Addr) bool {
 // free says whether nobody has addr.
 func (v view) free(addr netip.Addr) bool {
 	address, ever := v.known[addr]
-	return !ever || address.Kind == kvstore.KindFree
+	return !ever || address.Kind == records.KindFree
 }
 
 // freedWithin says whether addr was freed less than d ago. A time to come is of
 // a clock that is off, and tells nothing.
 func (v view) freedWithin(addr netip.Addr, d time.Duration) bool {
 	address := v.known[addr]
-	return address.Kind == kvstore.KindFree && v.now.Sub(address.Freed).Abs() < d
+	return address.Kind == records.KindFree && v.now.Sub(address.Freed).Abs() < d
 }
 
 // room is the number of free addresses.
@@ -102,7 +103,7 @@ func (v view) choices(t target) iter.Seq[netip.Addr] {
 				return
 			}
 		}
-		for _, addr := range v.oldest(t, kvstore.KindForeign) {
+		for _, addr := range v.oldest(t, records.KindForeign) {
 			if !yield(addr) {
 				return
 			}
@@ -132,7 +133,7 @@ func (v view) freshFirst(t target) iter.Seq[netip.Addr] {
 				return
 			}
 		}
-		for _, addr := range v.oldest(t, kvstore.KindFree) {
+		for _, addr := range v.oldest(t, records.KindFree) {
 			if !yield(addr) {
 				return
 			}
@@ -176,7 +177,7 @@ func (v view) topFirst(t target) iter.Seq[netip.Addr] {
 }
 
 // oldest are the addresses of kind, the first to become so first.
-func (v view) oldest(t target, kind kvstore.AddressKind) []netip.Addr {
+func (v view) oldest(t target, kind records.AddressKind) []netip.Addr {
 	var found []netip.Addr
 	for addr, address := range v.known {
 		if address.Kind == kind && v.inSpan(addr) {
@@ -190,7 +191,7 @@ func (v view) oldest(t target, kind kvstore.AddressKind) []netip.Addr {
 // sortByAge goes by revisions: the hosts' clocks may differ.
 func (v view) sortByAge(t target, addrs []netip.Addr) {
 	revision := func(addr netip.Addr) int64 {
-		return v.snapshot.Items[kvstore.AddressKey(t.key, addr)].Revision
+		return v.snapshot.Items[records.AddressKey(t.key, addr)].Revision
 	}
 	slices.SortFunc(addrs, func(a, b netip.Addr) int { return cmp.Compare(revision(a), revision(b)) })
 }
@@ -202,9 +203,9 @@ func (i *IPAM) sweep(ctx context.Context, t target, v view, taken netip.Addr) {
 	const least, most = 32, 100
 	var txn kvstore.Txn
 	for addr, address := range v.known {
-		if address.Kind == kvstore.KindFree && addr != taken && !v.freedWithin(addr, keepTime) && len(txn.If) < most {
+		if address.Kind == records.KindFree && addr != taken && !v.freedWithin(addr, keepTime) && len(txn.If) < most {
 			txn.If = append(txn.If, v.guard(t, addr))
-			txn.Then = append(txn.Then, kvstore.Delete(kvstore.AddressKey(t.key, addr)))
+			txn.Then = append(txn.Then, kvstore.Delete(records.AddressKey(t.key, addr)))
 		}
 	}
 	if len(txn.If) < least {

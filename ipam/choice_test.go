@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // rig is some hosts that share a pool, and their clock.
@@ -36,7 +37,7 @@ func newRig(t *testing.T, hosts int, cidr string, shared bool) *rig {
 	}
 	r.id = parsed(t, r.pool).key
 	if shared {
-		r.put(t, kvstore.PoolKey(r.id), kvstore.Pool{Space: kvstore.DefaultSpace, Prefix: netip.MustParsePrefix(cidr), DockerIPAM: true})
+		r.put(t, records.PoolKey(r.id), records.Pool{Space: records.DefaultSpace, Prefix: netip.MustParsePrefix(cidr), DockerIPAM: true})
 	}
 	return r
 }
@@ -141,11 +142,11 @@ func TestFreedAddressesAreForgotten(t *testing.T) {
 		pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/16"})
 		id := parsed(t, pool).key
 		addr := netip.MustParseAddr("10.1.200.0")
-		free := func(count int, record kvstore.Address) {
+		free := func(count int, record records.Address) {
 			t.Helper()
 			var txn kvstore.Txn
 			for range count {
-				txn.Then = append(txn.Then, kvstore.Put(kvstore.AddressKey(id, addr), record))
+				txn.Then = append(txn.Then, kvstore.Put(records.AddressKey(id, addr), record))
 				addr = addr.Next()
 			}
 			if _, err := store.Commit(t.Context(), txn); err != nil {
@@ -156,21 +157,21 @@ func TestFreedAddressesAreForgotten(t *testing.T) {
 			t.Helper()
 			i.must(t, pool, "")
 			now = now.Add(time.Second)
-			snapshot, err := store.List(t.Context(), kvstore.PoolAddresses(id))
+			snapshot, err := store.List(t.Context(), records.PoolAddresses(id))
 			if err != nil {
 				t.Fatal(err)
 			}
-			kinds := map[kvstore.AddressKind]int{}
-			addresses, err := kvstore.DecodeAll[kvstore.Address](snapshot, "")
+			kinds := map[records.AddressKind]int{}
+			addresses, err := kvstore.DecodeAll[records.Address](snapshot, "")
 			for _, address := range addresses {
 				kinds[address.Kind]++
 			}
-			if kinds[kvstore.KindFree] != want || kinds[kvstore.KindForeign] != 3 || err != nil {
+			if kinds[records.KindFree] != want || kinds[records.KindForeign] != 3 || err != nil {
 				t.Errorf("%v are left, %v; want %d that are free", kinds, err, want)
 			}
 		}
-		free(120, kvstore.Address{Kind: kvstore.KindFree}) // by one who tells no time
-		free(3, kvstore.Address{Kind: kvstore.KindForeign})
+		free(120, records.Address{Kind: records.KindFree}) // by one who tells no time
+		free(3, records.Address{Kind: records.KindForeign})
 		free(90, i.freed())
 		left(110) // a hundred at a time
 		left(110) // too few to be worth it
@@ -196,16 +197,16 @@ func (d *dockerHost) start(t *testing.T) error {
 		if d.held[addr] {
 			continue
 		}
-		key := kvstore.AddressKey(d.id, addr)
+		key := records.AddressKey(d.id, addr)
 		item, err := d.store.Get(t.Context(), key)
 		if err == nil {
-			if holder, err := kvstore.Decode[kvstore.Address](item); err != nil || holder.Kind != kvstore.KindFree {
+			if holder, err := kvstore.Decode[records.Address](item); err != nil || holder.Kind != records.KindFree {
 				return fmt.Errorf("chosen was %s, which is in use %s", addr, holder.Holder())
 			}
 		} else if !errors.Is(err, kvstore.ErrNotFound) {
 			return err
 		}
-		d.put(t, key, kvstore.Address{Kind: kvstore.KindEndpoint, Host: "docker", Endpoint: "e"})
+		d.put(t, key, records.Address{Kind: records.KindEndpoint, Host: "docker", Endpoint: "e"})
 		d.held[addr] = true
 		return nil
 	}
@@ -214,14 +215,14 @@ func (d *dockerHost) start(t *testing.T) error {
 
 func (d *dockerHost) stop(t *testing.T, addr netip.Addr) {
 	t.Helper()
-	d.put(t, kvstore.AddressKey(d.id, addr), d.hosts[0].freed())
+	d.put(t, records.AddressKey(d.id, addr), d.hosts[0].freed())
 	delete(d.held, addr)
 }
 
 func newDockerHost(t *testing.T) *dockerHost {
 	d := &dockerHost{rig: newRig(t, 2, "10.1.0.0/28", true), pool: netip.MustParsePrefix("10.1.0.0/28"), held: map[netip.Addr]bool{}}
 	gateway := netip.MustParseAddr("10.1.0.1")
-	d.put(t, kvstore.AddressKey(d.id, gateway), kvstore.Address{Kind: kvstore.KindGateway})
+	d.put(t, records.AddressKey(d.id, gateway), records.Address{Kind: records.KindGateway})
 	d.held[gateway] = true
 	return d
 }

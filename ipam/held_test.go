@@ -7,6 +7,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // refused wants an address that it may not have.
@@ -63,15 +64,15 @@ func TestClaimWhoseAnswerIsLost(t *testing.T) {
 func TestHeldInANetwork(t *testing.T) {
 	r := newRig(t, 2, "10.1.0.0/24", false)
 	h0, h1 := r.hosts[0], r.hosts[1]
-	r.put(t, kvstore.PoolKey(r.id), kvstore.Pool{Space: kvstore.DefaultSpace, Prefix: netip.MustParsePrefix("10.1.0.0/24"), Network: "net1"})
-	r.put(t, kvstore.NetworkKey("net1"), fabric.Network{ID: "net1", Name: "foo"})
+	r.put(t, records.PoolKey(r.id), records.Pool{Space: records.DefaultSpace, Prefix: netip.MustParsePrefix("10.1.0.0/24"), Network: "net1"})
+	r.put(t, records.NetworkKey("net1"), fabric.Network{ID: "net1", Name: "foo"})
 	h0.must(t, r.pool, "10.1.0.9")
 	h0.must(t, r.pool, "10.1.0.9") // no CreateEndpoint came
 	h1.refused(t, r.pool, "10.1.0.9", "address 10.1.0.9 on network foo is in use by host h0: start the container with another --ip")
 
-	key := kvstore.AddressKey(r.id, netip.MustParseAddr("10.1.0.9"))
-	r.put(t, key, kvstore.Address{Kind: kvstore.KindEndpoint, Host: "h0", Endpoint: "e1", Name: "aa"})
+	key := records.AddressKey(r.id, netip.MustParseAddr("10.1.0.9"))
+	r.put(t, key, records.Address{Kind: records.KindEndpoint, Host: "h0", Endpoint: "e1", Name: "aa"})
 	h0.must(t, r.pool, "10.1.0.9") // the endpoint is gone
-	r.put(t, kvstore.EndpointKey("net1", "e1"), fabric.Endpoint{ID: "e1"})
+	r.put(t, records.EndpointKey("net1", "e1"), fabric.Endpoint{ID: "e1"})
 	h0.refused(t, r.pool, "10.1.0.9", "address 10.1.0.9 on network foo is in use by host h0 (container aa): start the container with another --ip")
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -173,9 +174,9 @@ func TestWhereAddressesComeFrom(t *testing.T) {
 	}
 	// Docker's own allocator shares this one, from below.
 	shared, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.2.0.0/24"})
-	key := kvstore.PoolKey("default-10.2.0.0-24")
+	key := records.PoolKey("default-10.2.0.0-24")
 	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put(key,
-		kvstore.Pool{Space: "default", Prefix: netip.MustParsePrefix("10.2.0.0/24"), DockerIPAM: true})}}); err != nil {
+		records.Pool{Space: "default", Prefix: netip.MustParsePrefix("10.2.0.0/24"), DockerIPAM: true})}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := i.must(t, shared, ""); got != "10.2.0.254/24" {
@@ -298,8 +299,8 @@ func TestAddressesOnTheWireAreSkipped(t *testing.T) {
 	}
 	id := parsed(t, pool).key
 	_, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
-		kvstore.Put(kvstore.PoolKey(id), kvstore.Pool{Space: "default", Prefix: netip.MustParsePrefix("10.1.0.0/29"), Network: "net1"}),
-		kvstore.Put(kvstore.NetworkKey("net1"), fabric.Network{ID: "net1", Mode: fabric.ModeUnderlay}),
+		kvstore.Put(records.PoolKey(id), records.Pool{Space: "default", Prefix: netip.MustParsePrefix("10.1.0.0/29"), Network: "net1"}),
+		kvstore.Put(records.NetworkKey("net1"), fabric.Network{ID: "net1", Mode: fabric.ModeUnderlay}),
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -327,16 +328,16 @@ func TestReleaseSparesWhatAnEndpointHas(t *testing.T) {
 	pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/24"})
 	i.must(t, pool, "10.1.0.9")
 	id := parsed(t, pool).key
-	address := kvstore.AddressKey(id, netip.MustParseAddr("10.1.0.9"))
+	address := records.AddressKey(id, netip.MustParseAddr("10.1.0.9"))
 	_, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
-		kvstore.Put(kvstore.PoolKey(id), kvstore.Pool{Space: "default", Prefix: netip.MustParsePrefix("10.1.0.0/24"), Network: "net1"}),
-		kvstore.Put(kvstore.EndpointKey("net1", "e1"), fabric.Endpoint{ID: "e1"}),
-		kvstore.Put(address, kvstore.Address{Kind: kvstore.KindEndpoint, Host: "h1", Endpoint: "e1"}),
+		kvstore.Put(records.PoolKey(id), records.Pool{Space: "default", Prefix: netip.MustParsePrefix("10.1.0.0/24"), Network: "net1"}),
+		kvstore.Put(records.EndpointKey("net1", "e1"), fabric.Endpoint{ID: "e1"}),
+		kvstore.Put(address, records.Address{Kind: records.KindEndpoint, Host: "h1", Endpoint: "e1"}),
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	kind := func() kvstore.AddressKind {
+	kind := func() records.AddressKind {
 		t.Helper()
 		if err := i.releaseAddress(t.Context(), pool, "10.1.0.9"); err != nil {
 			t.Fatal(err)
@@ -345,19 +346,19 @@ func TestReleaseSparesWhatAnEndpointHas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		record, err := kvstore.Decode[kvstore.Address](item)
+		record, err := kvstore.Decode[records.Address](item)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return record.Kind
 	}
-	if got := kind(); got != kvstore.KindEndpoint {
+	if got := kind(); got != records.KindEndpoint {
 		t.Errorf("released under its endpoint: %s", got)
 	}
-	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Delete(kvstore.EndpointKey("net1", "e1"))}}); err != nil {
+	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Delete(records.EndpointKey("net1", "e1"))}}); err != nil {
 		t.Fatal(err)
 	}
-	if got := kind(); got != kvstore.KindFree {
+	if got := kind(); got != records.KindFree {
 		t.Errorf("after DeleteEndpoint it is %s", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // Where subnets are picked from when the user gives none: a part of RFC 1918's
@@ -33,11 +34,11 @@ func (i *IPAM) requestPool(ctx context.Context, want *poolRequest) (poolID, erro
 }
 
 func (i *IPAM) tryPool(ctx context.Context, want *poolRequest) (poolID, error) {
-	snapshot, err := i.Store.List(ctx, kvstore.PoolsPrefix)
+	snapshot, err := i.Store.List(ctx, records.PoolsPrefix)
 	if err != nil {
 		return poolID{}, err
 	}
-	pools, err := kvstore.DecodeAll[kvstore.Pool](snapshot, kvstore.PoolsPrefix)
+	pools, err := kvstore.DecodeAll[records.Pool](snapshot, records.PoolsPrefix)
 	if err != nil {
 		return poolID{}, err
 	}
@@ -46,8 +47,8 @@ func (i *IPAM) tryPool(ctx context.Context, want *poolRequest) (poolID, error) {
 			return poolID{}, err
 		}
 	}
-	id := poolID{key: kvstore.PoolID(want.space, want.prefix), global: want.global, within: want.within}
-	key := kvstore.PoolKey(id.key)
+	id := poolID{key: records.PoolID(want.space, want.prefix), global: want.global, within: want.within}
+	key := records.PoolKey(id.key)
 	if pool, there := pools[id.key]; there {
 		if !i.use(&pool, want.global) {
 			return id, nil
@@ -57,21 +58,21 @@ func (i *IPAM) tryPool(ctx context.Context, want *poolRequest) (poolID, error) {
 		})
 		return id, err
 	}
-	if other, clash := kvstore.Overlapping(pools, want.space, want.prefix); clash {
+	if other, clash := records.Overlapping(pools, want.space, want.prefix); clash {
 		return poolID{}, fmt.Errorf("subnet %s overlaps %s of %s: take another, or put it in an address space of its own with --ipam-opt space=NAME",
 			want.prefix, other.Prefix, i.holder(ctx, other))
 	}
-	pool := kvstore.Pool{Space: want.space, Prefix: want.prefix}
+	pool := records.Pool{Space: want.space, Prefix: want.prefix}
 	i.use(&pool, want.global)
 	_, err = i.Store.Commit(ctx, kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.NoneNewer(kvstore.PoolsPrefix, snapshot.Revision), kvstore.Missing(key)},
+		If:   []kvstore.Guard{kvstore.NoneNewer(records.PoolsPrefix, snapshot.Revision), kvstore.Missing(key)},
 		Then: []kvstore.Op{kvstore.Put(key, pool)},
 	})
 	return id, err
 }
 
 // pick finds a free subnet of the length that is wanted.
-func (i *IPAM) pick(pools map[string]kvstore.Pool, want poolRequest) (netip.Prefix, error) {
+func (i *IPAM) pick(pools map[string]records.Pool, want poolRequest) (netip.Prefix, error) {
 	from := netip.MustParsePrefix(picks4)
 	if want.prefix.Addr().Is6() {
 		from = netip.MustParsePrefix(picks6)
@@ -82,7 +83,7 @@ func (i *IPAM) pick(pools map[string]kvstore.Pool, want poolRequest) (netip.Pref
 	candidate := netip.PrefixFrom(from.Addr(), want.prefix.Bits())
 	for from.Contains(candidate.Addr()) {
 		taken := i.VTEPNet
-		if other, clash := kvstore.Overlapping(pools, want.space, candidate); clash {
+		if other, clash := records.Overlapping(pools, want.space, candidate); clash {
 			taken = other.Prefix
 		} else if !candidate.Overlaps(i.VTEPNet) {
 			return candidate, nil
@@ -96,11 +97,11 @@ func (i *IPAM) pick(pools map[string]kvstore.Pool, want poolRequest) (netip.Pref
 }
 
 // holder says who has a pool.
-func (i *IPAM) holder(ctx context.Context, pool kvstore.Pool) string {
+func (i *IPAM) holder(ctx context.Context, pool records.Pool) string {
 	if pool.Network == "" {
 		return fmt.Sprintf("a network on %v", slices.Compact(slices.Sorted(slices.Values(pool.Users))))
 	}
-	found, _, err := kvstore.Read[fabric.Network](ctx, i.Store, kvstore.NetworkKey(pool.Network))
+	found, _, err := kvstore.Read[fabric.Network](ctx, i.Store, records.NetworkKey(pool.Network))
 	if err != nil || found.Name == "" {
 		return "network " + pool.Network
 	}
@@ -112,7 +113,7 @@ func (i *IPAM) holder(ctx context.Context, pool kvstore.Pool) string {
 // say for which they ask: each request is a use there, and one whose answer got
 // lost keeps the pool for good. Swarm is known to repeat itself, its leaders when
 // they start and its nodes after a crash; and no use keeps a network's own pool.
-func (i *IPAM) use(pool *kvstore.Pool, global bool) bool {
+func (i *IPAM) use(pool *records.Pool, global bool) bool {
 	once := global || pool.Network != "" || len(pool.Global) > 0
 	if once && i.uses(*pool, global) > 0 {
 		return false
@@ -125,7 +126,7 @@ func (i *IPAM) use(pool *kvstore.Pool, global bool) bool {
 }
 
 // unuse takes a use of the pool away, and says whether this host had one.
-func (i *IPAM) unuse(pool *kvstore.Pool, global bool) bool {
+func (i *IPAM) unuse(pool *records.Pool, global bool) bool {
 	if i.uses(*pool, global) == 0 {
 		return false
 	}
@@ -138,7 +139,7 @@ func (i *IPAM) unuse(pool *kvstore.Pool, global bool) bool {
 }
 
 // uses counts this host's uses of the pool in one of the address spaces.
-func (i *IPAM) uses(pool kvstore.Pool, global bool) int {
+func (i *IPAM) uses(pool records.Pool, global bool) int {
 	uses := 0
 	for _, user := range pool.Users {
 		if user == i.Host {
@@ -164,9 +165,9 @@ func (i *IPAM) releasePool(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	key := kvstore.PoolKey(id.key)
+	key := records.PoolKey(id.key)
 	for range tries {
-		pool, item, err := kvstore.Read[kvstore.Pool](ctx, i.Store, key)
+		pool, item, err := kvstore.Read[records.Pool](ctx, i.Store, key)
 		if errors.Is(err, kvstore.ErrNotFound) {
 			return nil
 		}
@@ -176,7 +177,7 @@ func (i *IPAM) releasePool(ctx context.Context, text string) error {
 		used := i.unuse(&pool, id.global)
 		then := []kvstore.Op{kvstore.Put(key, pool)}
 		if pool.Network == "" && len(pool.Users) == 0 {
-			then = []kvstore.Op{kvstore.Delete(key), kvstore.DeletePrefix(kvstore.PoolAddresses(id.key))}
+			then = []kvstore.Op{kvstore.Delete(key), kvstore.DeletePrefix(records.PoolAddresses(id.key))}
 		} else if !used {
 			return nil
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // raced is a store where something happens after each look at a pool.
@@ -79,7 +80,7 @@ func TestNothingIsLeftOfAClaimThatFails(t *testing.T) {
 	pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/24"})
 	left := func() int {
 		t.Helper()
-		snapshot, err := store.List(t.Context(), kvstore.AddressesPrefix)
+		snapshot, err := store.List(t.Context(), records.AddressesPrefix)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,15 +92,15 @@ func TestNothingIsLeftOfAClaimThatFails(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	commit(kvstore.Put(kvstore.PoolKey(id), kvstore.Pool{Space: "default", Prefix: netip.MustParsePrefix("10.1.0.0/24"), Network: "net1"}))
+	commit(kvstore.Put(records.PoolKey(id), records.Pool{Space: "default", Prefix: netip.MustParsePrefix("10.1.0.0/24"), Network: "net1"}))
 	i.Probe = func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error) {
-		commit(kvstore.Delete(kvstore.PoolKey(id)), kvstore.DeletePrefix(kvstore.PoolAddresses(id)))
+		commit(kvstore.Delete(records.PoolKey(id)), kvstore.DeletePrefix(records.PoolAddresses(id)))
 		return fabric.MAC{}, false, errors.New("the wire is gone")
 	}
 	if _, err := i.ask(t.Context(), pool, ""); err == nil || left() != 0 {
 		t.Errorf("with no network: %v, and %d records are left", err, left())
 	}
-	commit(kvstore.Put(kvstore.NetworkKey("net1"), fabric.Network{ID: "net1", Mode: fabric.ModeUnderlay}))
+	commit(kvstore.Put(records.NetworkKey("net1"), fabric.Network{ID: "net1", Mode: fabric.ModeUnderlay}))
 	if _, err := i.ask(t.Context(), pool, ""); err == nil || err.Error() != "the wire is gone" || left() != 0 {
 		t.Errorf("with a network that goes meanwhile: %v, and %d records are left", err, left())
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/docker/go-plugins-helpers/ipam"
 
-	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // poolRequest is a RequestPool, decoded.
@@ -38,7 +38,7 @@ const (
 )
 
 func decodePool(r *ipam.RequestPoolRequest) (poolRequest, error) {
-	want := poolRequest{space: kvstore.DefaultSpace, global: r.AddressSpace == globalSpace}
+	want := poolRequest{space: records.DefaultSpace, global: r.AddressSpace == globalSpace}
 	if r.AddressSpace != localSpace && r.AddressSpace != globalSpace {
 		return want, fmt.Errorf("address space %q is not causeway's: it has %s and %s", r.AddressSpace, localSpace, globalSpace)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // errForeign says that a machine on the wire has the address, though no record does.
@@ -17,10 +18,10 @@ var errForeign = errors.New("in use on the wire")
 // machine that nobody knows of has it. One that has is remembered, and the error
 // is errForeign. The claim comes first: two hosts never probe for one address,
 // and so never take each other for its holder.
-func (i *IPAM) take(ctx context.Context, t target, addr netip.Addr, claim kvstore.Address, guards ...kvstore.Guard) error {
-	key, pool := kvstore.AddressKey(t.key, addr), kvstore.Exists(kvstore.PoolKey(t.key))
+func (i *IPAM) take(ctx context.Context, t target, addr netip.Addr, claim records.Address, guards ...kvstore.Guard) error {
+	key, pool := records.AddressKey(t.key, addr), kvstore.Exists(records.PoolKey(t.key))
 	var network fabric.Network
-	if i.Probe != nil && claim.Kind == kvstore.KindEndpoint {
+	if i.Probe != nil && claim.Kind == records.KindEndpoint {
 		var err error
 		if network, err = i.network(ctx, t); err != nil {
 			return err
@@ -45,7 +46,7 @@ func (i *IPAM) take(ctx context.Context, t target, addr netip.Addr, claim kvstor
 	}
 	record := i.freed()
 	if taken {
-		record = kvstore.Address{Kind: kvstore.KindForeign, Name: holder.String()}
+		record = records.Address{Kind: records.KindForeign, Name: holder.String()}
 		err = fmt.Errorf("address %s %s is %w by the machine %s: start the container with another --ip", addr, i.place(ctx, t), errForeign, holder)
 	}
 	_, failed := i.Store.Commit(context.WithoutCancel(ctx), kvstore.Txn{
@@ -63,7 +64,7 @@ func (i *IPAM) network(ctx context.Context, t target) (fabric.Network, error) {
 	if t.pool.Network == "" {
 		return fabric.Network{}, nil
 	}
-	found, _, err := kvstore.Read[fabric.Network](ctx, i.Store, kvstore.NetworkKey(t.pool.Network))
+	found, _, err := kvstore.Read[fabric.Network](ctx, i.Store, records.NetworkKey(t.pool.Network))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return fabric.Network{}, fmt.Errorf("network %s was removed from the cluster: remove it here and create it again", t.pool.Network)
 	}

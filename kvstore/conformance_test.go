@@ -278,7 +278,7 @@ func testHold(t *testing.T, store Store) {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- store.Hold(ctx, key, map[string]int{"n": 1}, 2*time.Second) }()
-	next := follow(t, store, AlivePrefix)
+	next := follow(t, store, "alive/")
 	if call := next("the record", has(key)); call.items[key] != `{"n":1}` {
 		t.Errorf("value is %s", call.items[key])
 	}

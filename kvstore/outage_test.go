@@ -108,11 +108,11 @@ func hold(t *testing.T, store Store, key string) func(string, func(seen) bool) s
 		cancel()
 		<-done
 	})
-	next := follow(t, store, AlivePrefix)
+	next := follow(t, store, "alive/")
 	next("the held record", has(key))
 	return func(what string, met func(seen) bool) seen {
 		t.Helper()
-		return follow(t, store, AlivePrefix)(what, met)
+		return follow(t, store, "alive/")(what, met)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // adopt writes into the record what only the engine knows. A name that another
@@ -21,7 +22,7 @@ func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
 	if !free {
 		return m.makeRoom(ctx, local, s)
 	}
-	record, item, err := kvstore.Read[fabric.Network](ctx, m.Store, kvstore.NetworkKey(s.cluster.ID))
+	record, item, err := kvstore.Read[fabric.Network](ctx, m.Store, records.NetworkKey(s.cluster.ID))
 	if err != nil || record.Name != "" {
 		return err // adopted meanwhile
 	}
@@ -29,8 +30,8 @@ func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
 	_, err = m.Store.Commit(ctx, kvstore.Txn{
 		If: []kvstore.Guard{kvstore.Unchanged(item), guard},
 		Then: []kvstore.Op{
-			kvstore.Put(kvstore.NetworkKey(record.ID), record),
-			kvstore.Put(kvstore.NameKey(record.Name), record.ID),
+			kvstore.Put(records.NetworkKey(record.ID), record),
+			kvstore.Put(records.NameKey(record.Name), record.ID),
 		},
 	})
 	if err != nil {
@@ -43,14 +44,14 @@ func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
 // mayName says whether network id may have a name, and what must still hold when
 // it takes it. The name of a network that is gone is free.
 func (m *Mirror) mayName(ctx context.Context, name, id string) (guard kvstore.Guard, free bool, err error) {
-	holder, item, err := kvstore.Read[string](ctx, m.Store, kvstore.NameKey(name))
+	holder, item, err := kvstore.Read[string](ctx, m.Store, records.NameKey(name))
 	if errors.Is(err, kvstore.ErrNotFound) {
-		return kvstore.Missing(kvstore.NameKey(name)), true, nil
+		return kvstore.Missing(records.NameKey(name)), true, nil
 	}
 	if err != nil || holder == id {
 		return kvstore.Unchanged(item), true, err
 	}
-	_, err = m.Store.Get(ctx, kvstore.NetworkKey(holder))
+	_, err = m.Store.Get(ctx, records.NetworkKey(holder))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return kvstore.Unchanged(item), true, nil
 	}

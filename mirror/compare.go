@@ -8,13 +8,13 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/causeway-net/causeway/fabric"
-	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // view is what the records and the engine hold at one time.
 type view struct {
 	networks    map[string]fabric.Network     // by ID
-	attachments map[string]kvstore.Attachment // of this host, by Docker's NetworkID
+	attachments map[string]records.Attachment // of this host, by Docker's NetworkID
 	local       []network.Network
 	// lost are attachments whose network the engine has not had for a while.
 	lost map[string]bool

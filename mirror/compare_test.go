@@ -9,17 +9,17 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/causeway-net/causeway/fabric"
-	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 func TestCompare(t *testing.T) {
 	local := func(id, name, scope string) network.Network {
 		return network.Network{ID: id, Name: name, Scope: scope}
 	}
-	tied := func(pairs ...string) map[string]kvstore.Attachment {
-		attachments := map[string]kvstore.Attachment{}
+	tied := func(pairs ...string) map[string]records.Attachment {
+		attachments := map[string]records.Attachment{}
 		for i := 0; i < len(pairs); i += 2 {
-			attachments[pairs[i]] = kvstore.Attachment{Network: pairs[i+1]}
+			attachments[pairs[i]] = records.Attachment{Network: pairs[i+1]}
 		}
 		return attachments
 	}
@@ -30,7 +30,7 @@ func TestCompare(t *testing.T) {
 		}
 		return networks
 	}
-	at := func(networks map[string]fabric.Network, attachments map[string]kvstore.Attachment, local []network.Network, lost map[string]bool) view {
+	at := func(networks map[string]fabric.Network, attachments map[string]records.Attachment, local []network.Network, lost map[string]bool) view {
 		return view{networks: networks, attachments: attachments, local: local, lost: lost}
 	}
 	for name, test := range map[string]struct {
@@ -44,7 +44,7 @@ func TestCompare(t *testing.T) {
 		"removed elsewhere":             {at(nil, tied("d1", "n1"), []network.Network{local("d1", "foo", "local")}, nil), []string{"remove local d1"}},
 		"removed here, put back":        {at(named("n1", "foo"), nil, []network.Network{local("d9", "bridge", "local")}, nil), []string{"create n1"}},
 		"replaced by another":           {at(named("n2", "foo"), tied("d1", "n1"), []network.Network{local("d1", "foo", "local")}, nil), []string{"remove local d1", "create n2"}},
-		"just made":                     {at(named("n1", "foo"), map[string]kvstore.Attachment{"d1": {Network: "n1", Pending: true}}, []network.Network{local("d1", "foo", "local")}, nil), []string{"settle local d1"}},
+		"just made":                     {at(named("n1", "foo"), map[string]records.Attachment{"d1": {Network: "n1", Pending: true}}, []network.Network{local("d1", "foo", "local")}, nil), []string{"settle local d1"}},
 		"being created":                 {at(named("n1", "foo"), tied("d1", "n1"), nil, nil), nil},
 		"lost by the engine":            {at(named("n1", "foo"), tied("d1", "n1"), nil, map[string]bool{"d1": true}), []string{"untie d1", "create n1"}},
 		"a swarm's":                     {at(named("n1", ""), tied("d1", "n1"), []network.Network{local("d1", "foo", "swarm")}, nil), []string{"adopt local d1"}},

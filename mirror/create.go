@@ -12,6 +12,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // take does one step.
@@ -35,7 +36,7 @@ func (m *Mirror) take(ctx context.Context, local *engine, s step) error {
 // remove asks the store again first: attachments and networks are followed
 // apart, and that of a new network may come before the network itself.
 func (m *Mirror) remove(ctx context.Context, local *engine, s step) error {
-	_, err := m.Store.Get(ctx, kvstore.NetworkKey(s.cluster.ID))
+	_, err := m.Store.Get(ctx, records.NetworkKey(s.cluster.ID))
 	if !errors.Is(err, kvstore.ErrNotFound) {
 		return err
 	}
@@ -56,7 +57,7 @@ func (m *Mirror) create(ctx context.Context, local *engine, cluster fabric.Netwo
 			return fmt.Errorf("network %s of the cluster cannot be made here: the engine has another of that name (driver %s); rename or remove it", cluster.Name, other.Driver)
 		}
 	}
-	_, err = m.Store.Get(ctx, kvstore.NetworkKey(cluster.ID))
+	_, err = m.Store.Get(ctx, records.NetworkKey(cluster.ID))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil // being removed: what we follow is a little behind
 	}
@@ -92,7 +93,7 @@ func (m *Mirror) create(ctx context.Context, local *engine, cluster fabric.Netwo
 
 // settle notes that the engine has the network: from now on a delete is a user's.
 func (m *Mirror) settle(ctx context.Context, dockerID string) error {
-	attachment, item, err := kvstore.Read[kvstore.Attachment](ctx, m.Store, kvstore.AttachmentKey(m.Host, dockerID))
+	attachment, item, err := kvstore.Read[records.Attachment](ctx, m.Store, records.AttachmentKey(m.Host, dockerID))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil // removed again
 	}
@@ -112,11 +113,11 @@ func (m *Mirror) settle(ctx context.Context, dockerID string) error {
 
 // users are the hosts that have endpoints on a network.
 func (m *Mirror) users(ctx context.Context, id string) ([]string, error) {
-	snapshot, err := m.Store.List(ctx, kvstore.NetworkEndpoints(id))
+	snapshot, err := m.Store.List(ctx, records.NetworkEndpoints(id))
 	if err != nil {
 		return nil, err
 	}
-	endpoints, _ := kvstore.DecodeAll[fabric.Endpoint](snapshot, kvstore.NetworkEndpoints(id))
+	endpoints, _ := kvstore.DecodeAll[fabric.Endpoint](snapshot, records.NetworkEndpoints(id))
 	return fabric.HostsOf(endpoints), nil
 }
 

@@ -33,6 +33,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // Config says what to mirror. All fields are required.
@@ -80,7 +81,7 @@ type Mirror struct {
 
 	mu          sync.Mutex // guards all below
 	networks    map[string]fabric.Network
-	attachments map[string]kvstore.Attachment // of this host, by Docker's NetworkID
+	attachments map[string]records.Attachment // of this host, by Docker's NetworkID
 	read        map[string]bool               // the prefixes that were read once
 	troubles    map[string]string             // by what they concern
 	seen        map[string]bool               // cluster networks that the engine has had
@@ -115,11 +116,11 @@ func (m *Mirror) Run(ctx context.Context) error {
 	defer local.close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return m.Store.Follow(ctx, kvstore.NetworksPrefix, func(s kvstore.Snapshot) {
-			keep(m, kvstore.NetworksPrefix, s, &m.networks)
+		return m.Store.Follow(ctx, records.NetworksPrefix, func(s kvstore.Snapshot) {
+			keep(m, records.NetworksPrefix, s, &m.networks)
 		})
 	})
-	prefix := kvstore.HostAttachments(m.Host)
+	prefix := records.HostAttachments(m.Host)
 	group.Go(func() error {
 		return m.Store.Follow(ctx, prefix, func(s kvstore.Snapshot) { keep(m, prefix, s, &m.attachments) })
 	})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // connected notes that a container came to one of the engine's networks.
@@ -65,7 +66,7 @@ func (m *Mirror) nameEndpoints(ctx context.Context, local *engine) {
 }
 
 func (m *Mirror) nameEndpoint(ctx context.Context, network, id, name string) error {
-	endpoint, item, err := kvstore.Read[fabric.Endpoint](ctx, m.Store, kvstore.EndpointKey(network, id))
+	endpoint, item, err := kvstore.Read[fabric.Endpoint](ctx, m.Store, records.EndpointKey(network, id))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil // it is gone again
 	}
@@ -97,7 +98,7 @@ func (m *Mirror) nameAddress(ctx context.Context, network string, endpoint fabri
 		if !subnet.Prefix.Contains(addr) {
 			continue
 		}
-		claim, item, err := kvstore.Read[kvstore.Address](ctx, m.Store, kvstore.AddressKey(subnet.Pool, addr))
+		claim, item, err := kvstore.Read[records.Address](ctx, m.Store, records.AddressKey(subnet.Pool, addr))
 		if err != nil || claim.Endpoint != endpoint.ID {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // rememberStrays finds the networks of the engine that are of the cluster and
@@ -36,10 +37,10 @@ func (m *Mirror) rememberStrays(v view) {
 
 // retie attaches a network of the engine to the cluster's again.
 func (m *Mirror) retie(ctx context.Context, s step) error {
-	key := kvstore.AttachmentKey(m.Host, s.local.ID)
+	key := records.AttachmentKey(m.Host, s.local.ID)
 	_, err := m.Store.Commit(ctx, kvstore.Txn{
-		If: []kvstore.Guard{kvstore.Exists(kvstore.NetworkKey(s.cluster.ID)), kvstore.Missing(key)},
-		Then: []kvstore.Op{kvstore.Put(key, kvstore.Attachment{
+		If: []kvstore.Guard{kvstore.Exists(records.NetworkKey(s.cluster.ID)), kvstore.Missing(key)},
+		Then: []kvstore.Op{kvstore.Put(key, records.Attachment{
 			Network: s.cluster.ID, OwnIPAM: s.local.IPAM.Driver == "default",
 		})},
 	})
@@ -110,7 +111,7 @@ func (m *Mirror) withoutPlace(ctx context.Context, local *engine, dockerID, netw
 		return nil, err
 	}
 	for id := range containers {
-		_, err := m.Store.Get(ctx, kvstore.EndpointKey(network, id))
+		_, err := m.Store.Get(ctx, records.EndpointKey(network, id))
 		if err == nil {
 			delete(containers, id)
 		} else if !errors.Is(err, kvstore.ErrNotFound) {

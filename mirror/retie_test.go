@@ -16,6 +16,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // fakeEngine has networks and answers what the mirror asks.
@@ -92,8 +93,8 @@ func TestComeback(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put(kvstore.NetworkKey(id), fabric.Network{ID: id, Name: "foo"})
-	put(kvstore.NetworkKey("bbbbbbbbbbbb"), fabric.Network{ID: "bbbbbbbbbbbb", Name: "bar"})
+	put(records.NetworkKey(id), fabric.Network{ID: id, Name: "foo"})
+	put(records.NetworkKey("bbbbbbbbbbbb"), fabric.Network{ID: "bbbbbbbbbbbb", Name: "bar"})
 
 	log := logrus.New()
 	log.SetOutput(t.Output())
@@ -112,21 +113,21 @@ func TestComeback(t *testing.T) {
 		}
 	}()
 
-	for dockerID, want := range map[string]kvstore.Attachment{
+	for dockerID, want := range map[string]records.Attachment{
 		maker: {Network: id, OwnIPAM: true}, mirrored: {Network: "bbbbbbbbbbbb"},
 	} {
 		waitFor(t, "the tie of "+want.Network, func() bool {
-			item, err := store.Get(t.Context(), kvstore.AttachmentKey("h2", dockerID))
+			item, err := store.Get(t.Context(), records.AttachmentKey("h2", dockerID))
 			if err != nil {
 				return false
 			}
-			got, err := kvstore.Decode[kvstore.Attachment](item)
+			got, err := kvstore.Decode[records.Attachment](item)
 			return err == nil && got == want
 		})
 	}
 	told := []string{"network foo: these containers lost their place in the cluster, restart them: busybox"}
 	waitFor(t, "the container's trouble", func() bool { return slices.Equal(m.Troubles(), told) })
-	put(kvstore.EndpointKey(id, "e1"), fabric.Endpoint{ID: "e1", Network: id, Host: "h2"})
+	put(records.EndpointKey(id, "e1"), fabric.Endpoint{ID: "e1", Network: id, Host: "h2"})
 	waitFor(t, "no trouble", func() bool { return len(m.Troubles()) == 0 })
 }
 

@@ -37,8 +37,8 @@ func away(t *testing.T, rig *planetest.Rig, a, b *planetest.Container, harm func
 		case <-tick.C:
 		}
 		for _, host := range rig.Hosts {
-			if host.Plane.Stale(t.Context()) {
-				host.Plane.Distrust()
+			if host.Plane.Drifted(t.Context()) {
+				host.Plane.Invalidate()
 				rig.Apply(host)
 			}
 		}
@@ -55,7 +55,7 @@ func TestTrafficComesBack(t *testing.T) {
 		t.Fatal("containers do not talk")
 	}
 	m := site.machine(t, host)
-	if host.Plane.Stale(t.Context()) {
+	if host.Plane.Drifted(t.Context()) {
 		t.Error("nothing happened, and the plane is stale")
 	}
 	for name, harm := range map[string]func(){
@@ -72,7 +72,7 @@ func TestTrafficComesBack(t *testing.T) {
 			if diff := diffFlows(want, m.flows(t)); diff != "" {
 				t.Error(diff)
 			}
-			if host.Plane.Stale(t.Context()) {
+			if host.Plane.Drifted(t.Context()) {
 				t.Error("the plane is stale still")
 			}
 		})
@@ -94,14 +94,14 @@ func TestWhatIsLostIsMendedAndOthersFlowsStay(t *testing.T) {
 	if mended := rig.Apply(host); mended != 0 {
 		t.Errorf("without distrust %d entries were mended", mended)
 	}
-	host.Plane.Distrust()
+	host.Plane.Invalidate()
 	if mended := rig.Apply(host); mended != 2 {
 		t.Errorf("mended %d entries, want the flow and the tunnel port", mended)
 	}
 	if diff := diffFlows(before, m.flows(t)); diff != "" {
 		t.Error(diff)
 	}
-	host.Plane.Distrust()
+	host.Plane.Invalidate()
 	if mended := rig.Apply(host); mended != 0 {
 		t.Errorf("of what is right %d entries were mended", mended)
 	}
@@ -121,7 +121,7 @@ func TestOurBridgeIsSetRightAgain(t *testing.T) {
 	a, b := rig.Start(host, network, 2), rig.Start(rig.Hosts[1], network, 3)
 	m := site.machine(t, host)
 	m.tool(t, "ovs-vsctl", "del-fail-mode", bridge) // Open vSwitch drops all flows with it
-	host.Plane.Distrust()
+	host.Plane.Invalidate()
 	if mended := rig.Apply(host); mended == 0 {
 		t.Error("nothing was counted as mended")
 	}
@@ -185,7 +185,7 @@ func TestADeadContainerHoldsNobodyUp(t *testing.T) {
 	within(t, a.NS(), "ip", "link", "del", "eth0") // as when a container is killed
 	rig.Apply()
 	c := rig.Start(host, network, 4)
-	host.Plane.Distrust()
+	host.Plane.Invalidate()
 	rig.Apply()
 	if !pings(t, b, v4(c)) || !pings(t, c, v6(b)) {
 		t.Error("containers do not talk")
@@ -201,7 +201,7 @@ func TestPruneLeavesNothingButOthers(t *testing.T) {
 	rig.Forget(endpoint)
 	m.tool(t, "ovs-vsctl", "add-port", bridge, "theirs", "--", "set", "Interface", "theirs", "type=internal")
 	m.tool(t, "ovs-ofctl", "add-flow", bridge, "in_port=theirs,actions=drop")
-	host.Plane.Distrust()
+	host.Plane.Invalidate()
 	rig.Prune()
 	if left := m.tool(t, "ovs-vsctl", "list-ports", bridge); left != "theirs\n" {
 		t.Errorf("ports left: %q", left)
@@ -214,13 +214,13 @@ func TestPruneLeavesNothingButOthers(t *testing.T) {
 	}
 	m.tool(t, "ovs-vsctl", "del-port", "theirs")
 	m.tool(t, "ovs-ofctl", "del-flows", bridge, "cookie=0/-1")
-	host.Plane.Distrust()
+	host.Plane.Invalidate()
 	rig.Prune()
 	rig.Prune()
 	if left := m.tool(t, "ovs-vsctl", "list-br"); left != "brphy\n" {
 		t.Errorf("bridges left: %q", left)
 	}
-	if host.Plane.Stale(t.Context()) {
+	if host.Plane.Drifted(t.Context()) {
 		t.Error("there is nothing left to be stale")
 	}
 }

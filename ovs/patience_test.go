@@ -118,7 +118,7 @@ func TestAHungSwitchHoldsNobodyUp(t *testing.T) {
 	if err := m.daemons["ovs-vswitchd"].Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	host.Plane.Distrust()
+	host.Plane.Invalidate()
 	const slack = time.Second // for the commands that are answered
 	for _, limit := range []time.Duration{commandLimit, 0} {
 		begin := time.Now()

@@ -157,7 +157,7 @@ func (p *Plane) leaves(vtep netip.Addr, internal map[string]bool) error {
 func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (mended int, err error) {
 	mended, err = p.apply(ctx, segment)
 	if err != nil {
-		p.Distrust()
+		p.Invalidate()
 		if errors.Is(err, errSilent) {
 			err = errSilent // one fault, whichever command met it
 		}
@@ -245,8 +245,8 @@ func missingOf(last, want, have []flow) int {
 	return missing
 }
 
-// Distrust makes the next Apply of each segment read the switch.
-func (p *Plane) Distrust() {
+// Invalidate makes the next Apply of each segment read the switch.
+func (p *Plane) Invalidate() {
 	p.have = nil
 	for id, programme := range p.known {
 		programme.doubted = true
@@ -254,9 +254,9 @@ func (p *Plane) Distrust() {
 	}
 }
 
-// Stale says that ovs-vswitchd was restarted, or that the bridge was deleted
+// Drifted says that ovs-vswitchd was restarted, or that the bridge was deleted
 // or made anew, since it was last looked at.
-func (p *Plane) Stale(context.Context) bool {
+func (p *Plane) Drifted(context.Context) bool {
 	return len(p.known) > 0 && p.vswitch.generation() != p.generation
 }
 

@@ -12,7 +12,7 @@ import (
 // its frames in.
 func (p *Plane) Plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (string, error) {
 	if err := p.plug(ctx, segment, endpoint); err != nil {
-		p.Distrust()
+		p.Invalidate()
 		return "", fmt.Errorf("ovs: plug endpoint %.12s: %w", endpoint.ID, err)
 	}
 	return nl.ContainerEnd(endpoint.ID), nil

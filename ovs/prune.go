@@ -17,7 +17,7 @@ func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 		return nil
 	}
 	if err := p.prune(ctx, keep); err != nil {
-		p.Distrust()
+		p.Invalidate()
 		return fmt.Errorf("ovs: %w", err)
 	}
 	return nil

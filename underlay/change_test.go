@@ -15,14 +15,14 @@ import (
 // mends has the plane find out by itself, and mend.
 func mends(t *testing.T, p *Plane, s fabric.Segment) {
 	t.Helper()
-	if !p.Stale(t.Context()) {
+	if !p.Drifted(t.Context()) {
 		t.Error("the plane is not stale")
 	}
-	p.Distrust()
+	p.Invalidate()
 	if mended, err := p.Apply(t.Context(), s); mended == 0 || err != nil {
 		t.Fatalf("mended %d, %v", mended, err)
 	}
-	if p.Stale(t.Context()) {
+	if p.Drifted(t.Context()) {
 		t.Error("the plane is stale after Apply")
 	}
 	if mended, err := p.Apply(t.Context(), s); mended != 0 || err != nil {
@@ -48,7 +48,7 @@ func TestWhatAUserBreaksIsMended(t *testing.T) {
 			apply(t, p, s)
 			c := l.start(p, s, e)
 			c.reaches("192.0.2.1")
-			p.Distrust()
+			p.Invalidate()
 			apply(t, p, s) // the container is up: announced
 			ports := l.host.run("ip", "-br", "link", "show", "type", "veth", "master", "cw-eth0")
 			for word := range strings.FieldsSeq(ports) {
@@ -58,7 +58,7 @@ func TestWhatAUserBreaksIsMended(t *testing.T) {
 			}
 			l.host.ip(harm)
 			if strings.Contains(harm, "nomaster") && !strings.Contains(harm, "eth0") {
-				p.Distrust()
+				p.Invalidate()
 				apply(t, p, s)
 			} else {
 				mends(t, p, s)
@@ -114,10 +114,10 @@ func TestNICIsRenamedAndGone(t *testing.T) {
 	s := segment("phys", nil)
 	apply(t, p, s)
 	l.host.ip("link set eth0 name wan0")
-	if p.Stale(t.Context()) {
+	if p.Drifted(t.Context()) {
 		t.Error("a new name made the plane stale")
 	}
-	p.Distrust()
+	p.Invalidate()
 	apply(t, p, s)
 	l.router.reaches("192.0.2.10")
 	prune(t, p)
@@ -128,10 +128,10 @@ func TestNICIsRenamedAndGone(t *testing.T) {
 	s = segment("phys", func(n *fabric.Network) { n.Parent = "wan0" })
 	apply(t, p, s)
 	l.host.ip("link del wan0")
-	if !p.Stale(t.Context()) {
+	if !p.Drifted(t.Context()) {
 		t.Error("the NIC is gone and the plane is not stale")
 	}
-	p.Distrust()
+	p.Invalidate()
 	want := "underlay: parent wan0: no such interface"
 	if _, err := p.Apply(t.Context(), s); err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
@@ -153,10 +153,10 @@ func TestAnotherNICHasTheNameNow(t *testing.T) {
 	l.host.ip("link set eth0 name wan0")
 	l.connect(l.host, "eth0", "198.51.100.77/24")
 	other := l.host.text("eth0")
-	if p.Stale(t.Context()) {
+	if p.Drifted(t.Context()) {
 		t.Error("a new name made the plane stale")
 	}
-	p.Distrust()
+	p.Invalidate()
 	apply(t, p, s)
 	if diff := cmp.Diff(other, l.host.text("eth0")); diff != "" {
 		t.Errorf("another NIC was taken:\n%s", diff)
@@ -185,7 +185,7 @@ func TestNICIsInAnotherBridgeNow(t *testing.T) {
 	s := segment("phys", nil)
 	apply(t, p, s)
 	l.host.ip("link add br0 type bridge\nlink set eth0 master br0")
-	p.Distrust()
+	p.Invalidate()
 	want := "underlay: parent eth0 was put into br0 by somebody else"
 	if _, err := p.Apply(t.Context(), s); err == nil || err.Error() != want {
 		t.Errorf("Apply: got  %v\nwant %s", err, want)

@@ -53,10 +53,10 @@ func TestBridgedFramesPassDockersFirewall(t *testing.T) {
 			if _, err := c.command("ping", "-n", "-c1", "-W1", "192.0.2.1"); err == nil {
 				t.Fatal("without the rule, frames pass: the test proves nothing")
 			}
-			if backend == "nft" && !p.Stale(t.Context()) {
+			if backend == "nft" && !p.Drifted(t.Context()) {
 				t.Error("the rule is gone and the plane is not stale")
 			}
-			p.Distrust()
+			p.Invalidate()
 			if mended, err := p.Apply(t.Context(), s); mended != 1 || err != nil {
 				t.Errorf("mended %d, %v; want the one rule", mended, err)
 			}
@@ -94,7 +94,7 @@ func TestNoRuleWithoutNeed(t *testing.T) {
 	}
 	l.host.run("iptables-nft", "-P", "FORWARD", "DROP")
 	l.host.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
-	p.Distrust()
+	p.Invalidate()
 	apply(t, p, segment("phys", nil))
 	if got := l.host.run("iptables-nft", "-S", "FORWARD"); got != "-P FORWARD DROP\n" {
 		t.Errorf("bridged frames do not pass iptables, and now:\n%s", got)

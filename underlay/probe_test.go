@@ -139,20 +139,20 @@ func TestNeighboursLearn(t *testing.T) {
 	}
 	learnt("when it is plugged")
 	forget()
-	if p.Stale(t.Context()) {
+	if p.Drifted(t.Context()) {
 		t.Error("stale before the container is up")
 	}
 	l.host.ip("link set " + link + " up")
 	eventually(t, "the plane is stale", func() error {
-		if !p.Stale(t.Context()) {
+		if !p.Drifted(t.Context()) {
 			return errors.New("it is not")
 		}
 		return nil
 	})
-	p.Distrust()
+	p.Invalidate()
 	apply(t, p, s)
 	learnt("when it is up")
-	if p.Stale(t.Context()) {
+	if p.Drifted(t.Context()) {
 		t.Error("stale after the announcement")
 	}
 }

@@ -196,12 +196,12 @@ func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 	return wrap(errors.Join(errs...))
 }
 
-// Distrust makes the next Apply of each segment read the kernel back.
-func (p *Plane) Distrust() { clear(p.applied) }
+// Invalidate makes the next Apply of each segment read the kernel back.
+func (p *Plane) Invalidate() { clear(p.applied) }
 
-// Stale says that a bridge of ours is gone or has lost its NIC, that the
+// Drifted says that a bridge of ours is gone or has lost its NIC, that the
 // firewall was flushed, or that a container came up and its neighbours have to be told.
-func (p *Plane) Stale(ctx context.Context) bool {
+func (p *Plane) Drifted(ctx context.Context) bool {
 	for _, r := range p.records {
 		if fine, err := p.inPlace(r); err == nil && !fine {
 			return true

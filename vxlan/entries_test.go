@@ -90,7 +90,7 @@ func TestKernelHasTheLastSegment(t *testing.T) {
 			want := drawSegment(r)
 			switch rapid.SampledFrom([]string{"trust", "distrust", "restart"}).Draw(r, "before") {
 			case "distrust":
-				plane.Distrust()
+				plane.Invalidate()
 			case "restart":
 				for _, s := range plane.segments {
 					s.Close()
@@ -196,7 +196,7 @@ func BenchmarkReadBack1000(b *testing.B) {
 	plane, segment := alone(b), segmentOf(1000)
 	apply(b, plane, segment)
 	for b.Loop() {
-		plane.Distrust()
+		plane.Invalidate()
 		apply(b, plane, segment)
 	}
 }

@@ -50,7 +50,7 @@ func TestMendsWhatWasChangedByHand(t *testing.T) {
 			look := func() string { return text(t, host, rig.Segment(host, network)) }
 			before := look()
 			for _, again := range []func(){
-				func() { host.Plane.Distrust(); rig.Apply(host) },
+				func() { host.Plane.Invalidate(); rig.Apply(host) },
 				func() { rig.Restart(host) },
 			} {
 				run(t, host, network, commands)
@@ -73,7 +73,7 @@ func TestPortsGoBackIntoTheBridge(t *testing.T) {
 	rig, network, a, b := two(t)
 	host, end := rig.Hosts[0], nl.HostEnd(a.Endpoint.ID)
 	run(t, host, network, "ip link set "+end+" nomaster\nip link set "+end+" down")
-	host.Plane.Distrust()
+	host.Plane.Invalidate()
 	if mended := rig.Apply(host); mended != 2 {
 		t.Errorf("%d mended, want 2", mended)
 	}
@@ -85,16 +85,16 @@ func TestPortsGoBackIntoTheBridge(t *testing.T) {
 func TestNamespaceGetsItsNameBack(t *testing.T) {
 	rig, network, a, b := two(t)
 	host := rig.Hosts[0]
-	if host.Plane.Stale(t.Context()) {
+	if host.Plane.Drifted(t.Context()) {
 		t.Error("stale before anything happened")
 	}
 	if err := nl.Unbind(pathOf(host, network)); err != nil {
 		t.Fatal(err)
 	}
-	if !host.Plane.Stale(t.Context()) {
+	if !host.Plane.Drifted(t.Context()) {
 		t.Error("the loss of the name is not seen")
 	}
-	host.Plane.Distrust()
+	host.Plane.Invalidate()
 	if mended := rig.Apply(host); mended != 1 {
 		t.Errorf("%d mended, want 1", mended)
 	}
@@ -109,12 +109,12 @@ func TestStaleSeesWhatIsDownOrGone(t *testing.T) {
 	host := rig.Hosts[0]
 	for _, command := range []string{"ip link set br0 down", "ip link set vxlan0 down", "ip link del vxlan0"} {
 		run(t, host, network, command)
-		if !host.Plane.Stale(t.Context()) {
+		if !host.Plane.Drifted(t.Context()) {
 			t.Errorf("%s: not seen", command)
 		}
-		host.Plane.Distrust()
+		host.Plane.Invalidate()
 		rig.Apply(host)
-		if host.Plane.Stale(t.Context()) {
+		if host.Plane.Drifted(t.Context()) {
 			t.Errorf("%s: still stale after Apply", command)
 		}
 	}

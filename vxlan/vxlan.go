@@ -169,16 +169,16 @@ func (p *Plane) Alive(ctx context.Context, want fabric.Segment) (map[string]bool
 	return alive, nil
 }
 
-// Distrust makes the next Apply of each segment read the kernel back.
-func (p *Plane) Distrust() {
+// Invalidate makes the next Apply of each segment read the kernel back.
+func (p *Plane) Invalidate() {
 	for _, s := range p.segments {
 		s.trusted = false
 	}
 }
 
-// Stale says that a namespace, a bridge or a VXLAN device is gone or down. It
+// Drifted says that a namespace, a bridge or a VXLAN device is gone or down. It
 // costs two short requests for each segment.
-func (p *Plane) Stale(context.Context) bool {
+func (p *Plane) Drifted(context.Context) bool {
 	for _, s := range p.segments {
 		if s.trusted && !s.intact() {
 			return true

@@ -11,7 +11,6 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netns"
 
-	"github.com/causeway-net/causeway/driver"
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/ovs"
 	"github.com/causeway-net/causeway/underlay"
@@ -64,8 +63,8 @@ func (p *planes) openTunnels(s settings, host fabric.Host, log *logrus.Entry) (e
 	return err
 }
 
-func (p *planes) byMode() map[fabric.Mode]driver.Dataplane {
-	return map[fabric.Mode]driver.Dataplane{
+func (p *planes) byMode() map[fabric.Mode]fabric.Dataplane {
+	return map[fabric.Mode]fabric.Dataplane{
 		fabric.ModeVXLAN: p.vxlan, fabric.ModeOVS: p.ovs, fabric.ModeUnderlay: p.underlay,
 	}
 }

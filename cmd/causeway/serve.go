@@ -21,6 +21,7 @@ import (
 	"github.com/causeway-net/causeway/ipam"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/mirror"
+	"github.com/causeway-net/causeway/records"
 )
 
 func serveCommand() *cobra.Command {
@@ -142,7 +143,7 @@ func openStore(ctx context.Context, s settings, host string, log *logrus.Entry) 
 	if len(s.store) > 0 {
 		return kvstore.Open(kvstore.Config{
 			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.caCert, Cert: s.cert, Key: s.key,
-			Username: s.username, Password: s.password, Mark: kvstore.HostKey(host), Log: log,
+			Username: s.username, Password: s.password, Mark: records.HostKey(host), Log: log,
 		})
 	}
 	return kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{

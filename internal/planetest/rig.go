@@ -26,8 +26,8 @@ type Plane interface {
 	Plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (link string, err error)
 	Alive(ctx context.Context, segment fabric.Segment) (map[string]bool, error)
 	Prune(ctx context.Context, keep []fabric.Segment) error
-	Distrust()
-	Stale(ctx context.Context) bool
+	Invalidate()
+	Drifted(ctx context.Context) bool
 }
 
 // Host is a network namespace that stands for a machine. Its NIC is eth0.

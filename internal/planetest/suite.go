@@ -93,7 +93,7 @@ func cut(t *testing.T, config Config) {
 		t.Fatal("the test cut nothing")
 	}
 	for _, host := range rig.Hosts {
-		host.Plane.Distrust()
+		host.Plane.Invalidate()
 	}
 	if mended := rig.Apply(); mended == 0 {
 		t.Error("nothing was counted as mended")

@@ -1,12 +1,16 @@
-package kvstore
+// Package records is the cluster's records: their schema and every transaction
+// on them.
+//
+// A request becomes one named call here (claim an address, put an endpoint, bind
+// a pool, erase a network, release a host, …). Each call reads what it relies on,
+// guards it, and commits one transaction through [kvstore.Store], again after a
+// conflict. Who wants to check that no address is given out twice reads this
+// package alone. Nothing here touches the kernel or the engine.
+package records
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 )
@@ -112,43 +116,3 @@ type Address struct {
 
 // Freed is the record of an address that rests from now on.
 func Freed(now time.Time) Address { return Address{Kind: KindFree, Freed: now.UTC()} }
-
-// Decode reads an item's JSON into a T; the error names the key.
-func Decode[T any](item Item) (T, error) {
-	var value T
-	if err := json.Unmarshal(item.Value, &value); err != nil {
-		return value, fmt.Errorf("record %s: %w", item.Key, err)
-	}
-	return value, nil
-}
-
-// Read gets the record under key as a T, and as the Item that a guard takes.
-// Errors are those of Get and Decode.
-func Read[T any](ctx context.Context, store Store, key string) (T, Item, error) {
-	item, err := store.Get(ctx, key)
-	if err != nil {
-		var none T
-		return none, item, err
-	}
-	value, err := Decode[T](item)
-	return value, item, err
-}
-
-// DecodeAll reads the items below prefix into Ts, by the rest of their key.
-// Records that cannot be read are left out and joined into the error.
-func DecodeAll[T any](snapshot Snapshot, prefix string) (map[string]T, error) {
-	values := make(map[string]T, len(snapshot.Items))
-	var bad []string
-	for _, key := range slices.Sorted(maps.Keys(snapshot.Items)) {
-		value, err := Decode[T](snapshot.Items[key])
-		if err != nil {
-			bad = append(bad, err.Error())
-			continue
-		}
-		values[strings.TrimPrefix(key, prefix)] = value
-	}
-	if len(bad) > 0 {
-		return values, fmt.Errorf("%s", strings.Join(bad, "; "))
-	}
-	return values, nil
-}

@@ -1,0 +1,27 @@
+package fabric
+
+import "context"
+
+// Dataplane realises the segments of one mode in this host's kernel or switch.
+// One goroutine calls it, one call at a time; Watch alone runs beside.
+type Dataplane interface {
+	// Check says why network cannot be realised on this host, before anything
+	// is changed; nil when it can.
+	Check(ctx context.Context, network Network) error
+	// Apply makes the kernel match one segment; idempotent. It returns how many
+	// objects were repaired: they had been right and were found wrong.
+	Apply(ctx context.Context, segment Segment) (repaired int, err error)
+	// Plug creates the veth pair of a local endpoint, whose segment was applied
+	// before, and returns the name of the end that Docker takes; idempotent.
+	Plug(ctx context.Context, segment Segment, endpoint Endpoint) (link string, err error)
+	// Alive tells which of the segment's local endpoints have a container: the
+	// host's end of the pair is there and the other has left the host's namespace.
+	Alive(ctx context.Context, segment Segment) (map[string]bool, error)
+	// Prune removes what is ours and not kept.
+	Prune(ctx context.Context, keep []Segment) error
+	// Invalidate makes the next Apply of each segment read the kernel back.
+	Invalidate()
+	// Drifted says that the kernel (or the switch) lost what Apply made, as far as
+	// that can be told cheaply: it is asked every two seconds.
+	Drifted(ctx context.Context) bool
+}
