@@ -138,35 +138,29 @@ func pairOf(want fabric.Segment, endpoint string, mac fabric.MAC, bridge int) nl
 	return nl.Pair{Endpoint: endpoint, MAC: mac, MTU: want.MTU, Alias: marker(want.Network.ID), Master: bridge}
 }
 
-// Alive tells which of the segment's local endpoints have a container: the
-// host's end of the pair is there, and the other has left the host's namespace.
+// Alive tells which of the segment's local endpoints have a container.
 func (p *Plane) Alive(ctx context.Context, want fabric.Segment) (map[string]bool, error) {
-	alive := make(map[string]bool, len(want.Local))
 	s, err := p.find(want.Network.ID)
 	if errors.Is(err, nl.ErrNotFound) {
-		return alive, nil
+		return map[string]bool{}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("vxlan: %w", err)
 	}
-	links, err := s.links()
+	alive, err := p.pairs(s).Alive(ctx, want.Local)
 	if err != nil {
 		return nil, fmt.Errorf("vxlan: network %s: %w", nameOf(want.Network), err)
 	}
-	for _, endpoint := range want.Local {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if _, ok := links[nl.HostEnd(endpoint.ID)]; !ok {
-			continue
-		}
-		_, err := p.host.Link(nl.ContainerEnd(endpoint.ID))
-		if err != nil && !errors.Is(err, nl.ErrNotFound) {
-			return nil, fmt.Errorf("vxlan: network %s: %w", nameOf(want.Network), err)
-		}
-		alive[endpoint.ID] = err != nil
-	}
 	return alive, nil
+}
+
+// pairs are those of a segment: what is in its namespace is ours.
+func (p *Plane) pairs(s *segment) nl.Pairs { return nl.Pairs{Host: p.host, Home: s.Handle} }
+
+// Watch calls drifted when the kernel was changed by others.
+func (p *Plane) Watch(ctx context.Context, _ func(network string)) error {
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 // Invalidate makes the next Apply of each segment read the kernel back.

@@ -6,47 +6,23 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// NewNamespace makes a network namespace without a name: it lives as long as
+// NewNamespace creates a network namespace without a name: it lives as long as
 // what it returns is open, or bound to a path by [Bind].
 func NewNamespace() (netns.NsHandle, error) {
-	type result struct {
-		ns  netns.NsHandle
-		err error
-	}
-	made := make(chan result, 1)
-	go func() {
-		ns, err := unshare()
-		made <- result{ns, err}
-	}()
-	r := <-made
-	if r.err != nil {
-		return netns.None(), fmt.Errorf("make a network namespace: %w", r.err)
-	}
-	return r.ns, nil
-}
-
-// unshare must have a goroutine of its own: if the thread cannot go back to its
-// namespace it stays locked, and ends with the goroutine.
-func unshare() (netns.NsHandle, error) {
-	runtime.LockOSThread()
-	home, err := netns.Get()
+	created := netns.None()
+	err := Do(netns.None(), func() (err error) {
+		created, err = netns.New()
+		return err
+	})
 	if err != nil {
-		runtime.UnlockOSThread()
-		return netns.None(), err
+		return netns.None(), fmt.Errorf("create a network namespace: %w", err)
 	}
-	defer home.Close()
-	ns, err := netns.New()
-	if back := netns.Set(home); back != nil {
-		return ns, errors.Join(err, back)
-	}
-	runtime.UnlockOSThread()
-	return ns, err
+	return created, nil
 }
 
 // Bind gives ns a name: the file at path, as ip-netns(8) does. Until this

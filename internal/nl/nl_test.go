@@ -1,7 +1,9 @@
 package nl
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -92,6 +94,81 @@ func TestNewNamespaceLeavesTheCallerWhereItIs(t *testing.T) {
 	defer after.Close()
 	if !before.Equal(after) {
 		t.Error("the caller was moved")
+	}
+}
+
+func TestDoRunsInTheNamespaceAndReturns(t *testing.T) {
+	home, err := netns.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer home.Close()
+	for name, ns := range map[string]netns.NsHandle{"another": fresh(t).NS(), "the process's own": netns.None()} {
+		failed := errors.New("failed")
+		err := Do(ns, func() error {
+			here, err := netns.Get()
+			if err != nil {
+				return err
+			}
+			defer here.Close()
+			if want := cmp.Or(max(ns, 0), home); !here.Equal(want) {
+				t.Errorf("%s: ran in %s, want %s", name, here, want)
+			}
+			return failed
+		})
+		if !errors.Is(err, failed) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	closed := netns.NsHandle(1 << 20)
+	if err := Do(closed, func() error { t.Error("ran outside"); return nil }); err == nil {
+		t.Error("a namespace that is not open was entered")
+	}
+}
+
+// TestPairsOfOnePlane has three pairs of a plane and one of another's.
+func TestPairsOfOnePlane(t *testing.T) {
+	for name, apart := range map[string]bool{"two namespaces": true, "one namespace": false} {
+		t.Run(name, func(t *testing.T) {
+			host := fresh(t)
+			home := host
+			if apart {
+				home = fresh(t)
+			}
+			pairs := Pairs{Host: host, Home: home, Mark: "causeway:"}
+			var endpoints []fabric.Endpoint
+			for i, alias := range []string{"causeway:a", "causeway:a", "causeway:b", "another"} {
+				endpoint := fabric.Endpoint{ID: fmt.Sprint("e", i)}
+				pair := Pair{Endpoint: endpoint.ID, MAC: fabric.MAC{2, 5: byte(i)}, MTU: 1400, Alias: alias}
+				if _, err := pair.Ensure(host, home); err != nil {
+					t.Fatal(err)
+				}
+				endpoints = append(endpoints, endpoint)
+			}
+			moved, err := host.Link(ContainerEnd("e1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := host.LinkSetNsFd(moved, int(fresh(t).NS())); err != nil {
+				t.Fatal(err)
+			}
+			alive, err := pairs.Alive(t.Context(), append(endpoints, fabric.Endpoint{ID: "never plugged"}))
+			if err != nil || alive["e0"] || !alive["e1"] || alive["never plugged"] {
+				t.Errorf("alive: %v, %v; want e1 alone", alive, err)
+			}
+			if err := pairs.Prune(endpoints[1:2]); err != nil {
+				t.Fatal(err)
+			}
+			for i, want := range []error{ErrNotFound, nil, ErrNotFound, nil} {
+				if _, err := home.Link(HostEnd(endpoints[i].ID)); !errors.Is(err, want) {
+					t.Errorf("e%d after pruning: %v, want %v", i, err, want)
+				}
+			}
+			ends, err := pairs.List()
+			if _, there := ends[HostEnd("e1")]; err != nil || !there || len(ends) != 1 {
+				t.Errorf("listed %v, %v; want e1's end alone", ends, err)
+			}
+		})
 	}
 }
 

@@ -3,33 +3,17 @@ package planetest
 import (
 	"bytes"
 	"os/exec"
-	"runtime"
 	"testing"
 
 	"github.com/vishvananda/netns"
+
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // Within runs f in ns: sockets that it opens and processes that it starts are there.
 func Within(t *testing.T, ns netns.NsHandle, f func() error) {
 	t.Helper()
-	result := make(chan error, 1)
-	go func() { // a goroutine of its own: if it can't go home, its thread ends with it
-		runtime.LockOSThread()
-		home, err := netns.Get()
-		if err != nil {
-			result <- err
-			return
-		}
-		defer home.Close()
-		if err = netns.Set(ns); err == nil {
-			err = f()
-		}
-		if netns.Set(home) == nil {
-			runtime.UnlockOSThread()
-		}
-		result <- err
-	}()
-	must(t, <-result)
+	must(t, nl.Do(ns, f))
 }
 
 // Output runs a command in ns and returns what it says, errors included.
