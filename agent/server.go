@@ -15,15 +15,19 @@ import (
 
 	"github.com/causeway-net/causeway/driver"
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // Config says what the agent tells about.
 type Config struct {
 	Host  fabric.Host
 	Store kvstore.Store
-	// Troubles lists what could not be done, as sentences.
+	// Faults lists what is wrong on this host, as [health.Board.Faults] does.
+	Faults func() []health.Fault
+	// Troubles lists what parts that report to no Board could not do, as sentences.
 	Troubles func() []string
 	Log      *logrus.Entry
 }
@@ -55,14 +59,18 @@ const (
 func NewServer(config Config) *plugin.Server {
 	server := plugin.NewServer(config.Log)
 	plugin.Handle(server, statusPath, func(ctx context.Context, _ *nothing) (*Status, error) {
-		s := status(kvstore.Hasty(ctx), config.Store, config.Host, config.Troubles())
+		s := status(kvstore.Hasty(ctx), config.Store, config.Host, config.troubles())
 		return &s, nil
 	})
 	plugin.Handle(server, releasePath, func(ctx context.Context, request *hostName) (*Released, error) {
 		if request.Host == "" {
 			return nil, errors.New("the request names no host")
 		}
-		endpoints, err := driver.Release(ctx, config.Store, request.Host)
+		key, err := hostKey(ctx, config.Store, request.Host)
+		if err != nil {
+			return nil, err
+		}
+		endpoints, err := driver.Release(ctx, config.Store, key)
 		return &Released{Endpoints: endpoints}, err
 	})
 	plugin.Handle(server, removePath, func(ctx context.Context, request *networkName) (*nothing, error) {
@@ -72,6 +80,30 @@ func NewServer(config Config) *plugin.Server {
 		return &nothing{}, driver.RemoveNetwork(ctx, config.Store, request.Network)
 	})
 	return server
+}
+
+// troubles are the sentences about what is wrong on this host.
+func (c Config) troubles() []string {
+	var texts []string
+	for _, fault := range c.Faults() {
+		texts = append(texts, fault.Text)
+	}
+	if c.Troubles != nil {
+		texts = append(texts, c.Troubles()...)
+	}
+	return texts
+}
+
+// hostKey finds the key of the host that is shown as name, else takes name for
+// the key.
+func hostKey(ctx context.Context, store kvstore.Store, name string) (string, error) {
+	r := &reader{store: store}
+	for key, host := range all[fabric.Host](ctx, r, records.HostsPrefix) {
+		if host.Shown() == name {
+			return key, nil
+		}
+	}
+	return name, r.err
 }
 
 // Client asks the agent at a socket.

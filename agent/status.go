@@ -2,8 +2,8 @@
 // host, and what is wrong.
 //
 // "causeway status" asks the agent of its own host over a socket that root alone
-// can open (server.go); the agent reads the records and the mirror's list of
-// troubles, and answers with one [Status], as JSON.
+// can open (server.go); the agent reads the records, adds the faults that the
+// parts of this causeway reported, and answers with one [Status], as JSON.
 package agent
 
 import (
@@ -26,12 +26,13 @@ type Status struct {
 	Host    string `json:"host"`
 	Version string `json:"version"`
 	// Store is empty while the store answers, else says why it does not; the
-	// lists are then empty.
+	// lists are then empty, and the first of the troubles says so.
 	Store     string     `json:"store,omitempty"`
 	Hosts     []Host     `json:"hosts"`
 	Networks  []Network  `json:"networks"`
 	Endpoints []Endpoint `json:"endpoints"`
-	// Troubles are sentences: what the mirror could not do, and hosts that differ in version.
+	// Troubles are sentences: the faults of this host, and what the records show
+	// to be wrong in the cluster.
 	Troubles []string `json:"troubles"`
 }
 
@@ -67,13 +68,15 @@ type Endpoint struct {
 	NetworkName string `json:"network_name"`
 }
 
-// reader collects a Status.
+// reader lists tables of the store.
 type reader struct {
 	store kvstore.Store
 	err   error
+	bad   []string // a sentence for each prefix with records that cannot be decoded
 }
 
-// all reads every record below prefix; after an error it does nothing more.
+// all reads every record below prefix; after an error it does nothing more. What
+// cannot be decoded is left out and counted: it hides no other record.
 func all[T any](ctx context.Context, r *reader, prefix string) map[string]T {
 	if r.err != nil {
 		return nil
@@ -83,15 +86,27 @@ func all[T any](ctx context.Context, r *reader, prefix string) map[string]T {
 		r.err = err
 		return nil
 	}
-	values, err := kvstore.DecodeAll[T](snapshot, prefix)
-	r.err = err
+	values := make(map[string]T, len(snapshot.Items))
+	bad := make(map[string]error)
+	for key, item := range snapshot.Items {
+		value, err := kvstore.Decode[T](item)
+		if err != nil {
+			bad[key] = err
+			continue
+		}
+		values[strings.TrimPrefix(key, prefix)] = value
+	}
+	if len(bad) > 0 {
+		example := bad[slices.Min(slices.Collect(maps.Keys(bad)))]
+		r.bad = append(r.bad, fmt.Sprintf("%d of the records below %s cannot be read and are ignored, for example %v", len(bad), prefix, example))
+	}
 	return values
 }
 
 // status reads the records.
 func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles []string) Status {
 	s := Status{
-		Host: host.Name, Version: host.Version, Troubles: append([]string{}, troubles...),
+		Host: host.Shown(), Version: host.Version, Troubles: []string{},
 		Hosts: []Host{}, Networks: []Network{}, Endpoints: []Endpoint{}, // [] in JSON, not null
 	}
 	r := &reader{store: store}
@@ -102,8 +117,11 @@ func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles
 	addresses := all[records.Address](ctx, r, records.AddressesPrefix)
 	if r.err != nil {
 		s.Store = r.err.Error()
+		s.Troubles = append(s.Troubles, "the lists of hosts, networks and endpoints cannot be read: "+s.Store)
+		s.Troubles = append(s.Troubles, troubles...)
 		return s
 	}
+	s.Troubles = append(append(s.Troubles, troubles...), r.bad...)
 	on := make(map[string]map[string]int) // endpoints by network and host
 	for _, endpoint := range endpoints {
 		if on[endpoint.Network] == nil {
@@ -126,7 +144,7 @@ func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles
 	for _, name := range slices.Sorted(maps.Keys(hosts)) {
 		s.Hosts = append(s.Hosts, hostStatus(hosts[name], alive, on))
 		if version := hosts[name].Version; version != host.Version {
-			s.Troubles = append(s.Troubles, fmt.Sprintf("host %s runs causeway %s, this one %s: bring all hosts to one version", name, version, host.Version))
+			s.Troubles = append(s.Troubles, fmt.Sprintf("host %s runs causeway %s, this one %s: bring all hosts to one version", hosts[name].Shown(), version, host.Version))
 		}
 	}
 	return s

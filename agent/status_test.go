@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +60,51 @@ type away struct{ kvstore.Store }
 
 func (away) List(context.Context, string) (kvstore.Snapshot, error) {
 	return kvstore.Snapshot{}, kvstore.ErrUnavailable
+}
+
+// A store that is away hides the lists, and no fault of this host.
+func TestStatusWhileTheStoreIsAway(t *testing.T) {
+	s := status(t.Context(), away{}, fabric.Host{Name: "h1"}, []string{"a fault of this host"})
+	want := []string{"the lists of hosts, networks and endpoints cannot be read: store unavailable", "a fault of this host"}
+	if !slices.Equal(s.Troubles, want) || s.Store != "store unavailable" {
+		t.Errorf("store %q, troubles %q, want %q", s.Store, s.Troubles, want)
+	}
+}
+
+// Records that cannot be decoded hide no others, and are one trouble for each kind.
+func TestStatusCountsBadRecords(t *testing.T) {
+	store := kvstore.NewMemory()
+	txn := kvstore.Txn{Then: []kvstore.Op{
+		kvstore.Put(records.NetworkKey("n1"), fabric.Network{ID: "n1"}), kvstore.Put(records.HostKey("h1"), 7),
+	}}
+	for n := range 10_000 {
+		txn.Then = append(txn.Then, kvstore.Put(records.EndpointKey("n1", fmt.Sprintf("%05d", n)), "no endpoint"))
+	}
+	if _, err := store.Commit(t.Context(), txn); err != nil {
+		t.Fatal(err)
+	}
+	s := status(t.Context(), store, fabric.Host{Name: "h1"}, nil)
+	want := []string{
+		"1 of the records below hosts/ cannot be read and are ignored, for example record hosts/h1: json: cannot unmarshal number into Go value of type fabric.Host",
+		"10000 of the records below endpoints/ cannot be read and are ignored, for example record endpoints/n1/00000: json: cannot unmarshal string into Go value of type fabric.Endpoint",
+	}
+	if diff := cmp.Diff(want, s.Troubles); diff != "" || len(s.Networks) != 1 || s.Store != "" {
+		t.Errorf("store %q, %d networks, troubles %s", s.Store, len(s.Networks), diff)
+	}
+}
+
+func TestReleaseByTheNameThatIsShown(t *testing.T) {
+	store := kvstore.NewMemory()
+	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
+		kvstore.Put(records.HostKey("h1"), fabric.Host{Name: "h1", Display: "web"}), kvstore.Put(records.HostKey("h2"), fabric.Host{Name: "h2"}),
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"web": "h1", "h2": "h2", "h9": "h9"} {
+		if key, err := hostKey(t.Context(), store, name); key != want || err != nil {
+			t.Errorf("%s is the host %s, %v; want %s", name, key, err, want)
+		}
+	}
 }
 
 func TestStatusOfNothing(t *testing.T) {

@@ -9,6 +9,7 @@
 package fabric
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -33,7 +34,10 @@ const (
 
 // Host is one Docker engine with its causeway.
 type Host struct {
+	// Name is the host's key in the records; it never changes.
 	Name string `json:"name"`
+	// Display is what users are shown after the host was renamed; empty: Name.
+	Display string `json:"display,omitempty"`
 	// VTEP is the address that tunnels end at.
 	VTEP netip.Addr `json:"vtep"`
 	// MTU is that of the VTEP's device, in bytes, before any tunnel overhead.
@@ -44,6 +48,9 @@ type Host struct {
 	// Mirror says that the host's networks follow the cluster's by themselves.
 	Mirror bool `json:"mirror,omitempty"`
 }
+
+// Shown is the host's name as users know it.
+func (h Host) Shown() string { return cmp.Or(h.Display, h.Name) }
 
 // Network is one cluster-wide network. Each host's Docker knows it under
 // another NetworkID; ID is the cluster's own.

@@ -25,7 +25,7 @@ func TestImportsPointDown(t *testing.T) {
 		"driver":             {"fabric", "kvstore", "records", "internal/plugin"},
 		"ipam":               {"fabric", "kvstore", "records", "internal/plugin"},
 		"mirror":             {"fabric", "kvstore", "records"},
-		"agent":              {"fabric", "kvstore", "records", "driver", "internal/plugin"},
+		"agent":              {"fabric", "kvstore", "records", "driver", "internal/plugin", "internal/health"},
 		"lab":                {},
 		"cmd/causeway-lab":   {"lab"},
 	}

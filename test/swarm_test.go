@@ -202,11 +202,11 @@ func swarmDissolved(c *cluster) {
 	for n := range c.lab.Hosts() {
 		c.host(n+1).docker("swarm", "leave", "--force")
 	}
-	if out, err := c.host(1).try("causeway", "networks", "rm", network); err != nil || out != "network left is removed" {
+	if out, err := c.host(1).try("causeway", "networks", "rm", network); err != nil || out != "network left is deleted" {
 		c.Errorf("got %q, %v", out, err)
 	}
 	for _, left := range c.clusterNetworks(2) { // of the crashes
-		if out, err := c.host(2).try("causeway", "networks", "rm", left.ID); err != nil || out != "network "+left.ID+" is removed" {
+		if out, err := c.host(2).try("causeway", "networks", "rm", left.ID); err != nil || out != "network "+left.ID+" is deleted" {
 			c.Errorf("got %q, %v", out, err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/causeway-net/causeway/agent"
 	"github.com/causeway-net/causeway/driver"
+	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/ipam"
 	"github.com/causeway-net/causeway/kvstore"
@@ -84,6 +85,7 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	defer warn(log, store.Close)
+	board := health.New(log)
 	networks := driver.New(driver.Config{
 		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(),
 		HostExpiry: s.hostExpiry, Probe: planes.underlay.Probe, Log: log,
@@ -93,7 +95,9 @@ func serve(ctx context.Context, s settings) error {
 		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket),
 		Forget: networks.Forget, Ready: networks.Ready, Log: log,
 	})
-	asked := agent.NewServer(agent.Config{Host: host, Store: store, Troubles: joinLists(networks.Troubles, mirrored.Troubles), Log: log})
+	asked := agent.NewServer(agent.Config{
+		Host: host, Store: store, Faults: board.Faults, Troubles: joinLists(networks.Troubles, mirrored.Troubles), Log: log,
+	})
 
 	log.WithFields(logrus.Fields{
 		"version": host.Version, "host": host.Name, "vtep": host.VTEP, "socket": s.socket, "scope": s.scope,

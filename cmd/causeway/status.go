@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -20,16 +22,16 @@ import (
 func statusCommands() []*cobra.Command {
 	networks := asking("networks", "List the networks of the cluster", cobra.NoArgs,
 		func(w io.Writer, s agent.Status, _ []string) (any, error) {
-			printNetworks(w, s.Networks)
+			printNetworks(w, s)
 			return s.Networks, nil
 		})
-	networks.AddCommand(acting("rm NAME|ID", "Remove a network that no engine will: its swarm or its hosts are gone",
+	networks.AddCommand(acting("rm NAME|ID", "Delete a network whose swarm or hosts are gone",
 		func(ctx context.Context, client *agent.Client, name string) (string, error) {
-			return "network " + name + " is removed", client.RemoveNetwork(ctx, name)
+			return "network " + name + " is deleted", client.RemoveNetwork(ctx, name)
 		}))
 	hosts := asking("hosts", "List the hosts of the cluster", cobra.NoArgs,
 		func(w io.Writer, s agent.Status, _ []string) (any, error) {
-			printHosts(w, s.Hosts)
+			printHosts(w, s)
 			return s.Hosts, nil
 		})
 	hosts.AddCommand(acting("rm NAME", "Release the endpoints and addresses of a host that is gone",
@@ -40,7 +42,7 @@ func statusCommands() []*cobra.Command {
 	endpoints := asking("endpoints [NETWORK]", "List the endpoints of the cluster, or of one network", cobra.MaximumNArgs(1),
 		func(w io.Writer, s agent.Status, args []string) (any, error) {
 			chosen, err := endpointsOf(s, args)
-			printEndpoints(w, chosen)
+			printEndpoints(w, s, chosen)
 			return chosen, err
 		})
 	status := asking("status", "Show the cluster as this host sees it, and what is wrong", cobra.NoArgs,
@@ -109,17 +111,34 @@ func acting(use, short string, do func(context.Context, *agent.Client, string) (
 	return command
 }
 
-func printStatus(w io.Writer, s agent.Status) {
-	store := "answers"
-	if s.Store != "" {
-		store = s.Store
+// row prints one line of a table. Characters that a terminal acts on are
+// escaped: names come from users of other hosts.
+func row(w io.Writer, cells ...any) {
+	texts := make([]string, 0, len(cells))
+	for _, cell := range cells {
+		texts = append(texts, printable(fmt.Sprint(cell)))
 	}
-	fmt.Fprintf(w, "host:\t%s\nversion:\t%s\nstore:\t%s\n", s.Host, s.Version, store)
+	fmt.Fprintln(w, strings.Join(texts, "\t"))
+}
+
+// printable escapes what is not printable, as Go does in a string literal.
+func printable(text string) string {
+	if !strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return text
+	}
+	quoted := strconv.Quote(text)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
+
+func printStatus(w io.Writer, s agent.Status) {
+	row(w, "host:", s.Host)
+	row(w, "version:", s.Version)
+	row(w, "store:", cmp.Or(s.Store, "answers"))
 	if s.Store == "" {
 		fmt.Fprintln(w)
-		printHosts(w, s.Hosts)
+		printHosts(w, s)
 		fmt.Fprintln(w)
-		printNetworks(w, s.Networks)
+		printNetworks(w, s)
 	}
 	fmt.Fprintln(w)
 	if len(s.Troubles) == 0 {
@@ -128,39 +147,61 @@ func printStatus(w io.Writer, s agent.Status) {
 	}
 	fmt.Fprintln(w, "troubles:")
 	for _, trouble := range s.Troubles {
-		fmt.Fprintln(w, "-", trouble)
+		row(w, "- "+trouble)
 	}
 }
 
-func printHosts(w io.Writer, hosts []agent.Host) {
-	fmt.Fprintln(w, "HOST\tVTEP\tMTU\tENDPOINTS\tALIVE SINCE\tVERSION")
-	for _, host := range hosts {
+func printHosts(w io.Writer, s agent.Status) {
+	row(w, "HOST", "VTEP", "MTU", "ENDPOINTS", "ALIVE SINCE", "VERSION")
+	for _, host := range s.Hosts {
 		alive := "not alive"
 		if host.AliveSince != nil {
 			alive = host.AliveSince.Local().Format(time.DateTime)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%s\n", host.Name, host.VTEP, host.MTU, host.Endpoints, alive, host.Version)
+		row(w, host.Shown(), host.VTEP, host.MTU, host.Endpoints, alive, host.Version)
 	}
 }
 
-func printNetworks(w io.Writer, networks []agent.Network) {
-	fmt.Fprintln(w, "NETWORK\tNAME\tMODE\tVNI\tSUBNET\tUSED\tFREE\tHOSTS")
-	for _, network := range networks {
+func printNetworks(w io.Writer, s agent.Status) {
+	row(w, "NETWORK", "NAME", "MODE", "VNI", "SUBNET", "USED", "FREE", "HOSTS")
+	shown := shownNames(s)
+	for _, network := range s.Networks {
 		for i, pool := range network.Pools {
-			free := fmt.Sprint(pool.Free)
+			free, vni := fmt.Sprint(pool.Free), "-"
 			if pool.Free < 0 {
 				free = "plenty"
 			}
-			id, name, mode, vni, on := network.ID, network.Name, string(network.Mode), "-", strings.Join(network.Hosts, ",")
 			if network.VNI != 0 {
 				vni = fmt.Sprint(network.VNI)
 			}
 			if i > 0 { // a further subnet of the same network
-				id, name, mode, vni, on = "", "", "", "", ""
+				row(w, "", "", "", "", pool.Prefix, pool.Used, free, "")
+				continue
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", id, name, mode, vni, pool.Prefix, pool.Used, free, on)
+			row(w, network.ID, network.Name, network.Mode, vni, pool.Prefix, pool.Used, free, strings.Join(shown.all(network.Hosts), ","))
 		}
 	}
+}
+
+// names are what hosts are shown as, by their key in the records.
+type names map[string]string
+
+func shownNames(s agent.Status) names {
+	shown := make(names, len(s.Hosts))
+	for _, host := range s.Hosts {
+		shown[host.Name] = host.Shown()
+	}
+	return shown
+}
+
+func (n names) of(host string) string { return cmp.Or(n[host], host) }
+
+func (n names) all(hosts []string) []string {
+	shown := make([]string, 0, len(hosts))
+	for _, host := range hosts {
+		shown = append(shown, n.of(host))
+	}
+	return shown
 }
 
 // endpointsOf picks those on the network that args name, by name or ID.
@@ -176,15 +217,12 @@ func endpointsOf(s agent.Status, args []string) ([]agent.Endpoint, error) {
 	return chosen, nil
 }
 
-func printEndpoints(w io.Writer, endpoints []agent.Endpoint) {
-	fmt.Fprintln(w, "NETWORK\tHOST\tENDPOINT\tCONTAINER\tMAC\tADDRESSES")
+func printEndpoints(w io.Writer, s agent.Status, endpoints []agent.Endpoint) {
+	row(w, "NETWORK", "HOST", "ENDPOINT", "CONTAINER", "MAC", "ADDRESSES")
+	shown := shownNames(s)
 	for _, endpoint := range endpoints {
-		name := endpoint.Name
-		if name == "" {
-			name = "-"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%s\n",
-			endpoint.NetworkName, endpoint.Host, endpoint.ID, name, endpoint.MAC, joined(endpoint.Addrs))
+		row(w, endpoint.NetworkName, shown.of(endpoint.Host), fmt.Sprintf("%.12s", endpoint.ID),
+			cmp.Or(endpoint.Name, "-"), endpoint.MAC, joined(endpoint.Addrs))
 	}
 }
 
