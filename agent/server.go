@@ -77,7 +77,7 @@ func NewServer(config Config) *plugin.Server {
 		if request.Network == "" {
 			return nil, errors.New("the request names no network")
 		}
-		return &nothing{}, driver.RemoveNetwork(ctx, config.Store, request.Network)
+		return &nothing{}, records.Records{Store: config.Store, Host: config.Host.Name}.DeleteNetwork(ctx, request.Network)
 	})
 	return server
 }

@@ -80,6 +80,9 @@ func (l *loop) appear(ctx context.Context) error {
 	if err := l.announce(ctx); err != nil {
 		return err
 	}
+	if err := l.records.SyncMembers(ctx, l.Host.Mirror); err != nil {
+		l.Log.WithError(err).Warn("members of networks could not be brought in line with this host's attachments")
+	}
 	l.followRecords(ctx)
 	l.group.Go(func() error {
 		since := time.Now().UTC().Truncate(time.Second)

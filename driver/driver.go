@@ -1,21 +1,11 @@
-// Package driver is Docker's NetworkDriver: the protocol, the options, and the
-// loop that keeps the host's kernel as the cluster's records say.
+// Package driver is Docker's NetworkDriver: it decodes Docker's calls, turns each
+// into one call on the records, and encodes the answer.
 //
-// A request travels so. Docker calls CreateNetwork: the options are decoded
-// once (options.go), the network becomes a record, and an attachment ties
-// Docker's NetworkID to it (networks.go). CreateEndpoint claims the container's
-// addresses and writes the endpoint, in one transaction (endpoints.go). Join
-// asks the loop for the link that Docker moves into the container.
-//
-// The loop (loop.go) is the one goroutine that owns the data planes. It follows
-// the records that concern this host (follow.go), has [fabric.Plan] say what
-// they mean here, and hands each segment to its [fabric.Dataplane]. Deleting is the
-// same code: an endpoint that is no longer in the records is no longer in the
-// segment. What Docker forgot to delete is found dead and erased (reap.go).
-//
-// Before anything else the host's own record is written, unless another host has
-// the name (announce.go). What a host that is gone had is released when a user
-// asks for it (release.go), or after a time (expire.go).
+// CreateNetwork: the options are decoded once (options.go), the network becomes a
+// record, and Docker's NetworkID is attached to it (networks.go). CreateEndpoint
+// claims the container's addresses and writes the endpoint, in one transaction
+// (endpoints.go). Join asks the [Reconciler] for the link that Docker moves into
+// the container. Deleting only deletes records: the reconciler follows them.
 package driver
 
 import (
@@ -27,9 +17,38 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
-// Config is what a Driver works with. All fields but HostExpiry, Probe and Timing are required.
+// Reconciler makes the host's kernel match the records.
+type Reconciler interface {
+	// Check says why this host cannot have network, before anything is changed.
+	Check(ctx context.Context, network fabric.Network) error
+	// Follow has the network's endpoints read at least to revision.
+	Follow(ctx context.Context, network string, revision int64) error
+	// Plug waits until the endpoint's segment is applied, and returns the link
+	// that Docker moves into the container.
+	Plug(ctx context.Context, network, endpoint string) (link string, plugged fabric.Endpoint, err error)
+	// Alive says whether an endpoint of this host has its container's link. One
+	// that is not in view yet counts as alive.
+	Alive(ctx context.Context, network, endpoint string) (bool, error)
+}
+
+// Membership is this host's standing in the cluster.
+type Membership interface {
+	// Refusal says why this host may not act now; nil while it may.
+	Refusal() error
+}
+
+// Engine is the local Docker engine, as far as a handler may ask it: the engine
+// waits for the handler meanwhile.
+type Engine interface {
+	// HasEndpoint says whether the engine still has the endpoint on its network.
+	// It answers within two seconds.
+	HasEndpoint(ctx context.Context, dockerID, endpoint string) (bool, error)
+}
+
+// Config is what a Driver works with. All fields but HostExpiry, Engine, Probe and Timing are required.
 type Config struct {
 	Host  fabric.Host
 	Store kvstore.Store
@@ -41,6 +60,8 @@ type Config struct {
 	Planes map[fabric.Mode]fabric.Dataplane
 	// HostExpiry is how long another host may be gone until it is released; 0: for ever.
 	HostExpiry time.Duration
+	// Engine is asked whether an endpoint is dead; nil: only its link tells.
+	Engine Engine
 	// Probe asks on an underlay network's wire whether somebody has an address
 	// already, and gives that station's MAC; nil: nobody is asked.
 	Probe  func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error)
@@ -75,17 +96,27 @@ func (t Timing) orDefaults() Timing {
 // Driver serves Docker's NetworkDriver.
 type Driver struct {
 	Config
-	loop *loop
+	records    records.Records
+	reconciler Reconciler
+	membership Membership
+	loop       *loop
 }
 
 // New makes a Driver; nothing happens before Run.
 func New(config Config) *Driver {
 	config.Timing = config.Timing.orDefaults()
-	return &Driver{Config: config, loop: newLoop(config)}
+	l := newLoop(config)
+	return &Driver{
+		Config:     config,
+		records:    records.Records{Store: config.Store, Host: config.Host.Name},
+		reconciler: reconciler{l},
+		membership: l.standing,
+		loop:       l,
+	}
 }
 
 // Run keeps the kernel as the records say until ctx ends, and leaves it then as
-// it is: containers keep talking.
+// it is: containers keep running.
 func (d *Driver) Run(ctx context.Context) error { return d.loop.run(ctx) }
 
 // Kick has the loop read the whole kernel back now.

@@ -13,26 +13,10 @@ import (
 	"github.com/causeway-net/causeway/records"
 )
 
-// attached gives the cluster network behind Docker's NetworkID on this host.
-func (d *Driver) attached(ctx context.Context, dockerID string) (fabric.Network, records.Attachment, error) {
-	attachment, _, err := kvstore.Read[records.Attachment](ctx, d.Store, records.AttachmentKey(d.Host.Name, dockerID))
-	if errors.Is(err, kvstore.ErrNotFound) {
-		return fabric.Network{}, records.Attachment{}, fmt.Errorf("network %s is not known to causeway on host %s: remove it and create it again", dockerID, d.Host.Name)
-	}
-	if err != nil {
-		return fabric.Network{}, records.Attachment{}, err
-	}
-	found, err := d.networkByID(ctx, attachment.Network)
-	if errors.Is(err, kvstore.ErrNotFound) {
-		return fabric.Network{}, records.Attachment{}, fmt.Errorf("network %s was removed from the cluster: remove it here and create it again", attachment.Network)
-	}
-	return found, attachment, err
-}
-
 // createEndpoint claims the container's addresses and records the endpoint. It
 // returns the MAC when Docker left it to us, else the zero MAC.
 func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndpointRequest) (fabric.MAC, error) {
-	found, attachment, err := d.attached(ctx, request.NetworkID)
+	found, attachment, err := d.records.Attached(ctx, request.NetworkID)
 	if err != nil {
 		return fabric.MAC{}, err
 	}
@@ -43,24 +27,65 @@ func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndp
 	if err != nil {
 		return fabric.MAC{}, err
 	}
-	if attachment.OwnIPAM {
+	if attachment.DockerIPAM {
 		if err := d.probe(ctx, found, endpoint); err != nil {
 			return fabric.MAC{}, err
 		}
 	}
-	for range tries {
-		err := d.putEndpoint(ctx, found, endpoint, attachment.OwnIPAM)
-		if err == nil {
-			if derived {
-				return endpoint.MAC, nil
-			}
-			return fabric.MAC{}, nil
+	if err := d.putEndpoint(ctx, found, endpoint, request.NetworkID, attachment.DockerIPAM); err != nil || !derived {
+		return fabric.MAC{}, err
+	}
+	return endpoint.MAC, nil
+}
+
+// putEndpoint records the endpoint and has the reconciler follow its network.
+func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, dockerID string, dockerIPAM bool) error {
+	revision, err := d.records.PutEndpoint(ctx, found, endpoint, dockerIPAM, func(ctx context.Context, other string) (bool, error) {
+		return d.dead(ctx, found.ID, dockerID, other)
+	})
+	if errors.Is(err, kvstore.ErrUnavailable) {
+		// It may have been done all the same, and Docker sends no delete: once it
+		// is in view it is found dead.
+		go func() { _ = d.reconciler.Follow(context.WithoutCancel(ctx), found.ID, 0) }()
+	}
+	if err != nil {
+		return err
+	}
+	if err := d.reconciler.Follow(ctx, found.ID, revision); err != nil {
+		return errors.Join(err, d.records.DeleteEndpoint(context.WithoutCancel(ctx), found.ID, endpoint.ID, dockerIPAM))
+	}
+	return nil
+}
+
+// dead says whether an endpoint of this host is gone whose address Docker's own
+// allocator has given out again. A link in a container may outlive what Docker
+// knows of it: a runc that a killed engine left behind keeps it.
+func (d *Driver) dead(ctx context.Context, network, dockerID, endpoint string) (bool, error) {
+	alive, err := d.reconciler.Alive(ctx, network, endpoint)
+	if err != nil || !alive || d.Engine == nil {
+		return err == nil && !alive, err
+	}
+	known, err := d.Engine.HasEndpoint(ctx, dockerID, endpoint)
+	return err == nil && !known, err
+}
+
+// probe asks the wire about addresses that Docker's own allocator has picked;
+// causeway's IPAM has asked by itself.
+func (d *Driver) probe(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint) error {
+	if d.Probe == nil || found.Mode != fabric.ModeUnderlay {
+		return nil
+	}
+	for _, address := range endpoint.Addrs {
+		holder, taken, err := d.Probe(ctx, found, address.Addr())
+		if err != nil {
+			return err
 		}
-		if !errors.Is(err, kvstore.ErrConflict) {
-			return fabric.MAC{}, err
+		if taken {
+			return fmt.Errorf("address %s on network %s is in use by the machine %s on the wire: start the container with another --ip, or create the network with --ipam-driver causeway, which skips such addresses",
+				address.Addr(), orID(found), holder)
 		}
 	}
-	return fabric.MAC{}, fmt.Errorf("endpoint on network %s: %w too often, try again", orID(found), kvstore.ErrConflict)
+	return nil
 }
 
 // portsFit refuses -p where there is no NAT to publish a port by: what is
@@ -91,7 +116,7 @@ func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpoi
 		if err != nil {
 			return endpoint, false, fmt.Errorf("endpoint on network %s: %w", orID(found), err)
 		}
-		subnet, ok := subnetOf(found, address.Addr())
+		subnet, ok := records.SubnetOf(found, address.Addr())
 		if !ok {
 			return endpoint, false, fmt.Errorf("address %s is in no subnet of network %s, which has %v", address.Addr(), orID(found), prefixesOf(found.Subnets))
 		}
@@ -111,8 +136,8 @@ func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpoi
 	return endpoint, false, err
 }
 
-// deleteEndpoint erases the endpoint; the loop then takes its link away. The
-// addresses rest at once where Docker's own allocator gave them; causeway's IPAM
+// deleteEndpoint deletes the endpoint; the reconciler then removes its link. The
+// addresses are quarantined at once where Docker's own allocator gave them; causeway's IPAM
 // is told by ReleaseAddress. An unknown endpoint is a success.
 func (d *Driver) deleteEndpoint(ctx context.Context, dockerID, id string) error {
 	attachment, _, err := kvstore.Read[records.Attachment](ctx, d.Store, records.AttachmentKey(d.Host.Name, dockerID))
@@ -122,5 +147,5 @@ func (d *Driver) deleteEndpoint(ctx context.Context, dockerID, id string) error 
 	if err != nil {
 		return err
 	}
-	return d.loop.records.erase(ctx, attachment.Network, id, attachment.OwnIPAM)
+	return d.records.DeleteEndpoint(ctx, attachment.Network, id, attachment.DockerIPAM)
 }

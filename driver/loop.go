@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/records"
 )
 
 // loop owns the data planes and the view of the records that they are made
@@ -19,7 +20,7 @@ import (
 // Join, a tick. Nothing here needs a lock.
 type loop struct {
 	Config
-	records recordWriter
+	records records.Records
 	calls   chan func(context.Context)
 	done    chan struct{}
 
@@ -56,7 +57,7 @@ func newLoop(config Config) *loop {
 	self := config.Host
 	return &loop{
 		Config:  config,
-		records: recordWriter{store: config.Store, host: self.Name},
+		records: records.Records{Store: config.Store, Host: self.Name},
 		calls:   make(chan func(context.Context)),
 		done:    make(chan struct{}),
 		state: fabric.State{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -15,42 +14,43 @@ import (
 	"github.com/causeway-net/causeway/records"
 )
 
-// tries bounds how often a transaction is made anew after a conflict.
-const tries = 16
-
-// createNetwork records a new network, or ties Docker's to one that is there.
+// createNetwork records a new network, or attaches Docker's to one that is there.
 // Docker may repeat the call (swarm does after a crash): the second changes nothing.
 func (d *Driver) createNetwork(ctx context.Context, request *network.CreateNetworkRequest) error {
 	opts, err := decodeOptions(request.Options)
 	if err != nil {
 		return err
 	}
-	subnets, own, err := decodeSubnets(request)
+	subnets, dockerIPAM, err := decodeSubnets(request)
 	if err != nil {
 		return err
 	}
 	want := opts.network
 	want.Subnets = subnets
-	want.IPAM.Driver = "default"
-	if own {
-		want.IPAM.Driver = "causeway"
+	want.IPAM.Driver = "causeway"
+	if dockerIPAM {
+		want.IPAM.Driver = "default"
 	}
-	attachment := records.Attachment{OwnIPAM: !own, Pending: strings.HasPrefix(opts.join, fabric.NetworkIDPrefix)}
-	for range tries {
-		err := d.tie(ctx, request.NetworkID, want, opts.join, attachment)
-		if !errors.Is(err, kvstore.ErrConflict) {
-			return err
-		}
+	attaching := records.Attaching{
+		DockerID: request.NetworkID,
+		Mirror:   d.Host.Mirror,
+		Attachment: records.Attachment{
+			DockerIPAM: dockerIPAM,
+			Pending:    strings.HasPrefix(opts.join, fabric.NetworkIDPrefix),
+		},
 	}
-	return fmt.Errorf("network %s: %w too often, try again", orID(want), kvstore.ErrConflict)
+	return kvstore.Retry(ctx, "network "+orID(want), func() error { return d.attach(ctx, want, opts.join, attaching) })
 }
 
-// tie finds the network that Docker means, or makes it, and attaches this host to it.
-func (d *Driver) tie(ctx context.Context, dockerID string, want fabric.Network, join string, attachment records.Attachment) error {
-	found, err := d.findNetwork(ctx, dockerID, join)
+// attach finds the network that Docker means, or creates it, and attaches this host to it.
+func (d *Driver) attach(ctx context.Context, want fabric.Network, join string, attaching records.Attaching) error {
+	found, err := d.findNetwork(ctx, attaching.DockerID, join)
 	if errors.Is(err, kvstore.ErrNotFound) {
-		want.ID, want.Name, want.Swarm = networkID(dockerID), join, ofSwarm(dockerID)
-		return d.makeNetwork(ctx, dockerID, want, attachment)
+		want.ID, want.Name, want.Swarm = networkID(attaching.DockerID), join, ofSwarm(attaching.DockerID)
+		if want.Mode == fabric.ModeOVS && want.Tunnel == "" {
+			want.Tunnel = "vxlan"
+		}
+		return d.records.CreateNetwork(ctx, want, attaching, func(n fabric.Network) error { return d.check(ctx, n) })
 	}
 	if err != nil {
 		return err
@@ -58,40 +58,18 @@ func (d *Driver) tie(ctx context.Context, dockerID string, want fabric.Network, 
 	if err := compatible(found, want); err != nil {
 		return err
 	}
-	if err := d.clearOfVTEP(found); err != nil {
+	if err := d.check(ctx, found); err != nil {
 		return err
 	}
-	if err := d.realisable(ctx, found); err != nil {
-		return err
-	}
-	attachment.Network = found.ID
-	txn := kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Exists(records.NetworkKey(found.ID))},
-		Then: []kvstore.Op{kvstore.Put(records.AttachmentKey(d.Host.Name, dockerID), attachment)},
-	}
-	if attachment.OwnIPAM {
-		if err := d.sharePools(ctx, found, &txn); err != nil {
-			return err
-		}
-	}
-	_, err = d.Store.Commit(ctx, txn)
-	return err
+	return d.records.Attach(ctx, found, attaching)
 }
 
-// sharePools notes that an engine's own allocator has come to the network's pools.
-func (d *Driver) sharePools(ctx context.Context, found fabric.Network, txn *kvstore.Txn) error {
-	for _, subnet := range found.Subnets {
-		pool, item, err := kvstore.Read[records.Pool](ctx, d.Store, records.PoolKey(subnet.Pool))
-		if err != nil {
-			return err
-		}
-		if !pool.DockerIPAM {
-			pool.DockerIPAM = true
-			txn.If = append(txn.If, kvstore.Unchanged(item))
-			txn.Then = append(txn.Then, kvstore.Put(item.Key, pool))
-		}
+// check says why this host cannot have network.
+func (d *Driver) check(ctx context.Context, network fabric.Network) error {
+	if err := d.clearOfVTEP(network); err != nil {
+		return err
 	}
-	return nil
+	return d.reconciler.Check(ctx, network)
 }
 
 // networkID gives the cluster's ID for the network that Docker knows under
@@ -108,20 +86,16 @@ func networkID(dockerID string) string {
 // is to be made now.
 func (d *Driver) findNetwork(ctx context.Context, dockerID, join string) (fabric.Network, error) {
 	if join == "" {
-		return d.networkByID(ctx, networkID(dockerID))
+		return d.records.Network(ctx, networkID(dockerID))
 	}
 	if id, ok := strings.CutPrefix(join, fabric.NetworkIDPrefix); ok {
-		found, err := d.networkByID(ctx, id)
+		found, err := d.records.Network(ctx, id)
 		if errors.Is(err, kvstore.ErrNotFound) {
 			return found, fmt.Errorf("network %s is not in the cluster", id)
 		}
 		return found, err
 	}
-	id, _, err := kvstore.Read[string](ctx, d.Store, records.NameKey(join))
-	if err != nil {
-		return fabric.Network{}, err
-	}
-	return d.networkByID(ctx, id)
+	return d.records.NetworkNamed(ctx, join)
 }
 
 // compatible refuses to join a network under options that it does not have.
@@ -151,39 +125,6 @@ func compatible(have, want fabric.Network) error {
 	return nil
 }
 
-// makeNetwork commits a network that is new to the cluster.
-func (d *Driver) makeNetwork(ctx context.Context, dockerID string, want fabric.Network, attachment records.Attachment) error {
-	if err := d.clearOfVTEP(want); err != nil {
-		return err
-	}
-	if want.Mode == fabric.ModeOVS && want.Tunnel == "" {
-		want.Tunnel = "vxlan"
-	}
-	attachment.Network = want.ID
-	txn := kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Missing(records.NetworkKey(want.ID))},
-		Then: []kvstore.Op{kvstore.Put(records.AttachmentKey(d.Host.Name, dockerID), attachment)},
-	}
-	if want.Name != "" {
-		txn.If = append(txn.If, kvstore.Missing(records.NameKey(want.Name)))
-		txn.Then = append(txn.Then, kvstore.Put(records.NameKey(want.Name), want.ID))
-	}
-	if want.Mode != fabric.ModeUnderlay {
-		if err := d.takeVNI(ctx, &want, &txn); err != nil {
-			return err
-		}
-	}
-	if err := d.realisable(ctx, want); err != nil {
-		return err
-	}
-	if err := d.takePools(ctx, &want, attachment.OwnIPAM, &txn); err != nil {
-		return err
-	}
-	txn.Then = append(txn.Then, kvstore.Put(records.NetworkKey(want.ID), want))
-	_, err := d.Store.Commit(ctx, txn)
-	return err
-}
-
 // clearOfVTEP refuses a subnet that would swallow the tunnels' own way.
 func (d *Driver) clearOfVTEP(want fabric.Network) error {
 	if want.Mode == fabric.ModeUnderlay {
@@ -197,110 +138,23 @@ func (d *Driver) clearOfVTEP(want fabric.Network) error {
 	return nil
 }
 
-func (d *Driver) realisable(ctx context.Context, want fabric.Network) error {
-	plane, ok := d.Planes[want.Mode]
-	if !ok {
-		return fmt.Errorf("this causeway has no data plane for mode=%s", want.Mode)
-	}
-	return d.loop.do(ctx, func(ctx context.Context) error { return plane.Check(ctx, want) })
+// deleteNetwork detaches Docker's network. The cluster's goes with the last one,
+// unless swarm's leader is to free it.
+func (d *Driver) deleteNetwork(ctx context.Context, dockerID string) error {
+	return d.records.Detach(ctx, dockerID, d.leadersToFree(dockerID))
 }
 
-// takeVNI adds the user's VNI, or else the lowest free of ours, to the transaction.
-func (d *Driver) takeVNI(ctx context.Context, want *fabric.Network, txn *kvstore.Txn) error {
-	taken, err := d.Store.List(ctx, records.VNIsPrefix)
-	if err != nil {
-		return err
-	}
-	holder, clash := taken.Items[records.VNIKey(want.VNI)]
-	switch {
-	case want.VNI == 0:
-		for want.VNI = firstVNI; ; want.VNI++ {
-			if _, ok := taken.Items[records.VNIKey(want.VNI)]; !ok {
-				break
-			}
-		}
-	case clash:
-		id, _ := kvstore.Decode[string](holder)
-		return fmt.Errorf("vni %d is taken by network %s", want.VNI, d.networkName(ctx, id))
-	}
-	txn.If = append(txn.If, kvstore.Missing(records.VNIKey(want.VNI)))
-	txn.Then = append(txn.Then, kvstore.Put(records.VNIKey(want.VNI), want.ID))
-	return nil
+// Forget detaches a network that the engine has lost.
+func (d *Driver) Forget(ctx context.Context, dockerID string) error {
+	return d.records.ForgetLost(ctx, dockerID)
 }
 
-// takePools binds the subnets' pools to the network: those that causeway's IPAM
-// made for this host a moment ago, or new ones for Docker's own allocator.
-func (d *Driver) takePools(ctx context.Context, want *fabric.Network, dockerIPAM bool, txn *kvstore.Txn) error {
-	snapshot, err := d.Store.List(ctx, records.PoolsPrefix)
-	if err != nil {
-		return err
-	}
-	pools, err := kvstore.DecodeAll[records.Pool](snapshot, records.PoolsPrefix)
-	if err != nil {
-		return err
-	}
-	txn.If = append(txn.If, kvstore.NoneNewer(records.PoolsPrefix, snapshot.Revision))
-	for i := range want.Subnets {
-		subnet := &want.Subnets[i]
-		pool, id := d.requestedPool(pools, subnet.Prefix)
-		if id == "" {
-			pool = records.Pool{Space: records.DefaultSpace, Prefix: subnet.Prefix}
-			id = records.PoolID(pool.Space, pool.Prefix)
-			if other, clash := records.Overlapping(pools, pool.Space, pool.Prefix); clash {
-				return fmt.Errorf("subnet %s overlaps %s of network %s: give another --subnet, or have one picked by --ipam-driver causeway",
-					pool.Prefix, other.Prefix, d.networkName(ctx, other.Network))
-			}
-		}
-		subnet.Pool = id
-		pool.Network, pool.DockerIPAM = want.ID, dockerIPAM
-		txn.Then = append(txn.Then, kvstore.Put(records.PoolKey(id), pool))
-		txn.Then = append(txn.Then, d.reserve(*subnet)...)
-	}
-	return nil
-}
+// ofSwarm says that swarm made a network: it has one ID on all nodes, which is
+// shorter than an engine's own.
+func ofSwarm(dockerID string) bool { return len(dockerID) != 64 }
 
-// requestedPool finds the pool of prefix that this host's Docker has requested
-// and no network has yet.
-func (d *Driver) requestedPool(pools map[string]records.Pool, prefix netip.Prefix) (records.Pool, string) {
-	for id, pool := range pools {
-		if pool.Prefix == prefix && pool.Network == "" && slices.Contains(pool.Users, d.Host.Name) {
-			return pool, id
-		}
-	}
-	return records.Pool{}, ""
-}
-
-// reserve claims the gateway and the aux addresses of a new network.
-func (d *Driver) reserve(subnet fabric.Subnet) []kvstore.Op {
-	var ops []kvstore.Op
-	if subnet.Gateway.IsValid() {
-		ops = append(ops, kvstore.Put(records.AddressKey(subnet.Pool, subnet.Gateway),
-			records.Address{Kind: records.KindGateway, Host: d.Host.Name}))
-	}
-	for name, addr := range subnet.Aux {
-		if addr != subnet.Gateway {
-			ops = append(ops, kvstore.Put(records.AddressKey(subnet.Pool, addr),
-				records.Address{Kind: records.KindAux, Host: d.Host.Name, Name: name}))
-		}
-	}
-	return ops
-}
-
-// networkName is for messages: the name where there is one, else the ID.
-func (d *Driver) networkName(ctx context.Context, id string) string {
-	if id == "" {
-		return "that is not causeway's"
-	}
-	found, err := d.networkByID(ctx, id)
-	if err != nil {
-		return id
-	}
-	return orID(found)
-}
-
-func orID(network fabric.Network) string {
-	if network.Name != "" {
-		return network.Name
-	}
-	return network.ID
+// leadersToFree says that a network is there until swarm's leader frees it: the
+// nodes have it only while a task of theirs is on it.
+func (d *Driver) leadersToFree(dockerID string) bool {
+	return d.Scope == network.GlobalScope && ofSwarm(dockerID)
 }

@@ -19,11 +19,8 @@ const (
 	labelPorts    = "com.docker.network.portmap"
 )
 
-// VNIs of ours start clear of Swarm's (4096…); 24 bits is the header's field (RFC 7348 §5).
-const (
-	firstVNI = 0x800000
-	maxVNI   = 1<<24 - 1
-)
+// maxVNI is the largest that the header's 24 bits hold (RFC 7348 §5).
+const maxVNI = 1<<24 - 1
 
 // options are a network's -o pairs, decoded once.
 type options struct {

@@ -35,12 +35,12 @@ func (d *Driver) Register(server *plugin.Server) {
 	plugin.Handle(server, "/NetworkDriver.GwAllocCheck", d.checkGateway)
 	plugin.Handle(server, "/NetworkDriver.AllocateNetwork", d.allocate)
 	plugin.Handle(server, "/NetworkDriver.FreeNetwork", d.free)
-	plugin.Handle(server, "/NetworkDriver.CreateNetwork", whileOwn(d, d.handleCreateNetwork))
+	plugin.Handle(server, "/NetworkDriver.CreateNetwork", whileMember(d, d.handleCreateNetwork))
 	plugin.Handle(server, "/NetworkDriver.DeleteNetwork", d.handleDeleteNetwork)
-	plugin.Handle(server, "/NetworkDriver.CreateEndpoint", whileOwn(d, d.handleCreateEndpoint))
+	plugin.Handle(server, "/NetworkDriver.CreateEndpoint", whileMember(d, d.handleCreateEndpoint))
 	plugin.Handle(server, "/NetworkDriver.DeleteEndpoint", d.handleDeleteEndpoint)
 	plugin.Handle(server, "/NetworkDriver.EndpointOperInfo", d.operInfo)
-	plugin.Handle(server, "/NetworkDriver.Join", whileOwn(d, d.join))
+	plugin.Handle(server, "/NetworkDriver.Join", whileMember(d, d.join))
 	plugin.Handle(server, "/NetworkDriver.Leave", succeed[network.LeaveRequest])
 	plugin.Handle(server, "/NetworkDriver.ProgramExternalConnectivity", succeed[network.ProgramExternalConnectivityRequest])
 	plugin.Handle(server, "/NetworkDriver.RevokeExternalConnectivity", succeed[network.RevokeExternalConnectivityRequest])
@@ -48,11 +48,11 @@ func (d *Driver) Register(server *plugin.Server) {
 	plugin.Handle(server, "/NetworkDriver.DiscoverDelete", succeed[network.DiscoveryNotification])
 }
 
-// whileOwn refuses a call while another host has this one's name. Deletes are not
+// whileMember refuses a call while this host may not act. Deletes are not
 // refused: they touch only what was made here.
-func whileOwn[Req, Resp any](d *Driver, handle func(context.Context, *Req) (*Resp, error)) func(context.Context, *Req) (*Resp, error) {
+func whileMember[Req, Resp any](d *Driver, handle func(context.Context, *Req) (*Resp, error)) func(context.Context, *Req) (*Resp, error) {
 	return func(ctx context.Context, request *Req) (*Resp, error) {
-		if err := d.loop.standing.refusal(); err != nil {
+		if err := d.membership.Refusal(); err != nil {
 			return nil, err
 		}
 		return handle(ctx, request)
@@ -87,7 +87,7 @@ func (d *Driver) allocate(_ context.Context, request *network.AllocateNetworkReq
 }
 
 func (d *Driver) free(ctx context.Context, request *network.FreeNetworkRequest) (*empty, error) {
-	return &empty{}, d.freeNetwork(ctx, request.NetworkID)
+	return &empty{}, d.records.DeleteSwarmNetwork(ctx, networkID(request.NetworkID))
 }
 
 func (d *Driver) handleCreateNetwork(ctx context.Context, request *network.CreateNetworkRequest) (*empty, error) {
@@ -126,16 +126,16 @@ func (d *Driver) operInfo(context.Context, *network.InfoRequest) (*network.InfoR
 // tunnelled network: Docker then adds docker_gwbridge, and with it masquerading
 // and published ports.
 func (d *Driver) join(ctx context.Context, request *network.JoinRequest) (*network.JoinResponse, error) {
-	found, _, err := d.attached(ctx, request.NetworkID)
+	found, _, err := d.records.Attached(ctx, request.NetworkID)
 	if err != nil {
 		return nil, err
 	}
-	done, err := d.loop.plug(ctx, found.ID, request.EndpointID)
+	link, endpoint, err := d.reconciler.Plug(ctx, found.ID, request.EndpointID)
 	if err != nil {
 		return nil, fmt.Errorf("network %s: %w", orID(found), err)
 	}
-	answer := &network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: done.link, DstPrefix: "eth"}}
-	addresses := done.endpoint.Addrs
+	answer := &network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: link, DstPrefix: "eth"}}
+	addresses := endpoint.Addrs
 	for _, subnet := range found.Subnets {
 		if holdsAny(subnet.Prefix, addresses) {
 			setGateway(answer, found, subnet.Gateway)

@@ -78,7 +78,7 @@ func (l *loop) judge(ctx context.Context, endpoint fabric.Endpoint, now time.Tim
 	l.Log.WithField("endpoint", endpoint.ID[:min(12, len(endpoint.ID))]).
 		WithField("addresses", endpoint.Addrs).Info("endpoint has no container any more; it is erased")
 	l.group.Go(func() error {
-		if err := l.records.erase(ctx, endpoint.Network, endpoint.ID, true); err != nil && ctx.Err() == nil {
+		if err := l.records.DeleteEndpoint(ctx, endpoint.Network, endpoint.ID, true); err != nil && ctx.Err() == nil {
 			l.Log.WithError(err).Warn("a dead endpoint could not be erased; trying again")
 		}
 		return nil
@@ -98,7 +98,7 @@ func (l *loop) sweep(ctx context.Context, now time.Time) {
 	l.group.Go(func() error {
 		defer func() { _ = l.post(ctx, func(context.Context) { l.sweeps.running = false }) }()
 		for _, network := range networks {
-			orphans, err := l.records.orphans(ctx, network)
+			orphans, err := l.records.Orphans(ctx, network)
 			if err != nil {
 				return nil // the store is away: nothing is judged
 			}
@@ -164,7 +164,7 @@ func (l *loop) judgeOrphans(ctx context.Context, network string, orphans []kvsto
 	}
 	l.group.Go(func() error {
 		for _, item := range free {
-			if l.records.free(ctx, item) == nil {
+			if l.records.ReleaseClaim(ctx, item) == nil {
 				l.Log.WithField("address", item.Key).Info("address is claimed for no endpoint; it is freed")
 			}
 		}

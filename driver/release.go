@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"time"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -23,7 +21,7 @@ func Release(ctx context.Context, store kvstore.Store, host string) (int, error)
 	if _, err := store.Get(ctx, records.HostKey(host)); err != nil {
 		return 0, fmt.Errorf("host %s: %w", host, err)
 	}
-	gone := recordWriter{store: store, host: host, while: []kvstore.Guard{kvstore.Missing(records.AliveKey(host))}}
+	gone := releaser{records.Records{Store: store, Host: host, While: []kvstore.Guard{kvstore.Missing(records.AliveKey(host))}}}
 	erased, err := gone.releaseAll(ctx)
 	if errors.Is(err, kvstore.ErrConflict) {
 		if _, dead := store.Get(ctx, records.AliveKey(host)); dead == nil {
@@ -46,7 +44,7 @@ func checkGone(ctx context.Context, store kvstore.Store, host string) error {
 }
 
 // releaseAll erases what the host had, and counts its endpoints.
-func (r recordWriter) releaseAll(ctx context.Context) (int, error) {
+func (r releaser) releaseAll(ctx context.Context) (int, error) {
 	erased, err := r.eraseAll(ctx)
 	if err != nil {
 		return erased, err
@@ -54,29 +52,32 @@ func (r recordWriter) releaseAll(ctx context.Context) (int, error) {
 	if err := r.freeAll(ctx); err != nil {
 		return erased, err
 	}
-	_, err = r.store.Commit(ctx, kvstore.Txn{
-		If: r.while,
+	if err := r.ReleaseMembers(ctx); err != nil {
+		return erased, err
+	}
+	_, err = r.Store.Commit(ctx, kvstore.Txn{
+		If: r.While,
 		Then: []kvstore.Op{
-			kvstore.DeletePrefix(records.HostAttachments(r.host)),
-			kvstore.Delete(records.HostKey(r.host)),
+			kvstore.DeletePrefix(records.HostAttachments(r.Host)),
+			kvstore.Delete(records.HostKey(r.Host)),
 		},
 	})
 	return erased, err
 }
 
 // eraseAll erases the host's endpoints on all networks, and counts them.
-func (r recordWriter) eraseAll(ctx context.Context) (int, error) {
-	snapshot, err := r.store.List(ctx, records.EndpointsPrefix)
+func (r releaser) eraseAll(ctx context.Context) (int, error) {
+	snapshot, err := r.Store.List(ctx, records.EndpointsPrefix)
 	if err != nil {
 		return 0, err
 	}
 	erased := 0
 	for _, item := range snapshot.Items {
 		endpoint, err := kvstore.Decode[fabric.Endpoint](item)
-		if err != nil || endpoint.Host != r.host {
+		if err != nil || endpoint.Host != r.Host {
 			continue
 		}
-		if err := r.erase(ctx, endpoint.Network, endpoint.ID, true); err != nil {
+		if err := r.DeleteEndpoint(ctx, endpoint.Network, endpoint.ID, true); err != nil {
 			return erased, err
 		}
 		erased++
@@ -85,28 +86,22 @@ func (r recordWriter) eraseAll(ctx context.Context) (int, error) {
 }
 
 // freeAll frees what the host claimed for endpoints that never came.
-func (r recordWriter) freeAll(ctx context.Context) error {
-	snapshot, err := r.store.List(ctx, records.AddressesPrefix)
+func (r releaser) freeAll(ctx context.Context) error {
+	snapshot, err := r.Store.List(ctx, records.AddressesPrefix)
 	if err != nil {
 		return err
 	}
 	for _, item := range snapshot.Items {
 		address, err := kvstore.Decode[records.Address](item)
-		if err != nil || address.Kind != records.KindEndpoint || address.Host != r.host {
+		if err != nil || address.Kind != records.KindEndpoint || address.Host != r.Host {
 			continue
 		}
-		if err := r.free(ctx, item); err != nil && !errors.Is(err, kvstore.ErrConflict) {
+		if err := r.ReleaseClaim(ctx, item); err != nil && !errors.Is(err, kvstore.ErrConflict) {
 			return err
 		}
 	}
 	return nil
 }
 
-// free lets a claimed address rest, unless it changed since item was read.
-func (r recordWriter) free(ctx context.Context, item kvstore.Item) error {
-	_, err := r.store.Commit(ctx, kvstore.Txn{
-		If:   append(slices.Clone(r.while), kvstore.Unchanged(item)),
-		Then: []kvstore.Op{kvstore.Put(item.Key, records.Freed(time.Now()))},
-	})
-	return err
-}
+// releaser deletes what a host had that is gone.
+type releaser struct{ records.Records }

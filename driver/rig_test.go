@@ -280,7 +280,7 @@ func contents(t *testing.T, store kvstore.Store) map[string]string {
 	all := map[string]string{}
 	for _, prefix := range []string{
 		records.NetworksPrefix, records.NamesPrefix, records.VNIsPrefix, records.AttachmentsPrefix,
-		records.EndpointsPrefix, records.PoolsPrefix, records.AddressesPrefix,
+		records.EndpointsPrefix, records.PoolsPrefix, records.AddressesPrefix, records.MembersPrefix,
 	} {
 		snapshot, err := store.List(t.Context(), prefix)
 		if err != nil {

@@ -11,24 +11,22 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 )
 
-// ownSpace says whether an address space is one of causeway's IPAM.
-func ownSpace(space string) bool { return strings.HasPrefix(space, "causeway.") }
-
 // decodeSubnets reads what Docker's IPAM, whichever it is, has settled. All of
-// a network's subnets come from one IPAM; own says whether it is causeway's.
-func decodeSubnets(request *network.CreateNetworkRequest) (subnets []fabric.Subnet, own bool, err error) {
+// a network's subnets come from one IPAM; dockerIPAM says that it is not causeway's.
+func decodeSubnets(request *network.CreateNetworkRequest) (subnets []fabric.Subnet, dockerIPAM bool, err error) {
+	dockerIPAM = true
 	for _, data := range slices.Concat(request.IPv4Data, request.IPv6Data) {
 		subnet, err := decodeSubnet(data)
 		if err != nil {
 			return nil, false, err
 		}
 		subnets = append(subnets, subnet)
-		own = own || ownSpace(data.AddressSpace)
+		dockerIPAM = dockerIPAM && !strings.HasPrefix(data.AddressSpace, "causeway.")
 	}
 	if len(subnets) == 0 {
 		return nil, false, fmt.Errorf("the network has no subnet: give --subnet")
 	}
-	return subnets, own, nil
+	return subnets, dockerIPAM, nil
 }
 
 func decodeSubnet(data *network.IPAMData) (fabric.Subnet, error) {
@@ -80,14 +78,4 @@ func prefixesOf(subnets []fabric.Subnet) []netip.Prefix {
 	}
 	slices.SortFunc(prefixes, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
 	return prefixes
-}
-
-// subnetOf finds the subnet that addr belongs to.
-func subnetOf(network fabric.Network, addr netip.Addr) (fabric.Subnet, bool) {
-	for _, subnet := range network.Subnets {
-		if subnet.Prefix.Contains(addr) {
-			return subnet, true
-		}
-	}
-	return fabric.Subnet{}, false
 }

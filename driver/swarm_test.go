@@ -86,18 +86,18 @@ func TestRemoveNetwork(t *testing.T) {
 	before := contents(t, store)
 	must[empty](node, "CreateNetwork", creation(swarmID, "10.50.0.0/24", "vni=4242"))
 	must[network.CreateEndpointResponse](node, "CreateEndpoint", endpointOn(swarmID, "e1", "10.50.0.9/24"))
-	err := RemoveNetwork(t.Context(), store, swarmID)
+	err := deleteByName(t, store, swarmID)
 	if want := "network " + swarmID + ` has endpoints on h1: remove their containers, or the hosts with "causeway hosts rm"`; err == nil || err.Error() != want {
 		t.Fatalf("got  %v\nwant %s", err, want)
 	}
 	must[empty](node, "DeleteEndpoint", &network.DeleteEndpointRequest{NetworkID: swarmID, EndpointID: "e1"})
-	if err := RemoveNetwork(t.Context(), store, swarmID); err != nil {
+	if err := deleteByName(t, store, swarmID); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(before, contents(t, store)); diff != "" {
 		t.Errorf("left in the store:\n%s", diff)
 	}
-	if err := RemoveNetwork(t.Context(), store, "foo"); !errors.Is(err, kvstore.ErrNotFound) {
+	if err := deleteByName(t, store, "foo"); !errors.Is(err, kvstore.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -110,10 +110,15 @@ func TestRemoveNetworkByName(t *testing.T) {
 	}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := RemoveNetwork(t.Context(), store, "foo"); err != nil {
+	if err := deleteByName(t, store, "foo"); err != nil {
 		t.Fatal(err)
 	}
 	if left := contents(t, store); len(left) > 0 {
 		t.Errorf("left in the store: %v", left)
 	}
+}
+
+// deleteByName is what "causeway networks rm" does.
+func deleteByName(t *testing.T, store kvstore.Store, name string) error {
+	return records.Records{Store: store}.DeleteNetwork(t.Context(), name)
 }

@@ -93,22 +93,7 @@ func (m *Mirror) create(ctx context.Context, local *engine, cluster fabric.Netwo
 
 // settle notes that the engine has the network: from now on a delete is a user's.
 func (m *Mirror) settle(ctx context.Context, dockerID string) error {
-	attachment, item, err := kvstore.Read[records.Attachment](ctx, m.Store, records.AttachmentKey(m.Host, dockerID))
-	if errors.Is(err, kvstore.ErrNotFound) {
-		return nil // removed again
-	}
-	if err != nil || !attachment.Pending {
-		return err
-	}
-	attachment.Pending = false
-	_, err = m.Store.Commit(ctx, kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Unchanged(item)},
-		Then: []kvstore.Op{kvstore.Put(item.Key, attachment)},
-	})
-	if errors.Is(err, kvstore.ErrConflict) {
-		return nil // removed again
-	}
-	return err
+	return records.Records{Store: m.Store, Host: m.Host}.Settle(ctx, dockerID)
 }
 
 // users are the hosts that have endpoints on a network.

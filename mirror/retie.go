@@ -37,15 +37,11 @@ func (m *Mirror) rememberStrays(v view) {
 
 // retie attaches a network of the engine to the cluster's again.
 func (m *Mirror) retie(ctx context.Context, s step) error {
-	key := records.AttachmentKey(m.Host, s.local.ID)
-	_, err := m.Store.Commit(ctx, kvstore.Txn{
-		If: []kvstore.Guard{kvstore.Exists(records.NetworkKey(s.cluster.ID)), kvstore.Missing(key)},
-		Then: []kvstore.Op{kvstore.Put(key, records.Attachment{
-			Network: s.cluster.ID, OwnIPAM: s.local.IPAM.Driver == "default",
-		})},
+	done, err := records.Records{Store: m.Store, Host: m.Host}.Reattach(ctx, s.cluster.ID, records.Attaching{
+		DockerID: s.local.ID, Mirror: true, Attachment: records.Attachment{DockerIPAM: s.local.IPAM.Driver == "default"},
 	})
-	if errors.Is(err, kvstore.ErrConflict) {
-		return nil // tied meanwhile, or the network went: what we follow is a little behind
+	if err == nil && !done {
+		return nil // attached meanwhile, or the network went: what we follow is a little behind
 	}
 	if err != nil {
 		return fmt.Errorf("network %s cannot be tied to the cluster's again: %w", s.local.Name, err)

@@ -114,7 +114,7 @@ func TestComeback(t *testing.T) {
 	}()
 
 	for dockerID, want := range map[string]records.Attachment{
-		maker: {Network: id, OwnIPAM: true}, mirrored: {Network: "bbbbbbbbbbbb"},
+		maker: {Network: id, DockerIPAM: true}, mirrored: {Network: "bbbbbbbbbbbb"},
 	} {
 		waitFor(t, "the tie of "+want.Network, func() bool {
 			item, err := store.Get(t.Context(), records.AttachmentKey("h2", dockerID))

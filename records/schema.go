@@ -26,6 +26,7 @@ const (
 	EndpointsPrefix   = "endpoints/"
 	PoolsPrefix       = "pools/"
 	AddressesPrefix   = "addresses/"
+	MembersPrefix     = "members/"
 )
 
 // Keys of single records and of the parts of a prefix.
@@ -38,6 +39,8 @@ func HostAttachments(h string) string { return AttachmentsPrefix + h + "/" }
 func AttachmentKey(host, dockerID string) string {
 	return HostAttachments(host) + dockerID
 }
+func NetworkMembers(net string) string        { return MembersPrefix + net + "/" }
+func MemberKey(net, host string) string       { return NetworkMembers(net) + host }
 func NetworkEndpoints(net string) string      { return EndpointsPrefix + net + "/" }
 func EndpointKey(net, endpoint string) string { return NetworkEndpoints(net) + endpoint }
 func PoolKey(pool string) string              { return PoolsPrefix + pool }
@@ -46,13 +49,13 @@ func AddressKey(pool string, ip netip.Addr) string {
 	return PoolAddresses(pool) + ip.String()
 }
 
-// Attachment ties a Docker network of one host to a cluster network: Docker
+// Attachment says which cluster network a Docker network of one host is: Docker
 // does not repeat CreateNetwork after a restart.
 type Attachment struct {
 	Network string `json:"network"`
-	// OwnIPAM says that this engine takes the network's addresses from Docker's
-	// allocator, so that CreateEndpoint has to claim them.
-	OwnIPAM bool `json:"own_ipam,omitempty"`
+	// DockerIPAM says that this engine takes the network's addresses from Docker's
+	// own allocator, so that CreateEndpoint has to claim them.
+	DockerIPAM bool `json:"own_ipam,omitempty"`
 	// Pending says that the mirror is making the network in this engine: a
 	// delete before it is there is the engine's, which could not finish.
 	Pending bool `json:"pending,omitempty"`
