@@ -17,6 +17,7 @@ func TestImportsPointDown(t *testing.T) {
 		"vxlan":              {"fabric", "internal/nl"},
 		"ovs":                {"fabric", "internal/nl"},
 		"underlay":           {"fabric", "internal/nl"},
+		"names":              {"fabric", "internal/nl", "internal/health"},
 		"internal/nl":        {"fabric"},
 		"internal/plugin":    {},
 		"internal/health":    {},

@@ -80,12 +80,12 @@ func serve(ctx context.Context, s settings) error {
 	if err := planes.openTunnels(s, host, log); err != nil {
 		return err
 	}
-	board := health.New(log)
-	store, err := openStore(ctx, s, host.Name, board, log)
+	store, err := openStore(ctx, s, host.Name, log)
 	if err != nil {
 		return err
 	}
 	defer warn(log, store.Close)
+	board := health.New(log)
 	networks := driver.New(driver.Config{
 		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(),
 		HostExpiry: s.hostExpiry, Probe: planes.underlay.Probe, Log: log,
@@ -143,17 +143,16 @@ type recordStore interface {
 	Close() error
 }
 
-func openStore(ctx context.Context, s settings, host string, board *health.Board, log *logrus.Entry) (recordStore, error) {
-	identity := kvstore.Identity{Mark: records.HostKey(host)}
+func openStore(ctx context.Context, s settings, host string, log *logrus.Entry) (recordStore, error) {
 	if len(s.store) > 0 {
 		return kvstore.Open(kvstore.Config{
 			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.caCert, Cert: s.cert, Key: s.key,
-			Username: s.username, Password: s.password, Identity: identity, Board: board,
+			Username: s.username, Password: s.password, Mark: records.HostKey(host), Log: log,
 		})
 	}
 	return kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{
 		DataDir: s.dataDir, Listen: s.storeListen, Prefix: s.storePrefix,
-		CACert: s.caCert, Cert: s.cert, Key: s.key, Identity: identity, Board: board, Log: log,
+		CACert: s.caCert, Cert: s.cert, Key: s.key, Log: log,
 	})
 }
 
