@@ -25,7 +25,7 @@ func TestImportsPointDown(t *testing.T) {
 		"internal/planetest": {"fabric", "internal/nl"},
 		"driver":             {"fabric", "kvstore", "records", "internal/plugin"},
 		"ipam":               {"fabric", "kvstore", "records", "internal/plugin"},
-		"mirror":             {"fabric", "kvstore", "records"},
+		"mirror":             {"fabric", "kvstore", "records", "internal/grace", "internal/health"},
 		"agent":              {"fabric", "kvstore", "records", "driver", "internal/plugin", "internal/health"},
 		"lab":                {},
 		"cmd/causeway-lab":   {"lab"},
