@@ -86,7 +86,7 @@ func (i *IPAM) claimThis(ctx context.Context, t target, want addressRequest) err
 	if !t.pool.Prefix.Contains(want.addr) {
 		return fmt.Errorf("address %s is not in pool %s", want.addr, t.pool.Prefix)
 	}
-	if !assignable(t.pool.Prefix, want.addr) {
+	if !records.Assignable(t.pool.Prefix, want.addr) {
 		return fmt.Errorf("address %s of pool %s is the network's own and no station's", want.addr, t.pool.Prefix)
 	}
 	key := records.AddressKey(t.key, want.addr)

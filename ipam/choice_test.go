@@ -78,7 +78,7 @@ func TestModel(t *testing.T) {
 func checkModel(t *testing.T, rt *rapid.T, shared bool) {
 	bits := rapid.IntRange(25, 30).Draw(rt, "bits")
 	subnet := netip.PrefixFrom(netip.MustParseAddr("10.1.0.0"), bits)
-	first, last := bounds(subnet)
+	first, last := records.Bounds(subnet)
 	all := slices.Collect(candidates(first, last, true))
 	r := newRig(t, 3, subnet.String(), shared)
 	held, freed := map[netip.Addr]int{}, map[netip.Addr]time.Time{}
@@ -110,7 +110,7 @@ func checkModel(t *testing.T, rt *rapid.T, shared bool) {
 			} else if full {
 				return
 			}
-			if _, twice := held[addr]; twice || !assignable(subnet, addr) {
+			if _, twice := held[addr]; twice || !records.Assignable(subnet, addr) {
 				rt.Fatalf("%s was given out", addr)
 			}
 			check(rt, addr)
@@ -192,7 +192,7 @@ type dockerHost struct {
 
 // start claims as the driver's CreateEndpoint does.
 func (d *dockerHost) start(t *testing.T) error {
-	first, last := bounds(d.pool)
+	first, last := records.Bounds(d.pool)
 	for addr := range candidates(first, last, false) {
 		if d.held[addr] {
 			continue

@@ -91,7 +91,7 @@ func (i *IPAM) pick(pools map[string]records.Pool, want poolRequest) (netip.Pref
 		if taken.Bits() > candidate.Bits() {
 			taken = candidate
 		}
-		candidate = netip.PrefixFrom(lastOf(taken).Next(), candidate.Bits())
+		candidate = netip.PrefixFrom(records.LastOf(taken).Next(), candidate.Bits())
 	}
 	return netip.Prefix{}, fmt.Errorf("no subnet of length /%d is free in %s: give --subnet", want.prefix.Bits(), from)
 }

@@ -80,12 +80,12 @@ func serve(ctx context.Context, s settings) error {
 	if err := planes.openTunnels(s, host, log); err != nil {
 		return err
 	}
-	store, err := openStore(ctx, s, host.Name, log)
+	board := health.New(log)
+	store, err := openStore(ctx, s, host.Name, board, log)
 	if err != nil {
 		return err
 	}
 	defer warn(log, store.Close)
-	board := health.New(log)
 	var networks *driver.Driver
 	mirrored, err := mirror.New(mirror.Config{
 		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket),
@@ -151,16 +151,17 @@ type recordStore interface {
 	Close() error
 }
 
-func openStore(ctx context.Context, s settings, host string, log *logrus.Entry) (recordStore, error) {
+func openStore(ctx context.Context, s settings, host string, board *health.Board, log *logrus.Entry) (recordStore, error) {
+	identity := kvstore.Identity{Mark: records.HostKey(host)}
 	if len(s.store) > 0 {
 		return kvstore.Open(kvstore.Config{
 			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.caCert, Cert: s.cert, Key: s.key,
-			Username: s.username, Password: s.password, Mark: records.HostKey(host), Log: log,
+			Username: s.username, Password: s.password, Identity: identity, Board: board,
 		})
 	}
 	return kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{
 		DataDir: s.dataDir, Listen: s.storeListen, Prefix: s.storePrefix,
-		CACert: s.caCert, Cert: s.cert, Key: s.key, Log: log,
+		CACert: s.caCert, Cert: s.cert, Key: s.key, Identity: identity, Board: board, Log: log,
 	})
 }
 

@@ -63,8 +63,11 @@ func New(log *logrus.Entry) *Board {
 }
 
 // Report notes the outcome of a task: err, or that it works. It logs a fault when
-// it is new or another than before, and its end.
+// it is new or another than before, and its end. A nil Board takes no note.
 func (b *Board) Report(scope Scope, err error) {
+	if b == nil {
+		return
+	}
 	b.mu.Lock()
 	last, faulty := b.faults[scope]
 	switch {
@@ -76,12 +79,11 @@ func (b *Board) Report(scope Scope, err error) {
 		b.faults[scope] = Fault{Scope: scope, Since: last.Since, Text: err.Error()}
 	}
 	b.mu.Unlock()
-	log := b.log.WithField("part", scope.Part)
 	switch {
 	case err != nil && (!faulty || last.Text != err.Error()):
-		log.Warn(err)
+		b.log.WithField("part", scope.Part).Warn(err)
 	case err == nil && faulty:
-		log.Infof("recovered: %s", last.Text)
+		b.log.WithField("part", scope.Part).Infof("recovered: %s", last.Text)
 	}
 }
 
