@@ -133,7 +133,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"vni of another":       {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=4444"), want: "vni 4444 is in use by docker's overlay"},
 		"bad CIDR":             {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/40"), want: `subnet "10.1.0.0/40" is not a CIDR`},
 		"no subnet":            {method: "CreateNetwork", request: &network.CreateNetworkRequest{NetworkID: dockerID3}, want: "the network has no subnet: give --subnet"},
-		"overlap":              {method: "CreateNetwork", request: creation(dockerID3, "192.168.0.0/16"), want: "subnet 192.168.0.0/16 overlaps 192.168.1.0/24 of network foo"},
+		"overlap":              {method: "CreateNetwork", request: creation(dockerID3, "192.168.0.0/16", "mode=underlay", "parent=eth0"), want: "subnet 192.168.0.0/16 overlaps 192.168.1.0/24 of network foo"},
 		"overlaps the VTEP":    {method: "CreateNetwork", request: creation(dockerID3, "10.99.0.128/25"), want: "subnet 10.99.0.128/25 overlaps 10.99.0.0/24, the network of this host's VTEP 10.99.0.1"},
 		"no such plane":        {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "mode=ovs"), want: "this causeway has no data plane for mode=ovs"},
 		"mode that is none":    {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "mode=magic"), want: `option mode="magic" must be one of vxlan, ovs, underlay`},

@@ -24,9 +24,10 @@ const maxVNI = 1<<24 - 1
 
 // options are a network's -o pairs, decoded once.
 type options struct {
-	network fabric.Network // the fields that options set
-	join    string
-	force   bool
+	network  fabric.Network // the fields that options set
+	join     string
+	internal bool
+	ipv6     bool
 }
 
 // setters lists the options that causeway knows, and how each is read.
@@ -50,18 +51,14 @@ func setters() map[string]func(*options, string) error {
 			return nil
 		}
 	}
-	boolean := func(set func(*options, bool)) func(*options, string) error {
-		return func(o *options, v string) error {
-			b, err := strconv.ParseBool(v)
-			if err != nil {
-				return fmt.Errorf("must be true or false")
-			}
-			set(o, b)
-			return nil
+	boolean := func(_ *options, v string) error {
+		if _, err := strconv.ParseBool(v); err != nil {
+			return fmt.Errorf("must be true or false")
 		}
+		return nil
 	}
 	ignored := func(*options, string) error { return nil }
-	mtu := number(func(o *options) *int { return &o.network.MTU }, fabric.MinMTU, fabric.MaxMTU)
+	mtu := number(func(o *options) *int { return &o.network.MTU }, 68, 65535)
 	return map[string]func(*options, string) error{
 		"mode": oneOf(func(o *options, v string) { o.network.Mode = fabric.Mode(v) },
 			string(fabric.ModeVXLAN), string(fabric.ModeOVS), string(fabric.ModeUnderlay)),
@@ -79,8 +76,8 @@ func setters() map[string]func(*options, string) error {
 		"parent":             text(func(o *options) *string { return &o.network.Parent }),
 		"bridge":             text(func(o *options) *string { return &o.network.Bridge }),
 		"vlan":               number(func(o *options) *int { return &o.network.VLAN }, 1, 4094),
-		"force":              boolean(func(o *options, v bool) { o.force = v }),
-		"probe":              boolean(func(o *options, v bool) { o.network.NoProbe = !v }),
+		"force":              boolean,
+		"probe":              boolean,
 		fabric.OptionNetwork: text(func(o *options) *string { return &o.join }),
 		// The engine itself acts on these (28.0 and newer).
 		"com.docker.network.advertise_addr_nmsgs": ignored,
@@ -102,8 +99,8 @@ func oneOf(set func(*options, string), words ...string) func(*options, string) e
 // is an error that lists those that are.
 func decodeOptions(sent map[string]any) (options, error) {
 	var o options
-	o.network.Internal, _ = sent[labelInternal].(bool)
-	o.network.IPv6, _ = sent[labelIPv6].(bool)
+	o.internal, _ = sent[labelInternal].(bool)
+	o.ipv6, _ = sent[labelIPv6].(bool)
 	pairs, err := genericPairs(sent[labelGeneric])
 	if err != nil {
 		return options{}, err
@@ -121,6 +118,7 @@ func decodeOptions(sent map[string]any) (options, error) {
 	}
 	delete(pairs, fabric.OptionNetwork) // it tells which network, not what it is
 	o.network.Options = pairs
+	o.network.Internal, o.network.IPv6 = o.internal, o.ipv6
 	if o.network.Mode == "" {
 		o.network.Mode = fabric.ModeVXLAN
 	}
@@ -143,8 +141,8 @@ func genericPairs(sent any) (map[string]string, error) {
 	return pairs, nil
 }
 
-// fit refuses options that mean nothing in the chosen mode: an option that has no
-// effect must not go unnoticed.
+// fit refuses options that mean nothing in the chosen mode: what is ignored
+// silently is looked for in vain.
 func (o options) fit() error {
 	n := o.network
 	for _, pair := range []struct {
@@ -170,8 +168,8 @@ func (o options) fit() error {
 	if n.VLAN != 0 && n.Parent == "" {
 		return fmt.Errorf("option vlan needs the option parent")
 	}
-	if n.MTU != 0 && n.IPv6 && n.MTU < fabric.MinMTU6 {
-		return fmt.Errorf("option mtu must be at least %d on an IPv6 network (RFC 8200)", fabric.MinMTU6)
+	if n.MTU != 0 && n.IPv6 && n.MTU < 1280 {
+		return fmt.Errorf("option mtu must be at least 1280 on an IPv6 network (RFC 8200)")
 	}
 	return nil
 }

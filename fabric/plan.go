@@ -15,15 +15,12 @@ type State struct {
 	Endpoints map[string]map[string]Endpoint
 	// Attached are the IDs of the networks that this host's Docker has.
 	Attached map[string]bool
-	// Forced are those of them that this host's own engine was given -o force for.
-	Forced map[string]bool
 }
 
-// Plan gives the segments that the host self must apply: one for each network
+// Plan gives the segments that the host self must realise: one for each network
 // that it has an endpoint on, and one for each underlay network that its Docker
 // has (its bridge stays while containers come and go), sorted by network ID. An
-// endpoint gets no peer while its host is not known or no tunnel can lead there
-// ([CheckPeer]).
+// endpoint whose host is not known gets no peer yet: there is no VTEP to send to.
 func Plan(s State, self string) []Segment {
 	var segments []Segment
 	for _, id := range slices.Sorted(maps.Keys(s.Networks)) {
@@ -36,7 +33,6 @@ func Plan(s State, self string) []Segment {
 }
 
 func segmentOf(s State, network Network, self string) Segment {
-	network.Force = s.Forced[network.ID]
 	segment := Segment{Network: network, VTEP: s.Hosts[self].VTEP, MTU: mtuOf(s.Hosts, network)}
 	endpoints := s.Endpoints[network.ID]
 	flood := make(map[netip.Addr]bool)
@@ -47,7 +43,7 @@ func segmentOf(s State, network Network, self string) Segment {
 			continue
 		}
 		host, known := s.Hosts[endpoint.Host]
-		if !known || !sameFamily(host.VTEP, segment.VTEP) {
+		if !known || !host.VTEP.IsValid() {
 			continue
 		}
 		segment.Remote = append(segment.Remote, Peer{Endpoint: endpoint, VTEP: host.VTEP})
@@ -58,18 +54,17 @@ func segmentOf(s State, network Network, self string) Segment {
 }
 
 // mtuOf gives the MTU that fits through every host's VTEP device, so that a
-// packet never has to be fragmented on its way to a host with smaller frames. A
-// host's MTU that no container could have is ignored.
+// packet never has to be cut on the way to a host with smaller frames.
 func mtuOf(hosts map[string]Host, network Network) int {
 	if network.MTU > 0 {
 		return network.MTU
 	}
 	smallest := 0
 	for _, host := range hosts {
-		mtu := host.MTU - Overhead(network, host.VTEP)
-		if host.MTU > MaxMTU || mtu < minMTU(network) {
+		if host.MTU <= 0 {
 			continue
 		}
+		mtu := host.MTU - Overhead(network, host.VTEP)
 		if smallest == 0 || mtu < smallest {
 			smallest = mtu
 		}

@@ -31,7 +31,7 @@ func newRig(t *testing.T, hosts int, cidr string, shared bool) *rig {
 	r := &rig{store: kvstore.NewMemory(), now: time.Now()}
 	for n := range hosts {
 		host := newIPAM(t, r.store, fmt.Sprint("h", n))
-		host.now = func() time.Time { return r.now }
+		host.claimer.Now = func() time.Time { return r.now }
 		r.pool, _ = host.pool(t, ipam.RequestPoolRequest{Pool: cidr})
 		r.hosts = append(r.hosts, host)
 	}
@@ -60,7 +60,7 @@ func (r *rig) ask(t *testing.T, n int) (netip.Addr, error) {
 
 func (r *rig) release(t *testing.T, n int, addr netip.Addr) {
 	t.Helper()
-	if err := r.hosts[n].releaseAddress(t.Context(), r.pool, addr.String()); err != nil {
+	if err := r.hosts[n].release(t.Context(), r.pool, addr.String()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -79,7 +79,7 @@ func checkModel(t *testing.T, rt *rapid.T, shared bool) {
 	bits := rapid.IntRange(25, 30).Draw(rt, "bits")
 	subnet := netip.PrefixFrom(netip.MustParseAddr("10.1.0.0"), bits)
 	first, last := records.Bounds(subnet)
-	all := slices.Collect(candidates(first, last, true))
+	all := slices.Collect(records.Addrs(first, last, true))
 	r := newRig(t, 3, subnet.String(), shared)
 	held, freed := map[netip.Addr]int{}, map[netip.Addr]time.Time{}
 	rests := func(addr netip.Addr, d time.Duration) bool { return r.now.Sub(freed[addr]) < d }
@@ -87,7 +87,7 @@ func checkModel(t *testing.T, rt *rapid.T, shared bool) {
 		free := slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { _, taken := held[a]; return taken })
 		if !shared {
 			ever := func(a netip.Addr) bool { _, ever := freed[a]; return ever }
-			if fresh := slices.DeleteFunc(free, ever); len(fresh) > 0 && rests(addr, keepTime) {
+			if fresh := slices.DeleteFunc(free, ever); len(fresh) > 0 && rests(addr, records.KeepFreed) {
 				rt.Fatalf("%s was given out again while %v are fresh", addr, fresh)
 			}
 			return
@@ -96,7 +96,7 @@ func checkModel(t *testing.T, rt *rapid.T, shared bool) {
 		if !slices.Contains(upper, addr) {
 			rt.Fatalf("%s was given out; the upper of the free addresses are %v", addr, upper)
 		}
-		best := slices.IndexFunc(upper, func(a netip.Addr) bool { return !rests(a, restTime) })
+		best := slices.IndexFunc(upper, func(a netip.Addr) bool { return !rests(a, quarantine) })
 		if best >= 0 && upper[best] != addr {
 			rt.Fatalf("%s was given out, and not %s", addr, upper[best])
 		}
@@ -138,7 +138,7 @@ func checkModel(t *testing.T, rt *rapid.T, shared bool) {
 func TestFreedAddressesAreForgotten(t *testing.T) {
 	eachStore(t, func(t *testing.T, store kvstore.Store) {
 		i, now := newIPAM(t, store, "h1"), time.Now()
-		i.now = func() time.Time { return now }
+		i.claimer.Now = func() time.Time { return now }
 		pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/16"})
 		id := parsed(t, pool).key
 		addr := netip.MustParseAddr("10.1.200.0")
@@ -172,12 +172,12 @@ func TestFreedAddressesAreForgotten(t *testing.T) {
 		}
 		free(120, records.Address{Kind: records.KindFree}) // by one who tells no time
 		free(3, records.Address{Kind: records.KindForeign})
-		free(90, i.freed())
+		free(90, records.Freed(i.claimer.Now()))
 		left(110) // a hundred at a time
 		left(110) // too few to be worth it
-		now = now.Add(keepTime)
+		now = now.Add(records.KeepFreed)
 		left(10)
-		free(40, i.freed())
+		free(40, records.Freed(i.claimer.Now()))
 		left(50)
 	})
 }
@@ -193,7 +193,7 @@ type dockerHost struct {
 // start claims as the driver's CreateEndpoint does.
 func (d *dockerHost) start(t *testing.T) error {
 	first, last := records.Bounds(d.pool)
-	for addr := range candidates(first, last, false) {
+	for addr := range records.Addrs(first, last, false) {
 		if d.held[addr] {
 			continue
 		}
@@ -215,7 +215,7 @@ func (d *dockerHost) start(t *testing.T) error {
 
 func (d *dockerHost) stop(t *testing.T, addr netip.Addr) {
 	t.Helper()
-	d.put(t, records.AddressKey(d.id, addr), d.hosts[0].freed())
+	d.put(t, records.AddressKey(d.id, addr), records.Freed(d.now))
 	delete(d.held, addr)
 }
 

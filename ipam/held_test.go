@@ -52,9 +52,9 @@ func (l lossy) Commit(ctx context.Context, txn kvstore.Txn) (int64, error) {
 func TestClaimWhoseAnswerIsLost(t *testing.T) {
 	r := newRig(t, 1, "10.50.0.0/24", false)
 	h0 := r.hosts[0]
-	h0.Store = lossy{r.store}
+	h0.claimer.Store = lossy{r.store}
 	h0.refused(t, r.pool, "10.50.0.9", kvstore.ErrUnavailable.Error())
-	h0.Store = r.store
+	h0.claimer.Store = r.store
 	h0.must(t, r.pool, "10.50.0.9")
 	const want = "address 10.50.0.9 of pool 10.50.0.0/24 is in use by host h0: start the container with another --ip; an --aux-address is given on one host, and holds on all"
 	h0.refused(t, r.pool, "10.50.0.9", want)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -29,9 +28,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newIPAM(t testing.TB, store kvstore.Store, host string) *IPAM {
 	t.Helper()
-	logger := logrus.New()
-	logger.SetOutput(io.Discard)
-	return New(Config{Host: host, Store: store, VTEPNet: netip.MustParsePrefix("10.128.0.0/24"), Log: logrus.NewEntry(logger)})
+	return New(Config{Host: host, Store: store, VTEPNet: netip.MustParsePrefix("10.128.0.0/24")})
+}
+
+// release gives an address back as an engine does, leave a pool.
+func (i *IPAM) release(ctx context.Context, pool, address string) error {
+	return i.releaseAddress(ctx, &ipam.ReleaseAddressRequest{PoolID: pool, Address: address})
+}
+
+func (i *IPAM) leave(ctx context.Context, pool string) error {
+	return i.releasePool(ctx, &ipam.ReleasePoolRequest{PoolID: pool})
 }
 
 // eachStore runs a test on the memory and on an etcd.
@@ -134,7 +140,7 @@ func TestFreedAddressesRest(t *testing.T) {
 	release := func(addr string) {
 		t.Helper()
 		for range 2 { // it is idempotent
-			if err := i.releaseAddress(t.Context(), pool, addr); err != nil {
+			if err := i.release(t.Context(), pool, addr); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -237,12 +243,12 @@ func TestRepeatedAndSharedRequests(t *testing.T) {
 	// What an engine without a swarm claims in the global space, it frees there.
 	h1.must(t, leader, "10.1.0.50")
 	h1.must(t, one, "10.1.0.50") // as CreateEndpoint does
-	if err := h1.releaseAddress(t.Context(), leader, "10.1.0.50"); err != nil {
+	if err := h1.release(t.Context(), leader, "10.1.0.50"); err != nil {
 		t.Fatal(err)
 	}
 	h2.must(t, one, "10.1.0.50")
 
-	if err := h1.releaseAddress(t.Context(), "default-10.9.0.0-24", "10.9.0.9"); err != nil {
+	if err := h1.release(t.Context(), "default-10.9.0.0-24", "10.9.0.9"); err != nil {
 		t.Errorf("release in a pool that is gone: %v", err)
 	}
 }
@@ -274,7 +280,7 @@ func TestPoolGoesWithItsLastUse(t *testing.T) {
 				if !use.release {
 					hosts[use.host].pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/24", AddressSpace: space})
 					hosts[use.host].must(t, pool, "10.1.0.1", asGateway)
-				} else if err := hosts[use.host].releasePool(t.Context(), pool); err != nil {
+				} else if err := hosts[use.host].leave(t.Context(), pool); err != nil {
 					t.Fatal(err)
 				}
 				left, err := store.List(t.Context(), "")
@@ -294,7 +300,7 @@ func TestAddressesOnTheWireAreSkipped(t *testing.T) {
 	i := newIPAM(t, store, "h1")
 	pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/29"})
 	onWire := map[string]bool{"10.1.0.2": true, "10.1.0.4": true}
-	i.Probe = func(_ context.Context, _ fabric.Network, addr netip.Addr) (fabric.MAC, bool, error) {
+	i.claimer.Probe = func(_ context.Context, _ fabric.Network, addr netip.Addr) (fabric.MAC, bool, error) {
 		return fabric.MAC{2, 0, 0, 0, 0, 9}, onWire[addr.String()], nil
 	}
 	id := parsed(t, pool).key
@@ -339,7 +345,7 @@ func TestReleaseSparesWhatAnEndpointHas(t *testing.T) {
 	}
 	kind := func() records.AddressKind {
 		t.Helper()
-		if err := i.releaseAddress(t.Context(), pool, "10.1.0.9"); err != nil {
+		if err := i.release(t.Context(), pool, "10.1.0.9"); err != nil {
 			t.Fatal(err)
 		}
 		item, err := store.Get(t.Context(), address)
@@ -399,7 +405,7 @@ func TestBadInput(t *testing.T) {
 		"IPv4 as IPv6":    {"RequestPool", pool("::ffff:10.0.0.0/120"), "subnet ::ffff:10.0.0.0/120 is IPv4 written as IPv6: write it as IPv4"},
 		"host bits":       {"RequestPool", pool("10.3.0.7/24"), "subnet 10.3.0.7/24 has bits behind its length: write 10.3.0.0/24"},
 		"everything":      {"RequestPool", pool("0.0.0.0/0"), "subnet 0.0.0.0/0 holds every address"},
-		"unknown option":  {"RequestPool", pool("10.3.0.0/24", "colour=red"), `IPAM option "colour" is not known; known is space`},
+		"unknown option":  {"RequestPool", pool("10.3.0.0/24", "colour=red"), `IPAM option "colour" is not known; known are network, space`},
 		"bad space":       {"RequestPool", pool("10.3.0.0/24", "space=a/b"), `IPAM option space="a/b" must be a word of small letters, digits, dots and underscores`},
 		"foreign space":   {"RequestPool", &ipam.RequestPoolRequest{AddressSpace: "LocalDefault"}, `address space "LocalDefault" is not causeway's: it has causeway.local and causeway.global`},
 		"range elsewhere": {"RequestPool", &ipam.RequestPoolRequest{AddressSpace: localSpace, Pool: "10.3.0.0/24", SubPool: "10.4.0.0/25"}, "range 10.4.0.0/25 is not inside the subnet 10.3.0.0/24"},
@@ -434,7 +440,9 @@ func TestBadInput(t *testing.T) {
 
 func serve(t *testing.T, i *IPAM) *http.Client {
 	t.Helper()
-	server := plugin.NewServer(i.Log, "IpamDriver")
+	logger := logrus.New()
+	logger.SetOutput(t.Output())
+	server := plugin.NewServer(logrus.NewEntry(logger), "IpamDriver")
 	i.Register(server)
 	path := filepath.Join(t.TempDir(), "causeway.sock")
 	listener, err := plugin.Listen(t.Context(), path)
@@ -482,8 +490,28 @@ func BenchmarkRequestAddress(b *testing.B) {
 	}
 	for b.Loop() {
 		addr, _, _ := strings.Cut(i.must(b, pool, ""), "/")
-		if err := i.releaseAddress(b.Context(), pool, addr); err != nil {
+		if err := i.release(b.Context(), pool, addr); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+func FuzzRequestPool(f *testing.F) {
+	f.Add("10.1.0.0/24", "10.1.0.0/25", "space", "b", false)
+	f.Add("fd00::/64", "", "", "", true)
+	f.Add("0.0.0.0/24", "", "", "", false)
+	f.Fuzz(func(t *testing.T, cidr, within, key, value string, v6 bool) {
+		request := &ipam.RequestPoolRequest{AddressSpace: localSpace, Pool: cidr, SubPool: within, V6: v6}
+		if key != "" {
+			request.Options = map[string]string{key: value}
+		}
+		answer, err := newIPAM(t, kvstore.NewMemory(), "h1").handleRequestPool(t.Context(), request)
+		if err != nil {
+			return
+		}
+		id, err := parsePoolID(answer.PoolID)
+		if err != nil || id.String() != answer.PoolID {
+			t.Errorf("pool ID %q reads back as %+v, %v", answer.PoolID, id, err)
+		}
+	})
 }

@@ -2,12 +2,14 @@ package ipam
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 
 	"github.com/docker/go-plugins-helpers/ipam"
 
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
 )
 
 // Options of RequestAddress (libnetwork's ipamapi and netlabel packages).
@@ -37,37 +39,73 @@ func (i *IPAM) Register(server *plugin.Server) {
 	})
 	plugin.Handle(server, "/IpamDriver.RequestPool", i.handleRequestPool)
 	plugin.Handle(server, "/IpamDriver.ReleasePool", func(ctx context.Context, r *ipam.ReleasePoolRequest) (*empty, error) {
-		return &empty{}, i.releasePool(kvstore.Hasty(ctx), r.PoolID)
+		return &empty{}, i.releasePool(kvstore.Hasty(ctx), r)
 	})
 	plugin.Handle(server, "/IpamDriver.RequestAddress", i.handleRequestAddress)
 	plugin.Handle(server, "/IpamDriver.ReleaseAddress", func(ctx context.Context, r *ipam.ReleaseAddressRequest) (*empty, error) {
-		return &empty{}, i.releaseAddress(kvstore.Hasty(ctx), r.PoolID, r.Address)
+		return &empty{}, i.releaseAddress(kvstore.Hasty(ctx), r)
 	})
 }
 
 func (i *IPAM) handleRequestPool(ctx context.Context, r *ipam.RequestPoolRequest) (*ipam.RequestPoolResponse, error) {
-	want, err := decodePool(r)
+	want, within, err := decodePool(r)
 	if err != nil {
 		return nil, err
 	}
-	id, err := i.requestPool(ctx, &want)
+	want.Avoid = i.VTEPNet
+	key, pool, err := i.claimer.RequestPool(ctx, want)
 	if err != nil {
 		return nil, err
 	}
-	return &ipam.RequestPoolResponse{PoolID: id.String(), Pool: want.prefix.String(), Data: map[string]string{}}, nil
+	id := poolID{key: key, global: want.Global, within: within}
+	return &ipam.RequestPoolResponse{PoolID: id.String(), Pool: pool.Prefix.String(), Data: map[string]string{}}, nil
+}
+
+func (i *IPAM) releasePool(ctx context.Context, r *ipam.ReleasePoolRequest) error {
+	id, err := parsePoolID(r.PoolID)
+	if err != nil {
+		return err
+	}
+	return i.claimer.ReleasePool(ctx, id.key, id.global)
 }
 
 func (i *IPAM) handleRequestAddress(ctx context.Context, r *ipam.RequestAddressRequest) (*ipam.RequestAddressResponse, error) {
-	want := addressRequest{gateway: r.Options[labelType] == labelGateway, name: r.Options[labelName]}
+	id, err := parsePoolID(r.PoolID)
+	if err != nil {
+		return nil, err
+	}
+	want := records.AddressRequest{
+		Pool: id.key, Within: id.within, Global: id.global,
+		Gateway: r.Options[labelType] == labelGateway, Name: r.Options[labelName],
+	}
 	if r.Address != "" {
-		var err error
-		if want.addr, err = netip.ParseAddr(r.Address); err != nil {
-			return nil, badAddress(r.Address)
+		if want.Addr, err = parseAddress(r.Address); err != nil {
+			return nil, err
 		}
 	}
-	given, err := i.requestAddress(ctx, r.PoolID, want)
+	given, err := i.claimer.Claim(ctx, want)
 	if err != nil {
 		return nil, err
 	}
 	return &ipam.RequestAddressResponse{Address: given.String(), Data: map[string]string{}}, nil
+}
+
+func (i *IPAM) releaseAddress(ctx context.Context, r *ipam.ReleaseAddressRequest) error {
+	addr, err := parseAddress(r.Address)
+	if err != nil {
+		return err
+	}
+	id, err := parsePoolID(r.PoolID)
+	if err != nil {
+		return err
+	}
+	return i.claimer.ReleaseAddress(ctx, id.key, addr, id.global)
+}
+
+func parseAddress(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return addr, fmt.Errorf("%q is not an address", text)
+	}
+	return addr, nil
 }

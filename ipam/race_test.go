@@ -29,7 +29,7 @@ func (r raced) List(ctx context.Context, prefix string) (kvstore.Snapshot, error
 func TestTwoHostsWantAGatewayAtOnce(t *testing.T) {
 	r := newRig(t, 2, "10.1.0.0/24", false)
 	asked := false
-	r.hosts[0].Store = raced{r.store, func() {
+	r.hosts[0].claimer.Store = raced{r.store, func() {
 		if !asked {
 			asked = true
 			r.release(t, 1, netip.MustParsePrefix(r.hosts[1].must(t, r.pool, "")).Addr()) // .1 is not fresh any more
@@ -43,16 +43,16 @@ func TestTwoHostsWantAGatewayAtOnce(t *testing.T) {
 
 func TestPoolThatGoesMeanwhile(t *testing.T) {
 	r := newRig(t, 2, "fd00::/64", false)
-	r.hosts[0].Store = raced{r.store, func() {
+	r.hosts[0].claimer.Store = raced{r.store, func() {
 		for _, host := range r.hosts {
-			if err := host.releasePool(t.Context(), r.pool); err != nil {
+			if err := host.leave(t.Context(), r.pool); err != nil {
 				t.Error(err)
 			}
 		}
 	}}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := r.hosts[0].ask(ctx, r.pool, ""); !errors.Is(err, errNoPool) {
+	if _, err := r.hosts[0].ask(ctx, r.pool, ""); !errors.Is(err, records.ErrNoPool) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -61,7 +61,7 @@ func TestPoolThatGoesMeanwhile(t *testing.T) {
 func TestAHundredWereFaster(t *testing.T) {
 	r := newRig(t, 2, "10.1.0.0/24", false)
 	looks := 0
-	r.hosts[0].Store = raced{r.store, func() {
+	r.hosts[0].claimer.Store = raced{r.store, func() {
 		if looks++; looks == 1 {
 			for range 100 {
 				r.hosts[1].must(t, r.pool, "")
@@ -93,7 +93,7 @@ func TestNothingIsLeftOfAClaimThatFails(t *testing.T) {
 		}
 	}
 	commit(kvstore.Put(records.PoolKey(id), records.Pool{Space: "default", Prefix: netip.MustParsePrefix("10.1.0.0/24"), Network: "net1"}))
-	i.Probe = func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error) {
+	i.claimer.Probe = func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error) {
 		commit(kvstore.Delete(records.PoolKey(id)), kvstore.DeletePrefix(records.PoolAddresses(id)))
 		return fabric.MAC{}, false, errors.New("the wire is gone")
 	}
@@ -110,7 +110,7 @@ func TestReleaseThatIsNotDoneSaysSo(t *testing.T) {
 	r := newRig(t, 1, "10.1.0.0/24", false)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := r.hosts[0].releaseAddress(ctx, r.pool, "10.1.0.9"); !errors.Is(err, context.Canceled) {
+	if err := r.hosts[0].release(ctx, r.pool, "10.1.0.9"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -13,20 +13,12 @@ import (
 	"github.com/causeway-net/causeway/records"
 )
 
-// poolRequest is a RequestPool, decoded.
-type poolRequest struct {
-	// space is that of the records, not Docker's.
-	space string
-	// global says that swarm's leader asks, for the whole cluster.
-	global bool
-	// prefix has an unspecified address where any of its length will do.
-	prefix netip.Prefix
-	// within is the part that addresses are picked from (--ip-range); zero means all.
-	within netip.Prefix
-}
-
-// optionSpace is --ipam-opt space=NAME: pools of different spaces may overlap.
-const optionSpace = "space"
+// The options of --ipam-opt: pools of different spaces may overlap; network names
+// a network of the cluster whose pool is meant.
+const (
+	optionSpace   = "space"
+	optionNetwork = "network"
+)
 
 // labelDocker begins the options that an engine adds by itself.
 const labelDocker = "com.docker."
@@ -37,38 +29,48 @@ const (
 	pickedBits6 = 64
 )
 
-func decodePool(r *ipam.RequestPoolRequest) (poolRequest, error) {
-	want := poolRequest{space: records.DefaultSpace, global: r.AddressSpace == globalSpace}
+// decodePool reads a RequestPool; within is the part of the pool that addresses
+// are picked from (--ip-range), zero for all.
+func decodePool(r *ipam.RequestPoolRequest) (want records.PoolRequest, within netip.Prefix, err error) {
+	want = records.PoolRequest{Space: records.DefaultSpace, Global: r.AddressSpace == globalSpace}
 	if r.AddressSpace != localSpace && r.AddressSpace != globalSpace {
-		return want, fmt.Errorf("address space %q is not causeway's: it has %s and %s", r.AddressSpace, localSpace, globalSpace)
+		return want, within, fmt.Errorf("address space %q is not causeway's: it has %s and %s", r.AddressSpace, localSpace, globalSpace)
 	}
-	for _, option := range slices.Sorted(maps.Keys(r.Options)) {
-		value := r.Options[option]
+	if err := decodePoolOptions(r.Options, &want); err != nil {
+		return want, within, err
+	}
+	if want.Prefix, err = decodePrefix(r.Pool, r.V6); err != nil || r.SubPool == "" {
+		return want, within, err
+	}
+	if within, err = netip.ParsePrefix(r.SubPool); err != nil {
+		return want, within, fmt.Errorf("range %q is not a CIDR", r.SubPool)
+	}
+	within = within.Masked()
+	if r.Pool == "" || within.Bits() < want.Prefix.Bits() || !want.Prefix.Contains(within.Addr()) {
+		return want, within, fmt.Errorf("range %s is not inside the subnet %s", within, want.Prefix)
+	}
+	return want, within, nil
+}
+
+func decodePoolOptions(options map[string]string, want *records.PoolRequest) error {
+	for _, option := range slices.Sorted(maps.Keys(options)) {
+		value := options[option]
 		switch {
 		case option == labelType, strings.HasPrefix(option, labelDocker):
-			continue // swarm's leader hands on its own
+			// swarm's leader hands on its own
+		case option == optionNetwork && value != "":
+			want.Network = value
 		case option != optionSpace:
-			return want, fmt.Errorf("IPAM option %q is not known; known is %s", option, optionSpace)
+			return fmt.Errorf("IPAM option %q is not known; known are %s, %s", option, optionNetwork, optionSpace)
 		case !regexp.MustCompile(`^[a-z0-9][a-z0-9_.]{0,62}$`).MatchString(value):
-			return want, fmt.Errorf("IPAM option %s=%q must be a word of small letters, digits, dots and underscores", option, value)
+			return fmt.Errorf("IPAM option %s=%q must be a word of small letters, digits, dots and underscores", option, value)
+		case strings.HasPrefix(value, records.SpacePrefix):
+			return fmt.Errorf("IPAM option %s=%q: spaces that begin with %q are those of single networks", option, value, records.SpacePrefix)
+		default:
+			want.Space = value
 		}
-		want.space = value
 	}
-	var err error
-	if want.prefix, err = decodePrefix(r.Pool, r.V6); err != nil {
-		return want, err
-	}
-	if r.SubPool == "" {
-		return want, nil
-	}
-	if want.within, err = netip.ParsePrefix(r.SubPool); err != nil {
-		return want, fmt.Errorf("range %q is not a CIDR", r.SubPool)
-	}
-	want.within = want.within.Masked()
-	if r.Pool == "" || want.within.Bits() < want.prefix.Bits() || !want.prefix.Contains(want.within.Addr()) {
-		return want, fmt.Errorf("range %s is not inside the subnet %s", want.within, want.prefix)
-	}
-	return want, nil
+	return nil
 }
 
 // decodePrefix reads the pool that Docker wants; "" is any.

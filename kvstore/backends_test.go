@@ -12,8 +12,6 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/sirupsen/logrus/hooks/test"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/causeway-net/causeway/internal/health"
 )
 
 // backend is a kind of store that the conformance suite runs on.
@@ -124,15 +122,16 @@ func rawEtcd(t *testing.T, store Store) (*clientv3.Client, string) {
 	if !ok {
 		return nil, ""
 	}
-	if err := etcd.Health(t.Context()); err != nil {
+	client, err := etcd.conn.client(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
-	return etcd.client, etcd.prefix
+	return client, etcd.prefix
 }
 
-func recordedBoard() (*health.Board, *test.Hook) {
+func recordedLog() (*logrus.Entry, *test.Hook) {
 	logger, hook := test.NewNullLogger()
-	return health.New(logrus.NewEntry(logger)), hook
+	return logrus.NewEntry(logger), hook
 }
 
 // seen is one call of a Follow's handle.

@@ -16,8 +16,6 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"google.golang.org/grpc"
-
-	"github.com/causeway-net/causeway/internal/health"
 )
 
 // EmbeddedConfig says how to run an etcd in this process.
@@ -27,10 +25,8 @@ type EmbeddedConfig struct {
 	// Listen is where other hosts reach the store: a URL or host:port, the host
 	// an IP address. Empty: this process alone uses it, and nothing listens.
 	Listen string
-	// Prefix, Identity and Board are as in Config.
-	Prefix   string
-	Identity Identity
-	Board    *health.Board
+	// Prefix is as in Config.
+	Prefix string
 	// Cert and Key make Listen speak TLS; with CACert, only clients that have a
 	// certificate of that authority are let in.
 	CACert, Cert, Key string
@@ -52,17 +48,18 @@ type Embedded struct {
 // StartEmbedded runs an etcd and returns when it takes requests, or why not. It
 // runs until Close.
 func StartEmbedded(ctx context.Context, config EmbeddedConfig) (*Embedded, error) {
-	log := &serverLog{to: config.Log}
+	log := &serverLog{}
 	e := &Embedded{
-		Etcd:    newEtcd("in "+config.DataDir, config.Prefix, config.Identity, config.Board),
+		Etcd:    newEtcd("in "+config.DataDir, config.Prefix, config.Log),
 		streams: newStreams(),
 		log:     log,
 	}
+	log.to = e.Etcd.log
+	e.conn = connected(nil)
 	if err := e.start(ctx, config); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the store in %s: %w", config.DataDir, err), e.Close())
 	}
-	e.client = v3client.New(e.server.Server)
-	close(e.connected)
+	e.conn = connected(v3client.New(e.server.Server))
 	return e, nil
 }
 
@@ -138,6 +135,7 @@ func serverConfig(config EmbeddedConfig) (*embed.Config, error) {
 	server.AutoCompactionMode = embed.CompactorModePeriodic
 	server.AutoCompactionRetention = "1h"
 	server.QuotaBackendBytes = 4 << 30
+	server.MaxTxnOps = 4096
 	server.EnableGRPCGateway = false
 	server.ListenClientUrls = nil
 	if config.Listen == "" {

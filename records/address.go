@@ -1,23 +1,16 @@
 package records
 
 import (
-	"maps"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"time"
+
+	"github.com/causeway-net/causeway/kvstore"
 )
-
-// DefaultSpace is where pools are made unless the user names a space.
-const DefaultSpace = "default"
-
-// Overlapping finds a pool of space that shares addresses with prefix; the first by key.
-func Overlapping(pools map[string]Pool, space string, prefix netip.Prefix) (Pool, bool) {
-	for _, id := range slices.Sorted(maps.Keys(pools)) {
-		if pool := pools[id]; pool.Space == space && pool.Prefix.Overlaps(prefix) {
-			return pool, true
-		}
-	}
-	return Pool{}, false
-}
 
 // Holder says, to follow "in use", who has the address.
 func (a Address) Holder() string {
@@ -28,9 +21,149 @@ func (a Address) Holder() string {
 		return "as the aux address " + a.Name
 	case KindForeign:
 		return "by a machine on the wire"
+	case KindUnreadable:
+		return "by a record that cannot be read"
 	}
 	if a.Name != "" {
 		return "by host " + a.Host + " (container " + a.Name + ")"
 	}
 	return "by host " + a.Host
+}
+
+// PoolView is what the records say about the addresses of a pool at one revision.
+type PoolView struct {
+	Pool Pool
+	// First and Last bound what addresses are picked from.
+	First, Last netip.Addr
+	// Known are the addresses that have a record, free ones included.
+	Known map[netip.Addr]Address
+	// Now is the time of the view.
+	Now time.Time
+
+	key      string
+	within   netip.Prefix
+	snapshot kvstore.Snapshot
+}
+
+// ViewPool reads the addresses of the pool under key. Addresses are picked from
+// within, where that is set. A record that cannot be read counts as an address
+// in use.
+func (r Records) ViewPool(ctx context.Context, key string, pool Pool, within netip.Prefix) (*PoolView, error) {
+	v := &PoolView{Pool: pool, Known: map[netip.Addr]Address{}, Now: r.now(), key: key, within: within}
+	v.First, v.Last = span(pool.Prefix, within)
+	var err error
+	prefix := PoolAddresses(key)
+	if v.snapshot, err = r.Store.List(ctx, prefix); err != nil {
+		return nil, err
+	}
+	for key, item := range v.snapshot.Items {
+		addr, err := netip.ParseAddr(key[len(prefix):])
+		if err != nil {
+			continue // of no address
+		}
+		address, err := kvstore.Decode[Address](item)
+		if err != nil {
+			address = Address{Kind: KindUnreadable}
+		}
+		v.Known[addr] = address
+	}
+	return v, nil
+}
+
+// InSpan says whether addresses are picked from where addr is.
+func (v *PoolView) InSpan(addr netip.Addr) bool {
+	return v.First.Compare(addr) <= 0 && addr.Compare(v.Last) <= 0
+}
+
+// Free says whether nobody has addr.
+func (v *PoolView) Free(addr netip.Addr) bool {
+	address, known := v.Known[addr]
+	return !known || address.Kind == KindFree
+}
+
+// FreedWithin says whether addr was freed less than d ago. A time to come is of
+// a clock that is off, and tells nothing.
+func (v *PoolView) FreedWithin(addr netip.Addr, d time.Duration) bool {
+	address := v.Known[addr]
+	return address.Kind == KindFree && v.Now.Sub(address.Freed).Abs() < d
+}
+
+// Room is the number of free addresses.
+func (v *PoolView) Room() int {
+	room := Size(v.First, v.Last)
+	for addr := range v.Known {
+		if v.InSpan(addr) && !v.Free(addr) {
+			room--
+		}
+	}
+	return room
+}
+
+// Oldest are the addresses of kind, the one that has been so for longest first.
+func (v *PoolView) Oldest(kind AddressKind) []netip.Addr {
+	var found []netip.Addr
+	for addr, address := range v.Known {
+		if address.Kind == kind && v.InSpan(addr) {
+			found = append(found, addr)
+		}
+	}
+	v.SortByAge(found)
+	return found
+}
+
+// SortByAge sorts addresses by their last change, the earliest first. It goes by
+// revisions: the hosts' clocks may differ.
+func (v *PoolView) SortByAge(addrs []netip.Addr) {
+	slices.SortFunc(addrs, func(a, b netip.Addr) int { return cmp.Compare(v.revision(a), v.revision(b)) })
+}
+
+func (v *PoolView) revision(addr netip.Addr) int64 {
+	return v.snapshot.Items[AddressKey(v.key, addr)].Revision
+}
+
+// guard holds as long as addr's record is as the view has it.
+func (v *PoolView) guard(addr netip.Addr) kvstore.Guard {
+	key := AddressKey(v.key, addr)
+	if item, ok := v.snapshot.Items[key]; ok {
+		return kvstore.Unchanged(item)
+	}
+	return kvstore.Missing(key)
+}
+
+// full is the error of a pool without a free address.
+func (v *PoolView) full() error {
+	return fmt.Errorf("%s is full: all of its %d addresses are in use", v, Size(v.First, v.Last))
+}
+
+func (v *PoolView) String() string {
+	if v.within.IsValid() {
+		return fmt.Sprintf("range %s of pool %s", v.within, v.Pool.Prefix)
+	}
+	return "pool " + v.Pool.Prefix.String()
+}
+
+// KeepFreed is how long a freed address keeps its record: as good as fresh then,
+// it would only make each look at the pool longer.
+const KeepFreed = 5 * time.Minute
+
+// deleteFreed deletes records of addresses that were freed long ago, but for that
+// of taken: some at a time, so that few claims pay for it. What cannot be deleted
+// now, because it changed meanwhile, is there for the next claim.
+func (r Records) deleteFreed(ctx context.Context, v *PoolView, taken netip.Addr) error {
+	const least, most = 32, 100
+	var txn kvstore.Txn
+	for addr, address := range v.Known {
+		if address.Kind == KindFree && addr != taken && !v.FreedWithin(addr, KeepFreed) && len(txn.If) < most {
+			txn.If = append(txn.If, v.guard(addr))
+			txn.Then = append(txn.Then, kvstore.Delete(AddressKey(v.key, addr)))
+		}
+	}
+	if len(txn.If) < least {
+		return nil
+	}
+	_, err := r.Store.Commit(ctx, txn)
+	if errors.Is(err, kvstore.ErrConflict) {
+		return nil
+	}
+	return err
 }

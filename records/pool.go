@@ -3,55 +3,169 @@ package records
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
 )
 
-// BindPools adds to the transaction that makes network: each subnet's pool is
-// bound to it, its gateway and aux addresses are claimed. It sets Subnet.Pool.
-// The pools are those that causeway's IPAM made for this host a moment ago, or
-// new ones where dockerIPAM says that the addresses come from Docker's allocator.
-func (r Records) BindPools(ctx context.Context, network *fabric.Network, dockerIPAM bool, txn *kvstore.Txn) error {
+// DefaultSpace is where pools are made unless the user names a space.
+const DefaultSpace = "default"
+
+// SpacePrefix begins the spaces of single networks.
+const SpacePrefix = "net."
+
+// InOwnSpace says whether the pool of an ID is in the space of a single network:
+// its subnet overlapped another's when the network was created.
+func InOwnSpace(pool string) bool { return strings.HasPrefix(pool, SpacePrefix) }
+
+// Overlapping finds a pool of space that shares addresses with prefix; the first by key.
+func Overlapping(pools map[string]Pool, space string, prefix netip.Prefix) (Pool, bool) {
+	for _, id := range slices.Sorted(maps.Keys(pools)) {
+		if pool := pools[id]; pool.Space == space && pool.Prefix.Overlaps(prefix) {
+			return pool, true
+		}
+	}
+	return Pool{}, false
+}
+
+// pools reads all pools. One that cannot be decoded still takes up what its key says.
+func (r Records) pools(ctx context.Context) (map[string]Pool, kvstore.Snapshot, error) {
 	snapshot, err := r.Store.List(ctx, PoolsPrefix)
 	if err != nil {
-		return err
+		return nil, snapshot, err
 	}
-	pools, err := kvstore.DecodeAll[Pool](snapshot, PoolsPrefix)
+	pools := make(map[string]Pool, len(snapshot.Items))
+	for key, item := range snapshot.Items {
+		id := key[len(PoolsPrefix):]
+		pool, err := kvstore.Decode[Pool](item)
+		if err != nil {
+			if pool.Space, pool.Prefix, err = parsePoolID(id); err != nil {
+				continue
+			}
+		}
+		pools[id] = pool
+	}
+	return pools, snapshot, nil
+}
+
+// BindPools adds to the transaction that creates network: each subnet's pool is
+// bound to it, its gateway and aux addresses are claimed. It sets Subnet.Pool.
+// The pools are those that causeway's IPAM was asked for by this host a moment
+// ago, or new ones where dockerIPAM says that the addresses come from Docker's
+// own allocator.
+func (r Records) BindPools(ctx context.Context, network *fabric.Network, dockerIPAM bool, txn *kvstore.Txn) error {
+	pools, snapshot, err := r.pools(ctx)
 	if err != nil {
 		return err
 	}
 	txn.If = append(txn.If, kvstore.NoneNewer(PoolsPrefix, snapshot.Revision))
+	space := DefaultSpace
+	if dockerIPAM {
+		if space, err = r.dockerSpace(ctx, pools, *network); err != nil {
+			return err
+		}
+	}
 	for i := range network.Subnets {
 		subnet := &network.Subnets[i]
-		pool, id := r.requestedPool(pools, subnet.Prefix)
-		if id == "" {
-			pool = Pool{Space: DefaultSpace, Prefix: subnet.Prefix}
-			id = PoolID(pool.Space, pool.Prefix)
-			if other, clash := Overlapping(pools, pool.Space, pool.Prefix); clash {
-				return fmt.Errorf("subnet %s overlaps %s of network %s: give another --subnet, or have one picked by --ipam-driver causeway",
-					pool.Prefix, other.Prefix, r.networkName(ctx, other.Network))
+		pool := Pool{Space: space, Prefix: subnet.Prefix, Requested: map[string]time.Time{r.Host: r.now().UTC()}}
+		if !dockerIPAM {
+			if pool, err = r.requestedPool(ctx, pools, *network, subnet.Prefix); err != nil {
+				return err
 			}
 		}
-		subnet.Pool = id
-		pool.Network, pool.DockerIPAM = network.ID, dockerIPAM
+		id := PoolID(pool.Space, pool.Prefix)
+		if other, clash := Overlapping(pools, pool.Space, pool.Prefix); clash && other.Network == network.ID {
+			return fmt.Errorf("subnets %s and %s of the network overlap", pool.Prefix, other.Prefix)
+		}
+		subnet.Pool, pool.Network, pool.DockerIPAM = id, network.ID, dockerIPAM
+		pools[id] = pool
 		txn.Then = append(txn.Then, kvstore.Put(PoolKey(id), pool))
 		txn.Then = append(txn.Then, r.reserve(*subnet)...)
 	}
 	return nil
 }
 
-// requestedPool finds the pool of prefix that this host's Docker has requested
-// and no network has yet.
-func (r Records) requestedPool(pools map[string]Pool, prefix netip.Prefix) (Pool, string) {
-	for id, pool := range pools {
-		if pool.Prefix == prefix && pool.Network == "" && slices.Contains(pool.Users, r.Host) {
-			return pool, id
+// keptApart says whether networks of a mode may have equal subnets: their
+// traffic meets nowhere.
+func keptApart(mode fabric.Mode) bool { return mode == fabric.ModeVXLAN || mode == fabric.ModeOVS }
+
+func ownSpace(network fabric.Network) string { return SpacePrefix + network.ID }
+
+// dockerSpace gives the space for the pools of a network whose subnets Docker's
+// allocator has chosen. Each engine chooses by itself, so that different networks
+// of two hosts often have one subnet: the second is given a space of its own.
+func (r Records) dockerSpace(ctx context.Context, pools map[string]Pool, network fabric.Network) (string, error) {
+	for _, subnet := range network.Subnets {
+		switch other, clash := Overlapping(pools, DefaultSpace, subnet.Prefix); {
+		case clash && keptApart(network.Mode):
+			return ownSpace(network), nil
+		case clash:
+			return "", fmt.Errorf("subnet %s overlaps %s of %s: give another --subnet, or have one picked by --ipam-driver causeway",
+				subnet.Prefix, other.Prefix, r.poolHolder(ctx, other))
 		}
 	}
-	return Pool{}, ""
+	return DefaultSpace, nil
+}
+
+// sameMoment is how far apart the hosts may be that create one network at once.
+const sameMoment = 10 * time.Second
+
+// allNow says whether all who use the pool requested it a moment ago: then they
+// are taken for hosts that create one network at once.
+func (r Records) allNow(pool Pool) bool {
+	for _, user := range pool.Users {
+		if _, known := pool.Requested[user]; !known {
+			return false
+		}
+	}
+	for _, at := range pool.Requested {
+		if r.now().Sub(at).Abs() > sameMoment {
+			return false
+		}
+	}
+	return true
+}
+
+// requestedPool finds the pool of prefix that this host's Docker has requested
+// for network. CreateNetwork tells neither the pool's ID nor its space, so it is
+// the one that was requested last. A pool that a network of another driver uses
+// is never taken: that network's containers have addresses of it.
+func (r Records) requestedPool(ctx context.Context, pools map[string]Pool, network fabric.Network, prefix netip.Prefix) (Pool, error) {
+	var found Pool
+	for _, id := range slices.Sorted(maps.Keys(pools)) {
+		pool := pools[id]
+		if pool.Prefix == prefix && slices.Contains(pool.Users, r.Host) && (!found.Prefix.IsValid() || pool.Requested[r.Host].After(found.Requested[r.Host])) {
+			found = pool
+		}
+	}
+	switch {
+	case !found.Prefix.IsValid():
+		return found, fmt.Errorf("subnet %s was not requested from causeway's IPAM on this host: create the network again", prefix)
+	case found.Network != "" && keptApart(network.Mode) && r.allNow(found):
+		// Another host was first. If it created the network of this name, its
+		// mirror's comes in this one's place.
+		return Pool{Space: ownSpace(network), Prefix: prefix}, nil
+	case found.Network != "":
+	case len(found.Global) > 0: // swarm's leader and its nodes
+		return found, nil
+	case r.uses(found, false) == 1 && (len(found.Users) == 1 || r.allNow(found)):
+		return found, nil
+	}
+	return found, fmt.Errorf("subnet %s overlaps %s of %s: give another --subnet, or put it in an address space of its own with --ipam-opt space=NAME",
+		prefix, found.Prefix, r.poolHolder(ctx, found))
+}
+
+// poolHolder says who has a pool.
+func (r Records) poolHolder(ctx context.Context, pool Pool) string {
+	if pool.Network != "" {
+		return "network " + r.networkName(ctx, pool.Network)
+	}
+	return fmt.Sprintf("a network on %v", slices.Compact(slices.Sorted(slices.Values(pool.Users))))
 }
 
 // reserve claims the gateway and the aux addresses of a new network.

@@ -56,9 +56,6 @@ type Attachment struct {
 	// DockerIPAM says that this engine takes the network's addresses from Docker's
 	// own allocator, so that CreateEndpoint has to claim them.
 	DockerIPAM bool `json:"own_ipam,omitempty"`
-	// Force says that the user of this very engine gave -o force=true; the
-	// network's record does not have it, nor what a mirror made.
-	Force bool `json:"force,omitempty"`
 	// Pending says that the mirror is making the network in this engine: a
 	// delete before it is there is the engine's, which could not finish.
 	Pending bool `json:"pending,omitempty"`
@@ -85,11 +82,21 @@ type Pool struct {
 	// Global are those of them that did so in the global address space, as
 	// swarm's leaders do.
 	Global []string `json:"global,omitempty"`
+	// Requested is when each host requested the pool last, from causeway's IPAM or
+	// by creating the network.
+	Requested map[string]time.Time `json:"requested,omitempty"`
 }
 
 // PoolID gives the key of the pool of prefix in space: one path element.
 func PoolID(space string, prefix netip.Prefix) string {
 	return space + "-" + strings.ReplaceAll(prefix.Masked().String(), "/", "-")
+}
+
+// parsePoolID reads what PoolID gives; no space has a dash.
+func parsePoolID(id string) (space string, prefix netip.Prefix, err error) {
+	space, rest, _ := strings.Cut(id, "-")
+	prefix, err = netip.ParsePrefix(strings.Replace(rest, "-", "/", 1))
+	return space, prefix, err
 }
 
 // AddressKind says what an address is claimed for.
@@ -100,8 +107,10 @@ const (
 	KindGateway  AddressKind = "gateway"
 	KindEndpoint AddressKind = "endpoint"
 	KindAux      AddressKind = "aux"
-	// KindFree marks a freed address that rests: others are given out before it.
+	// KindFree marks a freed address in quarantine: others are given out before it.
 	KindFree AddressKind = "free"
+	// KindUnreadable stands for a record that cannot be decoded; it is never written.
+	KindUnreadable AddressKind = "unreadable"
 	// KindForeign marks an address that answered on the wire though no record has it.
 	KindForeign AddressKind = "foreign"
 )
@@ -120,5 +129,5 @@ type Address struct {
 	Freed time.Time `json:"freed,omitzero"`
 }
 
-// Freed is the record of an address that rests from now on.
+// Freed is the record of an address that is quarantined from now on.
 func Freed(now time.Time) Address { return Address{Kind: KindFree, Freed: now.UTC()} }

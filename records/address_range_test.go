@@ -1,17 +1,13 @@
-package ipam
+package records
 
 import (
 	"math"
 	"net/netip"
 	"slices"
 	"testing"
-
-	"github.com/docker/go-plugins-helpers/ipam"
-
-	"github.com/causeway-net/causeway/kvstore"
 )
 
-func TestCandidates(t *testing.T) {
+func TestAddrs(t *testing.T) {
 	for _, test := range []struct {
 		subnet, within string
 		down           bool
@@ -32,7 +28,7 @@ func TestCandidates(t *testing.T) {
 		}
 		var got []string
 		first, last := span(netip.MustParsePrefix(test.subnet), within)
-		for addr := range candidates(first, last, test.down) {
+		for addr := range Addrs(first, last, test.down) {
 			got = append(got, addr.String())
 		}
 		if !slices.Equal(got, test.want) {
@@ -61,28 +57,8 @@ func TestSize(t *testing.T) {
 		if test.within != "" {
 			within = netip.MustParsePrefix(test.within)
 		}
-		if got := size(span(netip.MustParsePrefix(test.subnet), within)); got != test.want {
+		if got := Size(span(netip.MustParsePrefix(test.subnet), within)); got != test.want {
 			t.Errorf("%s within %q: %d, want %d", test.subnet, test.within, got, test.want)
 		}
 	}
-}
-
-func FuzzRequestPool(f *testing.F) {
-	f.Add("10.1.0.0/24", "10.1.0.0/25", "space", "b", false)
-	f.Add("fd00::/64", "", "", "", true)
-	f.Add("0.0.0.0/24", "", "", "", false)
-	f.Fuzz(func(t *testing.T, cidr, within, key, value string, v6 bool) {
-		request := &ipam.RequestPoolRequest{AddressSpace: localSpace, Pool: cidr, SubPool: within, V6: v6}
-		if key != "" {
-			request.Options = map[string]string{key: value}
-		}
-		answer, err := newIPAM(t, kvstore.NewMemory(), "h1").handleRequestPool(t.Context(), request)
-		if err != nil {
-			return
-		}
-		id, err := parsePoolID(answer.PoolID)
-		if err != nil || id.String() != answer.PoolID {
-			t.Errorf("pool ID %q reads back as %+v, %v", answer.PoolID, id, err)
-		}
-	})
 }
