@@ -61,9 +61,16 @@ func TestCommands(t *testing.T) {
 				` -- --may-exist add-port br cwac0f09c0f8 -- set Interface cwac0f09c0f8 external_ids:attached-mac="02:00:00:00:00:02"` +
 				` external_ids:causeway-endpoint="e2" external_ids:causeway-name="foo" external_ids:causeway-network="n" external_ids:iface-id="e2"`,
 		},
-		"port deleted": {
-			func(ctx context.Context, s vswitch) error { return s.deletePort(ctx, "cwgre") },
-			"ovs-vsctl --if-exists del-port br cwgre",
+		"ports deleted": {
+			func(ctx context.Context, s vswitch) error { return s.deletePorts(ctx, "cwgre", "cwvxlan") },
+			"ovs-vsctl --if-exists del-port br cwgre -- --if-exists del-port br cwvxlan",
+		},
+		"ports labelled": {
+			func(ctx context.Context, s vswitch) error {
+				return s.label(ctx, map[string]string{"cw2": "db", "cw1": "web"})
+			},
+			`ovs-vsctl --no-wait -- --if-exists set Interface cw1 external_ids:causeway-container="web"` +
+				` -- --if-exists set Interface cw2 external_ids:causeway-container="db"`,
 		},
 		"flows read": {
 			func(ctx context.Context, s vswitch) error {
@@ -72,16 +79,20 @@ func TestCommands(t *testing.T) {
 			},
 			"ovs-ofctl -O OpenFlow15 --no-stats dump-flows br cookie=0xca05e3a100000000/0xffffffff00000000,table=50",
 		},
-		"flows written": {
+		"flows and groups written": {
 			func(ctx context.Context, s vswitch) error {
 				return s.write(ctx, change{
-					remove: []flow{{cookie: 1, table: 30, priority: 100, match: "in_port=1", actions: "drop"}},
-					add:    []flow{{cookie: 1, table: 20, actions: "goto_table:30"}},
+					remove:       []flow{{cookie: 1, table: 30, priority: 100, match: "in_port=1", actions: "drop"}},
+					add:          []flow{{cookie: 1, table: 20, actions: "goto_table:30"}},
+					setGroups:    []group{{5, ",bucket=bucket_id:0,actions=output:1"}},
+					removeGroups: []uint32{6},
 				})
 			},
-			"ovs-ofctl -O OpenFlow15 --bundle add-flows br -\n" +
-				"delete_strict cookie=0x1/-1,table=30,priority=100,in_port=1\n" +
-				"add cookie=0x1,table=20,priority=0,actions=goto_table:30\n",
+			"ovs-ofctl -O OpenFlow15 bundle br -\n" +
+				"group add_or_mod group_id=5,type=all,bucket=bucket_id:0,actions=output:1\n" +
+				"flow delete_strict cookie=0x1/-1,table=30,priority=100,in_port=1\n" +
+				"flow add cookie=0x1,table=20,priority=0,actions=goto_table:30\n" +
+				"group delete group_id=6\n",
 		},
 		"flows of a cookie deleted": {
 			func(ctx context.Context, s vswitch) error { return s.deleteCookie(ctx, cookieOurs|1) },

@@ -9,7 +9,7 @@ import (
 // a port or is itself of that name. It is empty where none does, and where Open
 // vSwitch is not there or does not answer. Any goroutine may ask.
 func (p *Plane) BridgeOf(ctx context.Context, device string) string {
-	if device == "" || p.patience.silent() || p.vswitch.noDatabase(ctx) != nil {
+	if device == "" || p.breaker.open() || p.vswitch.noDatabase(ctx) != nil {
 		return "" // the database alone knows, whether ovs-vswitchd runs or not
 	}
 	return p.vswitch.bridgeOf(ctx, device)

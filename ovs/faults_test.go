@@ -2,6 +2,7 @@ package ovs
 
 import (
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
 	"github.com/causeway-net/causeway/internal/planetest"
 )
 
@@ -56,7 +58,7 @@ func TestTrafficComesBack(t *testing.T) {
 	}
 	m := site.machine(t, host)
 	if host.Plane.Drifted(t.Context()) {
-		t.Error("nothing happened, and the plane is stale")
+		t.Error("nothing happened, and the plane has drifted")
 	}
 	for name, harm := range map[string]func(){
 		"ovs-vswitchd is killed and starts again": func() { m.stop("ovs-vswitchd", syscall.SIGKILL); m.startSwitch(t) },
@@ -73,13 +75,13 @@ func TestTrafficComesBack(t *testing.T) {
 				t.Error(diff)
 			}
 			if host.Plane.Drifted(t.Context()) {
-				t.Error("the plane is stale still")
+				t.Error("the plane has drifted still")
 			}
 		})
 	}
 }
 
-func TestWhatIsLostIsMendedAndOthersFlowsStay(t *testing.T) {
+func TestWhatIsLostIsRepairedAndOthersFlowsStay(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
 	network, host := rig.Network(1), rig.Hosts[0]
@@ -88,22 +90,33 @@ func TestWhatIsLostIsMendedAndOthersFlowsStay(t *testing.T) {
 	before := m.flows(t)
 	theirs := "table=30, priority=99,reg0=0x1 actions=drop"
 	m.tool(t, "ovs-ofctl", "del-flows", bridge, "table=40")
+	groups := m.groups(t)
+	for id := range groups { // and the flow that names it goes with it
+		m.tool(t, "ovs-ofctl", "-O", openFlow15, "del-groups", bridge, fmt.Sprint("group_id=", id))
+	}
+	m.tool(t, "ovs-ofctl", "-O", openFlow15, "add-group", bridge, "group_id=7,type=all")
 	m.tool(t, "ovs-ofctl", "add-flow", bridge, theirs)
 	m.tool(t, "ovs-ofctl", "add-flow", bridge, fmt.Sprintf("cookie=%#x,send_flow_rem,table=30,priority=98,reg0=0x1,actions=drop", cookieOf(network)))
 	m.tool(t, "ovs-vsctl", "set", "Interface", "cwvxlan", "options:dst_port=4799")
-	if mended := rig.Apply(host); mended != 0 {
-		t.Errorf("without distrust %d entries were mended", mended)
+	if repaired := rig.Apply(host); repaired != 0 {
+		t.Errorf("before Invalidate %d entries were repaired", repaired)
 	}
 	host.Plane.Invalidate()
-	if mended := rig.Apply(host); mended != 2 {
-		t.Errorf("mended %d entries, want the flow and the tunnel port", mended)
+	if repaired := rig.Apply(host); repaired != 4 {
+		t.Errorf("repaired %d entries, want two flows, the group and the tunnel port", repaired)
+	}
+	if diff := cmp.Diff(groups, m.groups(t)); diff != "" {
+		t.Error(diff)
 	}
 	if diff := diffFlows(before, m.flows(t)); diff != "" {
 		t.Error(diff)
 	}
 	host.Plane.Invalidate()
-	if mended := rig.Apply(host); mended != 0 {
-		t.Errorf("of what is right %d entries were mended", mended)
+	if repaired := rig.Apply(host); repaired != 0 {
+		t.Errorf("of what is right %d entries were repaired", repaired)
+	}
+	if _, others, err := m.dumpGroups(t.Context()); others != 1 || err != nil {
+		t.Errorf("of another's groups there are %d, want 1: %v", others, err)
 	}
 	if flows := m.tool(t, "ovs-ofctl", "--no-stats", "dump-flows", bridge, "cookie=0/-1"); !strings.Contains(flows, theirs) {
 		t.Errorf("another's flow was removed: %s", flows)
@@ -114,6 +127,37 @@ func TestWhatIsLostIsMendedAndOthersFlowsStay(t *testing.T) {
 	}
 }
 
+// A flood list of 3,000 hosts is more than one message, or one group, may hold.
+func TestThreeThousandHostsAreFloodedTo(t *testing.T) {
+	site := newSite(t)
+	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
+	network, host := rig.Network(1), rig.Hosts[0]
+	rig.Start(host, network, 2)
+	m, segment := site.machine(t, host), rig.Segment(host, network)
+	for vtep, n := netip.MustParseAddr("10.100.0.1"), 0; n < 3000; vtep, n = vtep.Next(), n+1 {
+		segment.Flood = append(segment.Flood, vtep)
+	}
+	apply := func(vteps int) {
+		t.Helper()
+		if _, err := host.Plane.Apply(t.Context(), segment); err != nil {
+			t.Fatal(err)
+		}
+		if there := strings.Count(fmt.Sprint(m.groups(t)), "tun_dst"); there != vteps {
+			t.Errorf("%d VTEPs are flooded to, want %d", there, vteps)
+		}
+	}
+	apply(3000)
+	host.Plane.Invalidate()
+	apply(3000)
+	trace := m.tool(t, "ovs-appctl", "ofproto/trace", bridge, fmt.Sprintf("in_port=%s,dl_src=%s,dl_dst=ff:ff:ff:ff:ff:ff,dl_type=0x0800,nw_src=%s",
+		nl.HostEnd(segment.Local[0].ID), segment.Local[0].MAC, segment.Local[0].Addrs[0].Addr()))
+	if sent := strings.Count(trace, "->tun_dst"); sent != 3000 {
+		t.Errorf("a broadcast goes to %d VTEPs: %.2000s", sent, trace)
+	}
+	segment.Flood = segment.Flood[:1]
+	apply(1)
+}
+
 func TestOurBridgeIsSetRightAgain(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
@@ -122,8 +166,8 @@ func TestOurBridgeIsSetRightAgain(t *testing.T) {
 	m := site.machine(t, host)
 	m.tool(t, "ovs-vsctl", "del-fail-mode", bridge) // Open vSwitch drops all flows with it
 	host.Plane.Invalidate()
-	if mended := rig.Apply(host); mended == 0 {
-		t.Error("nothing was counted as mended")
+	if repaired := rig.Apply(host); repaired == 0 {
+		t.Error("nothing was counted as repaired")
 	}
 	if mode := m.tool(t, "ovs-vsctl", "get-fail-mode", bridge); mode != "secure\n" {
 		t.Errorf("the bridge has fail mode %q", mode)
@@ -147,7 +191,7 @@ func TestANewPlaneTakesOverWithoutAWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, command := range commands {
-		if !strings.Contains(command, " list") && !strings.Contains(command, " dump-flows ") {
+		if !strings.Contains(command, " list") && !strings.Contains(command, " dump-") {
 			t.Errorf("after a restart the plane ran %s", command)
 		}
 	}
@@ -192,6 +236,26 @@ func TestADeadContainerHoldsNobodyUp(t *testing.T) {
 	}
 }
 
+func TestPortsThatGoTogetherGoInOneCommand(t *testing.T) {
+	site := newSite(t)
+	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
+	network, host := rig.Network(1), rig.Hosts[0]
+	var containers []*planetest.Container
+	for number := range 4 {
+		containers = append(containers, rig.Start(host, network, number+2))
+	}
+	plane := host.Plane.(*Plane)
+	var commands []string
+	plane.vswitch.exec = recording(plane.vswitch.exec, &commands)
+	for _, gone := range containers[1:] {
+		rig.Forget(gone.Endpoint)
+	}
+	rig.Apply()
+	if len(commands) != 2 || strings.Count(commands[0], "del-port") != 3 {
+		t.Errorf("want one command for the ports and one for the flows, got:\n%s", strings.Join(commands, "\n"))
+	}
+}
+
 func TestPruneLeavesNothingButOthers(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
@@ -201,6 +265,7 @@ func TestPruneLeavesNothingButOthers(t *testing.T) {
 	rig.Forget(endpoint)
 	m.tool(t, "ovs-vsctl", "add-port", bridge, "theirs", "--", "set", "Interface", "theirs", "type=internal")
 	m.tool(t, "ovs-ofctl", "add-flow", bridge, "in_port=theirs,actions=drop")
+	m.tool(t, "ovs-ofctl", "-O", openFlow15, "add-group", bridge, "group_id=7,type=all")
 	host.Plane.Invalidate()
 	rig.Prune()
 	if left := m.tool(t, "ovs-vsctl", "list-ports", bridge); left != "theirs\n" {
@@ -214,6 +279,12 @@ func TestPruneLeavesNothingButOthers(t *testing.T) {
 	}
 	m.tool(t, "ovs-vsctl", "del-port", "theirs")
 	m.tool(t, "ovs-ofctl", "del-flows", bridge, "cookie=0/-1")
+	host.Plane.Invalidate()
+	rig.Prune()
+	if left := m.tool(t, "ovs-ofctl", "-O", openFlow15, "dump-groups", bridge); !strings.Contains(left, "group_id=7,") {
+		t.Errorf("another's group is gone: %s", left)
+	}
+	m.tool(t, "ovs-ofctl", "-O", openFlow15, "del-groups", bridge)
 	host.Plane.Invalidate()
 	rig.Prune()
 	rig.Prune()

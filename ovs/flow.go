@@ -24,13 +24,30 @@ type flow struct {
 	actions         string
 }
 
-// key says which entry f is: a switch holds one flow for each.
-func (f flow) key() string {
-	key := fmt.Sprintf("table=%d,priority=%d", f.table, f.priority)
-	if f.match != "" {
-		key += "," + f.match
+// flowKey says which entry of the switch a flow is: there is one for each key.
+type flowKey struct {
+	table, priority int
+	match           string
+}
+
+func (f flow) key() flowKey { return flowKey{f.table, f.priority, f.match} }
+
+func (k flowKey) String() string {
+	text := fmt.Sprintf("table=%d,priority=%d", k.table, k.priority)
+	if k.match != "" {
+		text += "," + k.match
 	}
-	return key
+	return text
+}
+
+// unique keeps the first flow of each key.
+func unique(flows []flow) []flow {
+	seen := make(map[flowKey]bool, len(flows))
+	return slices.DeleteFunc(flows, func(f flow) bool {
+		again := seen[f.key()]
+		seen[f.key()] = true
+		return again
+	})
 }
 
 func (f flow) String() string {
@@ -89,48 +106,4 @@ func parseFlow(line string) (flow, error) {
 	}
 	f.match = strings.Join(match, ",")
 	return f, nil
-}
-
-// change makes the switch's flows another set, in one bundle.
-type change struct {
-	remove, add []flow
-}
-
-// changeOf gives the change from have to want. Adding a flow replaces the one
-// with its key, so only keys that are wanted no more are removed.
-func changeOf(have, want []flow) change {
-	var c change
-	there := make(map[flow]bool, len(have))
-	for _, f := range have {
-		there[f] = true
-	}
-	wanted := make(map[string]bool, len(want))
-	for _, f := range want {
-		wanted[f.key()] = true
-		if !there[f] {
-			c.add = append(c.add, f)
-		}
-	}
-	for _, f := range have {
-		if !wanted[f.key()] {
-			c.remove = append(c.remove, f)
-		}
-	}
-	slices.SortFunc(c.add, compareFlows)
-	slices.SortFunc(c.remove, compareFlows)
-	return c
-}
-
-func (c change) size() int { return len(c.remove) + len(c.add) }
-
-// bundle is the input of "ovs-ofctl --bundle add-flows".
-func (c change) bundle() string {
-	var b strings.Builder
-	for _, f := range c.remove {
-		fmt.Fprintf(&b, "delete_strict cookie=%#x/-1,%s\n", f.cookie, f.key())
-	}
-	for _, f := range c.add {
-		fmt.Fprintf(&b, "add %s\n", f)
-	}
-	return b.String()
 }

@@ -35,43 +35,41 @@ func staticFlows() []flow {
 	return w.flows
 }
 
-// numbers are the OpenFlow ports that flows name. The switch gives them out, and
-// others when it is restarted.
-type numbers struct {
-	tunnel int
-	local  map[string]int // by endpoint ID
-}
-
-// flowsOf gives the flows of one segment. It is pure: equal segments and ports
-// give equal flows. A local endpoint without a port has none.
-func flowsOf(segment fabric.Segment, ports numbers) []flow {
-	w := writer{cookie: cookieOf(segment.Network), vni: segment.Network.VNI, ports: ports}
-	for _, vtep := range segment.Flood {
-		w.add(tableClassify, 100, fmt.Sprintf("tun_id=%#x,%s=%s,in_port=%d", w.vni, tunnelField(vtep, "src"), vtep, ports.tunnel),
-			fmt.Sprintf("set_field:%#x->reg0,set_field:0x1->reg1,%s", w.vni, to(tableLocal)))
-	}
-	for _, endpoint := range segment.Local {
-		if port, ok := ports.local[endpoint.ID]; ok {
-			w.container(endpoint, port)
-			w.answer(endpoint)
-			w.add(tableLocal, 100, w.at(endpoint.MAC), output(port))
-		}
-	}
-	for _, peer := range segment.Remote {
-		w.answer(peer.Endpoint)
-		w.add(tableRemote, 100, w.at(peer.MAC), w.send(peer.VTEP))
-	}
-	w.flood(segment)
-	slices.SortFunc(w.flows, compareFlows)
-	return slices.Compact(w.flows)
-}
-
 // writer gathers the flows of one network.
 type writer struct {
 	cookie uint64
 	vni    uint32
-	ports  numbers
+	tunnel int // the number of the tunnel port
 	flows  []flow
+}
+
+// done gives the flows, sorted and one for each key: of two endpoints that share
+// a MAC or an address the first one counts, a local one before a remote one.
+func (w *writer) done() []flow {
+	flows := unique(w.flows)
+	slices.SortFunc(flows, compareFlows)
+	return flows
+}
+
+// sources lets in what the VTEPs send.
+func (w *writer) sources(vteps []netip.Addr) {
+	for _, vtep := range vteps {
+		w.add(tableClassify, 100, fmt.Sprintf("tun_id=%#x,%s=%s,in_port=%d", w.vni, tunnelField(vtep, "src"), vtep, w.tunnel),
+			fmt.Sprintf("set_field:%#x->reg0,set_field:0x1->reg1,%s", w.vni, to(tableLocal)))
+	}
+}
+
+// places sends to endpoints, and answers for them.
+func (w *writer) places(places []place) {
+	for _, at := range places {
+		w.answer(*at.Endpoint)
+		if at.port == 0 {
+			w.add(tableRemote, 100, w.at(at.MAC), w.send(at.vtep))
+			continue
+		}
+		w.container(*at.Endpoint, at.port)
+		w.add(tableLocal, 100, w.at(at.MAC), output(at.port))
+	}
 }
 
 func (w *writer) add(table, priority int, match, actions string) {
@@ -123,17 +121,19 @@ func (w *writer) answer(e fabric.Endpoint) {
 
 // flood serves broadcast and multicast. The switch itself never sends a frame
 // back to the port that it came from.
-func (w *writer) flood(segment fabric.Segment) {
-	var local, remote []string
-	for _, endpoint := range segment.Local {
-		if port, ok := w.ports.local[endpoint.ID]; ok {
-			local = append(local, output(port))
-		}
+func (w *writer) flood(local []place, vteps int) {
+	var ports, everywhere []string
+	for _, at := range local {
+		ports = append(ports, output(at.port))
 	}
-	for _, vtep := range segment.Flood {
-		remote = append(remote, w.send(vtep))
+	everywhere = slices.Clone(ports)
+	if vteps > 0 {
+		everywhere = append(everywhere, fmt.Sprintf("set_field:%#x->tun_id", w.vni))
 	}
-	for fromTunnel, outputs := range [][]string{slices.Concat(local, remote), local} {
+	for _, id := range groupIDs(w.vni, vteps) {
+		everywhere = append(everywhere, fmt.Sprintf("group:%d", id))
+	}
+	for fromTunnel, outputs := range [][]string{everywhere, ports} {
 		actions := "drop"
 		if len(outputs) > 0 {
 			actions = strings.Join(outputs, ",")
@@ -148,7 +148,7 @@ func (w *writer) at(mac fabric.MAC) string {
 }
 
 func (w *writer) send(vtep netip.Addr) string {
-	return fmt.Sprintf("set_field:%#x->tun_id,set_field:%s->%s,%s", w.vni, vtep, tunnelField(vtep, "dst"), output(w.ports.tunnel))
+	return fmt.Sprintf("set_field:%#x->tun_id,set_field:%s->%s,%s", w.vni, vtep, tunnelField(vtep, "dst"), output(w.tunnel))
 }
 
 func to(table int) string { return fmt.Sprintf("goto_table:%d", table) }

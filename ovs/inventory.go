@@ -14,12 +14,14 @@ import (
 
 // inventory is what the switch has of ours, as last read and as changed since.
 type inventory struct {
-	present bool // the bridge is there
-	made    bool // and we made it
-	right   bool // and it is set as we want it, or is not ours to set
-	tunnels map[string]interfaceRow
-	ports   map[string]portRow // by endpoint ID
-	foreign int                // ports of others on the bridge
+	present  bool   // the bridge is there
+	made     bool   // and we made it
+	right    bool   // and it is set as we want it, or is not ours to set
+	datapath string // "netdev" for the userspace one
+	tunnels  map[string]interfaceRow
+	ports    map[string]portRow // by endpoint ID
+	groups   map[uint32]string  // buckets, by group ID
+	foreign  int                // ports and groups of others on the bridge
 	// internal names the devices that bridges have on the host.
 	internal map[string]bool
 }
@@ -32,7 +34,7 @@ type portRow struct {
 	number    int    // zero where the switch lost the device
 }
 
-// look reads the inventory if it is not to be trusted.
+// look reads the inventory if something may have changed it.
 func (p *Plane) look(ctx context.Context) error {
 	if p.have != nil {
 		return nil
@@ -42,12 +44,13 @@ func (p *Plane) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	have := &inventory{tunnels: map[string]interfaceRow{}, ports: map[string]portRow{}, internal: map[string]bool{}}
+	have := &inventory{tunnels: map[string]interfaceRow{}, ports: map[string]portRow{}, internal: map[string]bool{}, groups: map[uint32]string{}}
 	for _, bridge := range bridges {
 		if bridge.Name != p.Bridge {
 			continue
 		}
 		have.present, have.made = true, bridge.ExternalIDs[idBridge] == p.Bridge
+		have.datapath = bridge.Datapath
 		have.right = !have.made || bridge.FailMode == "secure" && bridge.Datapath == p.Datapath
 	}
 	interfaces, err := p.vswitch.interfaces(ctx)
@@ -59,6 +62,9 @@ func (p *Plane) look(ctx context.Context) error {
 		if on, err = p.vswitch.client(ctx).VSwitch.ListPorts(p.Bridge); err != nil {
 			return fmt.Errorf("list ports of bridge %s: %w", p.Bridge, cause(err))
 		}
+		if have.groups, have.foreign, err = p.vswitch.dumpGroups(ctx); err != nil {
+			return err
+		}
 	}
 	for _, row := range interfaces {
 		have.sort(row, slices.Contains(on, row.Name))
@@ -67,7 +73,7 @@ func (p *Plane) look(ctx context.Context) error {
 	return nil
 }
 
-// sort puts one interface where it belongs.
+// sort adds one interface to the list that it belongs to.
 func (have *inventory) sort(row interfaceRow, onBridge bool) {
 	if row.Type == "internal" {
 		have.internal[row.Name] = true
@@ -84,8 +90,8 @@ func (have *inventory) sort(row interfaceRow, onBridge bool) {
 	}
 }
 
-// ensureBridge makes the bridge, and the flows that serve every network.
-func (p *Plane) ensureBridge(ctx context.Context, vtep netip.Addr) (mended int, err error) {
+// ensureBridge creates the bridge, and the flows that serve every network.
+func (p *Plane) ensureBridge(ctx context.Context, vtep netip.Addr) (repaired int, err error) {
 	if !p.have.present || !p.have.right {
 		if err := p.leaves(vtep, p.have.internal); err != nil {
 			return 0, err
@@ -94,19 +100,19 @@ func (p *Plane) ensureBridge(ctx context.Context, vtep netip.Addr) (mended int, 
 			return 0, err
 		}
 		if p.have.present {
-			mended = 1
+			repaired = 1
 		} else {
-			p.Log.WithFields(logrus.Fields{"bridge": p.Bridge, "datapath": p.Datapath}).Info("made the Open vSwitch bridge")
+			p.Log.WithFields(logrus.Fields{"bridge": p.Bridge, "datapath": p.Datapath}).Info("created the Open vSwitch bridge")
 		}
-		p.have.present, p.have.made, p.have.right = true, true, true
+		p.have.present, p.have.made, p.have.right, p.have.datapath = true, true, true, p.Datapath
 		p.generation = p.vswitch.generation()
 	}
 	flows, err := p.program(ctx, static, programme{})
-	return mended + flows, err
+	return repaired + flows, err
 }
 
-// ensureTunnel makes the tunnel port of segment's network.
-func (p *Plane) ensureTunnel(ctx context.Context, segment fabric.Segment) (mended int, err error) {
+// ensureTunnel creates the tunnel port of segment's network.
+func (p *Plane) ensureTunnel(ctx context.Context, segment fabric.Segment) (repaired int, err error) {
 	name := tunnelPort(segment.Network)
 	want := p.tunnelOf(segment)
 	row, there := p.have.tunnels[name]
@@ -122,9 +128,9 @@ func (p *Plane) ensureTunnel(ctx context.Context, segment fabric.Segment) (mende
 	}
 	p.have.tunnels[name] = rows[name]
 	if there {
-		mended = 1
+		repaired = 1
 	}
-	return mended, nil
+	return repaired, nil
 }
 
 func (p *Plane) tunnelOf(segment fabric.Segment) tunnel {

@@ -1,11 +1,9 @@
 package ovs
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"runtime"
-	"strings"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -23,11 +21,12 @@ const aliasPrefix = "causeway ovs endpoint "
 // links works on the links of the host's network namespace.
 type links struct {
 	*nl.Handle
+	pairs nl.Pairs
 }
 
 func openLinks(host netns.NsHandle) (links, error) {
 	handle, err := nl.Open(host)
-	return links{handle}, err
+	return links{handle, nl.Pairs{Host: handle, Home: handle, Mark: aliasPrefix}}, err
 }
 
 // kernelDatapath says whether this kernel forwards for Open vSwitch itself.
@@ -54,24 +53,6 @@ func (l links) holder(addr netip.Addr) (string, error) {
 	return "", fmt.Errorf("no link of this host has the VTEP address %s", addr)
 }
 
-// ours gives the host's ends of our pairs, by endpoint ID.
-func (l links) ours() (map[string]netlink.Link, error) {
-	all, err := l.LinkList()
-	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
-	}
-	found := make(map[string]netlink.Link)
-	for _, link := range all {
-		if endpoint, ok := strings.CutPrefix(link.Attrs().Alias, aliasPrefix); ok {
-			found[endpoint] = link
-		}
-	}
-	return found, nil
-}
-
-// taken says whether the other end of host is in another namespace: a container has it.
-func taken(host netlink.Link) bool { return host.Attrs().NetNsID >= 0 }
-
 // pair makes the veth pair of endpoint.
 func (l links) pair(endpoint fabric.Endpoint, mtu int) error {
 	pair := nl.Pair{Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: mtu, Alias: aliasPrefix + endpoint.ID}
@@ -82,7 +63,11 @@ func (l links) pair(endpoint fabric.Endpoint, mtu int) error {
 // checksumsOff has the kernel fill in the checksums of what is sent on link
 // (ethtool -K … tx off), which takes segmentation offload away with it.
 func (l links) checksumsOff(link string) error {
-	socket, err := l.socket()
+	socket := -1
+	err := nl.Do(l.NS(), func() (err error) {
+		socket, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("open a socket for ethtool: %w", err)
 	}
@@ -100,38 +85,4 @@ func (l links) checksumsOff(link string) error {
 		return fmt.Errorf("turn checksum offload of %s off: %w", link, errno)
 	}
 	return nil
-}
-
-// socket opens a socket in the host's namespace, whose links its ioctls are
-// about. A thread that cannot come back ends with its goroutine.
-func (l links) socket() (int, error) {
-	type result struct {
-		socket int
-		err    error
-	}
-	opened := make(chan result, 1)
-	go func() {
-		socket, err := socketIn(l.NS())
-		opened <- result{socket, err}
-	}()
-	r := <-opened
-	return r.socket, r.err
-}
-
-func socketIn(ns netns.NsHandle) (int, error) {
-	runtime.LockOSThread()
-	home, err := netns.Get()
-	if err != nil {
-		return -1, err
-	}
-	defer home.Close()
-	if err := netns.Set(ns); err != nil {
-		return -1, err
-	}
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if back := netns.Set(home); back != nil {
-		return socket, errors.Join(err, back)
-	}
-	runtime.UnlockOSThread()
-	return socket, err
 }

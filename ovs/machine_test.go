@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -115,7 +116,7 @@ func newMachine(t *testing.T, host *planetest.Host) *machine {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(runDir) })
 	m := &machine{host: host, runDir: runDir, daemons: map[string]*exec.Cmd{}}
-	m.vswitch = vswitch{exec: patient(execIn(runDir)), runDir: runDir, bridge: bridge}
+	m.vswitch = vswitch{exec: bounded(execIn(runDir)), runDir: runDir, bridge: bridge}
 	db := filepath.Join(runDir, "conf.db")
 	m.tool(t, "ovsdb-tool", "create", db, schema())
 	m.start(t, "ovsdb-server", "--remote=punix:"+filepath.Join(runDir, "db.sock"), db)
@@ -192,6 +193,16 @@ func (m *machine) flows(t *testing.T) []flow {
 	return flows
 }
 
+// groups gives those that the switch has of ours.
+func (m *machine) groups(t *testing.T) map[uint32]string {
+	t.Helper()
+	groups, _, err := m.dumpGroups(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return groups
+}
+
 // text is what people see of a segment.
 func (m *machine) text(t *testing.T, segment fabric.Segment) string {
 	t.Helper()
@@ -207,6 +218,12 @@ func (m *machine) text(t *testing.T, segment fabric.Segment) string {
 	var b strings.Builder
 	for _, f := range flows {
 		b.WriteString(f.String() + "\n")
+	}
+	groups := m.groups(t)
+	for _, id := range slices.Sorted(maps.Keys(groups)) {
+		if id&vniMask == segment.Network.VNI {
+			fmt.Fprintf(&b, "%#x %s\n", id, groups[id])
+		}
 	}
 	rows, err := m.interfaces(t.Context())
 	if err != nil {

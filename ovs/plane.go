@@ -36,34 +36,16 @@ type Config struct {
 	Log  *logrus.Entry
 }
 
-// Plane realises the segments of mode=ovs. It is for one goroutine.
+// Plane applies the segments of mode=ovs. It is for one goroutine.
 type Plane struct {
 	Config
-	vswitch  vswitch
-	patience *patience
-	links    links
+	vswitch vswitch
+	breaker *breaker
+	links   links
 
-	have       *inventory // nil is not to be trusted
+	have       *inventory // nil: to be read
 	generation string     // of the bridge when it was last looked at
 	known      map[string]programme
-}
-
-// programme is what one network's flows were made from. The key static has
-// those that serve every network.
-type programme struct {
-	segment fabric.Segment
-	ports   numbers
-	// doubted says that the switch may have other flows by now.
-	doubted bool
-}
-
-const static = ""
-
-func (p programme) flows() []flow {
-	if p.segment.Network.ID == static {
-		return staticFlows()
-	}
-	return flowsOf(p.segment, p.ports)
 }
 
 // New makes a Plane; the switch is not touched, nor need there be one.
@@ -89,15 +71,15 @@ func New(config Config) (*Plane, error) {
 		return nil, fmt.Errorf("ovs: %w", err)
 	}
 	vswitch := vswitch{runDir: config.RunDir, bridge: config.Bridge}
-	patience := &patience{run: config.Exec, generation: vswitch.generation}
-	vswitch.exec = patience.exec
-	return &Plane{Config: config, vswitch: vswitch, patience: patience, links: links, known: map[string]programme{}}, nil
+	breaker := &breaker{run: config.Exec, generation: vswitch.generation}
+	vswitch.exec = breaker.exec
+	return &Plane{Config: config, vswitch: vswitch, breaker: breaker, links: links, known: map[string]programme{}}, nil
 }
 
 // Close gives the netlink socket back; what was made stays.
 func (p *Plane) Close() error { return p.links.Close() }
 
-// Check says what is missing here for network to be realised.
+// Check says what is missing here for a network to work.
 func (p *Plane) Check(ctx context.Context, network fabric.Network) error {
 	if err := p.check(ctx, network); err != nil {
 		return fmt.Errorf("ovs: %w", err)
@@ -123,11 +105,11 @@ func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	return p.leaves(p.VTEP, have.internal)
 }
 
-// missing says why the switch cannot be asked now. A silent one is not even
-// dialled: each attempt would stay in its sockets' queues.
+// missing says why the switch cannot be asked now. One that does not answer is not
+// even dialled: each attempt would stay in its sockets' queues.
 func (p *Plane) missing(ctx context.Context) error {
-	if p.patience.silent() {
-		return errSilent
+	if p.breaker.open() {
+		return errUnresponsive
 	}
 	return p.vswitch.missing(ctx)
 }
@@ -153,20 +135,21 @@ func (p *Plane) leaves(vtep netip.Addr, internal map[string]bool) error {
 	return nil
 }
 
-// Apply makes the segment's ports, tunnel port and flows as they should be.
-func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (mended int, err error) {
-	mended, err = p.apply(ctx, segment)
+// Apply makes the switch match the segment: tunnel port, containers' ports, flows
+// and groups. It returns how many of them it repaired.
+func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (repaired int, err error) {
+	repaired, err = p.apply(ctx, segment)
 	if err != nil {
 		p.Invalidate()
-		if errors.Is(err, errSilent) {
-			err = errSilent // one fault, whichever command met it
+		if errors.Is(err, errUnresponsive) {
+			err = errUnresponsive // one fault, whichever command met it
 		}
-		return mended, fmt.Errorf("ovs: %w", err)
+		return repaired, fmt.Errorf("ovs: %w", err)
 	}
-	return mended, nil
+	return repaired, nil
 }
 
-func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (mended int, err error) {
+func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (repaired int, err error) {
 	if err := p.missing(ctx); err != nil {
 		return 0, err
 	}
@@ -178,17 +161,17 @@ func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (mended int, 
 		func() (int, error) { return p.ensureTunnel(ctx, segment) },
 		func() (int, error) { return p.connect(ctx, segment) },
 		func() (int, error) { return 0, p.label(ctx, segment) },
-		func() (int, error) { return 0, p.disconnect(ctx, segment.Network.ID, segment.Local) },
+		func() (int, error) { return 0, p.disconnect(ctx, segment) },
 		func() (int, error) { return p.program(ctx, segment.Network.ID, p.programme(segment)) },
 	}
 	for _, step := range steps {
 		n, err := step()
-		mended += n
+		repaired += n
 		if err != nil {
-			return mended, err
+			return repaired, err
 		}
 	}
-	return mended, nil
+	return repaired, nil
 }
 
 func (p *Plane) programme(segment fabric.Segment) programme {
@@ -201,61 +184,17 @@ func (p *Plane) programme(segment fabric.Segment) programme {
 	return programme{segment: segment, ports: ports}
 }
 
-// program writes the difference between a network's flows and those that want
-// gives. What it finds missing of flows that were written and are wanted still
-// is mended.
-func (p *Plane) program(ctx context.Context, id string, want programme) (mended int, err error) {
-	flows := want.flows()
-	last, known := p.known[id]
-	var have []flow
-	if known && !last.doubted {
-		have = last.flows()
-	} else {
-		have, err = p.vswitch.dumpFlows(ctx, cookieOf(want.segment.Network), ^uint64(0), "")
-		if err != nil {
-			return 0, err
-		}
-		if known {
-			mended = missingOf(last.flows(), flows, have)
-		}
-	}
-	if err := p.vswitch.write(ctx, changeOf(have, flows)); err != nil {
-		return 0, err
-	}
-	p.known[id] = want
-	return mended, nil
-}
-
-// missingOf counts what is in both last and want, and not in have.
-func missingOf(last, want, have []flow) int {
-	there := make(map[flow]bool, len(have))
-	for _, f := range have {
-		there[f] = true
-	}
-	wanted := make(map[flow]bool, len(want))
-	for _, f := range want {
-		wanted[f] = true
-	}
-	missing := 0
-	for _, f := range last {
-		if wanted[f] && !there[f] {
-			missing++
-		}
-	}
-	return missing
-}
-
 // Invalidate makes the next Apply of each segment read the switch.
 func (p *Plane) Invalidate() {
 	p.have = nil
 	for id, programme := range p.known {
-		programme.doubted = true
+		programme.stale = true
 		p.known[id] = programme
 	}
 }
 
 // Drifted says that ovs-vswitchd was restarted, or that the bridge was deleted
-// or made anew, since it was last looked at.
+// or recreated, since it was last read.
 func (p *Plane) Drifted(context.Context) bool {
 	return len(p.known) > 0 && p.vswitch.generation() != p.generation
 }

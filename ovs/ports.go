@@ -3,12 +3,13 @@ package ovs
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
-// Plug makes the pair of endpoint, puts the host's end on the bridge and lets
+// Plug creates the pair of endpoint, puts the host's end on the bridge and lets
 // its frames in.
 func (p *Plane) Plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (string, error) {
 	if err := p.plug(ctx, segment, endpoint); err != nil {
@@ -25,7 +26,7 @@ func (p *Plane) plug(ctx context.Context, segment fabric.Segment, endpoint fabri
 	if err := p.links.pair(endpoint, segment.MTU); err != nil {
 		return err
 	}
-	if p.Datapath == "netdev" {
+	if p.have.datapath == "netdev" {
 		if err := p.links.checksumsOff(nl.ContainerEnd(endpoint.ID)); err != nil {
 			return err
 		}
@@ -61,16 +62,16 @@ func (p *Plane) attach(ctx context.Context, network fabric.Network, endpoints []
 }
 
 // connect gives the endpoints that have their pair, and whose port is gone, a
-// port again, and forgets the ports whose pair is gone.
-func (p *Plane) connect(ctx context.Context, segment fabric.Segment) (mended int, err error) {
-	links, err := p.links.ours()
+// port again, and notes the ports whose pair is gone.
+func (p *Plane) connect(ctx context.Context, segment fabric.Segment) (repaired int, err error) {
+	ends, err := p.links.pairs.List()
 	if err != nil {
 		return 0, err
 	}
 	var lost []fabric.Endpoint
 	for _, endpoint := range segment.Local {
 		port, known := p.have.ports[endpoint.ID]
-		switch _, there := links[endpoint.ID]; {
+		switch _, there := ends[nl.HostEnd(endpoint.ID)]; {
 		case there && port.number == 0:
 			lost = append(lost, endpoint)
 		case !there && known:
@@ -84,62 +85,58 @@ func (p *Plane) connect(ctx context.Context, segment fabric.Segment) (mended int
 // label writes the containers' names to the ports: a name is known only after
 // its container has come up.
 func (p *Plane) label(ctx context.Context, segment fabric.Segment) error {
+	names := make(map[string]string) // by port
 	for _, endpoint := range segment.Local {
 		port := p.have.ports[endpoint.ID]
 		if port.number == 0 || endpoint.Name == "" || endpoint.Name == port.container {
 			continue
 		}
-		if err := p.vswitch.label(ctx, port.name, endpoint.Name); err != nil {
-			return err
-		}
+		names[port.name] = endpoint.Name
 		port.container = endpoint.Name
 		p.have.ports[endpoint.ID] = port
 	}
-	return nil
+	if len(names) == 0 {
+		return nil
+	}
+	return p.vswitch.label(ctx, names)
 }
 
-// disconnect removes the network's ports, and their pairs, that keep lacks.
-func (p *Plane) disconnect(ctx context.Context, network string, keep []fabric.Endpoint) error {
-	kept := make(map[string]bool, len(keep))
-	for _, endpoint := range keep {
+// disconnect deletes the network's ports, and their pairs, that the segment lacks.
+func (p *Plane) disconnect(ctx context.Context, segment fabric.Segment) error {
+	kept := make(map[string]bool, len(segment.Local))
+	for _, endpoint := range segment.Local {
 		kept[endpoint.ID] = true
 	}
-	for endpoint, port := range p.have.ports {
-		if port.network != network || kept[endpoint] {
-			continue
-		}
-		if err := p.unplug(ctx, endpoint, port); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.unplug(ctx, func(endpoint string, port portRow) bool {
+		return port.network == segment.Network.ID && !kept[endpoint]
+	})
 }
 
-func (p *Plane) unplug(ctx context.Context, endpoint string, port portRow) error {
-	if err := p.vswitch.deletePort(ctx, port.name); err != nil {
+// unplug deletes the ports that gone tells, and their pairs.
+func (p *Plane) unplug(ctx context.Context, gone func(endpoint string, port portRow) bool) error {
+	var names []string
+	for endpoint, port := range p.have.ports {
+		if gone(endpoint, port) {
+			names = append(names, port.name)
+		}
+	}
+	if err := p.vswitch.deletePorts(ctx, names...); err != nil {
 		return err
 	}
-	delete(p.have.ports, endpoint)
-	links, err := p.links.ours()
-	if err != nil {
-		return err
-	}
-	if link, there := links[endpoint]; there {
-		return p.links.Remove(link.Attrs().Name)
+	maps.DeleteFunc(p.have.ports, gone)
+	for _, name := range names {
+		if err := p.links.Remove(name); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // Alive tells which local endpoints have a container.
-func (p *Plane) Alive(_ context.Context, segment fabric.Segment) (map[string]bool, error) {
-	links, err := p.links.ours()
+func (p *Plane) Alive(ctx context.Context, segment fabric.Segment) (map[string]bool, error) {
+	alive, err := p.links.pairs.Alive(ctx, segment.Local)
 	if err != nil {
 		return nil, fmt.Errorf("ovs: %w", err)
-	}
-	alive := make(map[string]bool, len(segment.Local))
-	for _, endpoint := range segment.Local {
-		link, there := links[endpoint.ID]
-		alive[endpoint.ID] = there && taken(link)
 	}
 	return alive, nil
 }

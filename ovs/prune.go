@@ -3,14 +3,15 @@ package ovs
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/causeway-net/causeway/fabric"
 )
 
-// Prune removes ports, pairs, flows and tunnel ports of networks that are not
-// kept; with the last network the bridge goes, if we made it and nobody else
-// has a port or a flow on it. Without a running switch there is nothing to remove,
+// Prune deletes ports, pairs, flows, groups and tunnel ports of networks that are
+// not kept; with the last network the bridge goes, if we made it and nobody else
+// has a port, a flow or a group on it. Without a running switch there is nothing to delete,
 // and from one that does not answer nothing can be.
 func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 	if p.missing(ctx) != nil {
@@ -27,57 +28,49 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 	if err := p.look(ctx); err != nil {
 		return err
 	}
-	endpoints, tunnels := make(map[string]bool), make(map[string]bool)
+	var endpoints []fabric.Endpoint
+	kept, tunnels := make(map[string]bool), make(map[string]bool)
 	for _, segment := range keep {
 		tunnels[tunnelPort(segment.Network)] = true
+		endpoints = append(endpoints, segment.Local...)
 		for _, endpoint := range segment.Local {
-			endpoints[endpoint.ID] = true
+			kept[endpoint.ID] = true
 		}
 	}
-	for endpoint, port := range p.have.ports {
-		if endpoints[endpoint] {
-			continue
-		}
-		if err := p.unplug(ctx, endpoint, port); err != nil {
-			return err
-		}
+	if err := p.unplug(ctx, func(endpoint string, _ portRow) bool { return !kept[endpoint] }); err != nil {
+		return err
 	}
-	if err := p.pruneLinks(endpoints); err != nil {
+	if err := p.links.pairs.Prune(endpoints); err != nil { // those that have lost their port
 		return err
 	}
 	if err := p.pruneFlows(ctx, keep); err != nil {
 		return err
 	}
-	for name := range p.have.tunnels {
-		if tunnels[name] {
-			continue
-		}
-		if err := p.vswitch.deletePort(ctx, name); err != nil {
-			return err
-		}
-		delete(p.have.tunnels, name)
+	if err := p.pruneGroups(ctx, keep); err != nil {
+		return err
+	}
+	if err := p.pruneTunnels(ctx, tunnels); err != nil {
+		return err
 	}
 	return p.pruneBridge(ctx, len(keep))
 }
 
-// pruneLinks removes pairs that have lost their port.
-func (p *Plane) pruneLinks(keep map[string]bool) error {
-	links, err := p.links.ours()
-	if err != nil {
+func (p *Plane) pruneTunnels(ctx context.Context, kept map[string]bool) error {
+	gone := func(name string, _ interfaceRow) bool { return !kept[name] }
+	var names []string
+	for name, row := range p.have.tunnels {
+		if gone(name, row) {
+			names = append(names, name)
+		}
+	}
+	if err := p.vswitch.deletePorts(ctx, names...); err != nil {
 		return err
 	}
-	for endpoint, link := range links {
-		if keep[endpoint] {
-			continue
-		}
-		if err := p.links.Remove(link.Attrs().Name); err != nil {
-			return err
-		}
-	}
+	maps.DeleteFunc(p.have.tunnels, gone)
 	return nil
 }
 
-// pruneFlows removes the flows of networks that are not kept. Every network on
+// pruneFlows deletes the flows of networks that are not kept. Every network on
 // the switch has flows in the flood table, so that is the one to look at.
 func (p *Plane) pruneFlows(ctx context.Context, keep []fabric.Segment) error {
 	kept := []uint64{}
@@ -110,6 +103,27 @@ func (p *Plane) pruneFlows(ctx context.Context, keep []fabric.Segment) error {
 	return nil
 }
 
+// pruneGroups deletes the groups of networks that are not kept.
+func (p *Plane) pruneGroups(ctx context.Context, keep []fabric.Segment) error {
+	kept := make(map[uint32]bool, len(keep))
+	for _, segment := range keep {
+		kept[segment.Network.VNI] = true
+	}
+	var c change
+	for id := range p.have.groups {
+		if !kept[id&vniMask] {
+			c.removeGroups = append(c.removeGroups, id)
+		}
+	}
+	if err := p.vswitch.write(ctx, c); err != nil {
+		return err
+	}
+	for _, id := range c.removeGroups {
+		delete(p.have.groups, id)
+	}
+	return nil
+}
+
 func (p *Plane) pruneBridge(ctx context.Context, keep int) error {
 	if keep > 0 || !p.have.present {
 		return nil
@@ -130,7 +144,7 @@ func (p *Plane) pruneBridge(ctx context.Context, keep int) error {
 	if err := p.vswitch.client(ctx).VSwitch.DeleteBridge(p.Bridge); err != nil {
 		return fmt.Errorf("delete bridge %s: %w", p.Bridge, cause(err))
 	}
-	p.have.present, p.have.made, p.have.right = false, false, false
+	*p.have = inventory{tunnels: p.have.tunnels, ports: p.have.ports, internal: p.have.internal, groups: map[uint32]string{}}
 	p.Log.WithField("bridge", p.Bridge).Info("no network needs the Open vSwitch bridge any more; it is deleted")
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -144,23 +145,35 @@ func (s vswitch) addPorts(ctx context.Context, network fabric.Network, endpoints
 	return nil
 }
 
-// label writes the container's name to a port; the switch itself has nothing to do for it.
-func (s vswitch) label(ctx context.Context, name, container string) error {
-	_, err := s.exec(ctx, nil, "ovs-vsctl", "--no-wait", "--if-exists", "set", "Interface", name, "external_ids:"+idContainer+"="+quote(container))
-	if err != nil {
-		return fmt.Errorf("label port %s: %w", name, err)
+// label writes the containers' names to ports, by port; the switch itself has
+// nothing to do for it.
+func (s vswitch) label(ctx context.Context, containers map[string]string) error {
+	args := []string{"--no-wait"}
+	for _, name := range slices.Sorted(maps.Keys(containers)) {
+		args = append(args, "--", "--if-exists", "set", "Interface", name, "external_ids:"+idContainer+"="+quote(containers[name]))
+	}
+	if _, err := s.exec(ctx, nil, "ovs-vsctl", args...); err != nil {
+		return fmt.Errorf("label ports: %w", err)
 	}
 	return nil
 }
 
-func (s vswitch) deletePort(ctx context.Context, name string) error {
-	if err := s.client(ctx).VSwitch.DeletePort(s.bridge, name); err != nil {
-		return fmt.Errorf("delete port %s: %w", name, cause(err))
+// deletePorts deletes ports, those that are there, in one transaction.
+func (s vswitch) deletePorts(ctx context.Context, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	var args []string
+	for _, name := range names {
+		args = append(args, "--", "--if-exists", "del-port", s.bridge, name)
+	}
+	if _, err := s.exec(ctx, nil, "ovs-vsctl", args[1:]...); err != nil {
+		return fmt.Errorf("delete ports from bridge %s: %w", s.bridge, err)
 	}
 	return nil
 }
 
-// openFlow15 is the protocol whose words flow.go speaks; bundles ask for 1.4.
+// openFlow15 is the protocol whose words flow.go speaks; bundles of groups ask for 1.4.
 const openFlow15 = "OpenFlow15"
 
 // dumpFlows reads the flows of a cookie; filter may narrow them further
@@ -177,14 +190,23 @@ func (s vswitch) dumpFlows(ctx context.Context, cookie, mask uint64, filter stri
 	return parseFlows(string(out))
 }
 
-// write makes c in one bundle: all of it at once, or nothing.
+// dumpGroups reads our groups, of all networks, and counts those of others.
+func (s vswitch) dumpGroups(ctx context.Context) (ours map[uint32]string, others int, err error) {
+	out, err := s.exec(ctx, nil, "ovs-ofctl", "-O", openFlow15, "dump-groups", s.bridge)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read groups of bridge %s: %w", s.bridge, err)
+	}
+	return parseGroups(string(out))
+}
+
+// write applies c in one bundle: all of it at once, or nothing.
 func (s vswitch) write(ctx context.Context, c change) error {
 	if c.size() == 0 {
 		return nil
 	}
-	_, err := s.exec(ctx, strings.NewReader(c.bundle()), "ovs-ofctl", "-O", openFlow15, "--bundle", "add-flows", s.bridge, "-")
+	_, err := s.exec(ctx, strings.NewReader(c.bundle()), "ovs-ofctl", "-O", openFlow15, "bundle", s.bridge, "-")
 	if err != nil {
-		return fmt.Errorf("write %d flows to bridge %s: %w", c.size(), s.bridge, err)
+		return fmt.Errorf("write %d flows and groups to bridge %s: %w", c.size(), s.bridge, err)
 	}
 	return nil
 }

@@ -13,22 +13,22 @@ import (
 	"github.com/causeway-net/causeway/internal/planetest"
 )
 
-// patient bounds the commands of a switch that is never restarted.
-func patient(run Exec) Exec {
-	p := &patience{run: run, generation: func() string { return "" }}
-	return p.exec
+// bounded bounds the commands of a switch that is never restarted.
+func bounded(run Exec) Exec {
+	b := &breaker{run: run, generation: func() string { return "" }}
+	return b.exec
 }
 
 // hung answers no command of that name until it is mended.
 type hung struct {
-	command string
-	mended  bool
-	asked   int
+	command  string
+	repaired bool
+	asked    int
 }
 
 func (h *hung) exec(ctx context.Context, _ io.Reader, command string, _ ...string) ([]byte, error) {
 	h.asked++
-	if h.mended || command != h.command {
+	if h.repaired || command != h.command {
 		return []byte("fine"), nil
 	}
 	<-ctx.Done()
@@ -40,7 +40,7 @@ func TestAHungSwitchIsAskedSeldom(t *testing.T) {
 		t.Run(command, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				hung := &hung{command: command}
-				exec := patient(hung.exec)
+				exec := bounded(hung.exec)
 				// ask runs one pass of a caller that stops at the first error.
 				ask := func(took time.Duration, want error, asked int) {
 					t.Helper()
@@ -57,18 +57,18 @@ func TestAHungSwitchIsAskedSeldom(t *testing.T) {
 					}
 				}
 				commands := map[string]int{"ovs-vsctl": 1, "ovs-ofctl": 2}[command]
-				ask(commandLimit, errSilent, commands)
-				ask(0, errSilent, 0)
-				wait(silence)
-				ask(doubtLimit, errSilent, commands)
-				wait(silence - 1)
-				ask(0, errSilent, 0)
-				hung.mended = true
-				ask(0, errSilent, 0)
+				ask(commandTimeout, errUnresponsive, commands)
+				ask(0, errUnresponsive, 0)
+				wait(openTime)
+				ask(trialTimeout, errUnresponsive, commands)
+				wait(openTime - 1)
+				ask(0, errUnresponsive, 0)
+				hung.repaired = true
+				ask(0, errUnresponsive, 0)
 				wait(1)
 				ask(0, nil, 2)
-				hung.mended = false
-				ask(commandLimit, errSilent, commands)
+				hung.repaired = false
+				ask(commandTimeout, errUnresponsive, commands)
 			})
 		})
 	}
@@ -80,12 +80,12 @@ func wait(d time.Duration) { <-time.After(d) }
 func TestARestartedSwitchIsAskedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hung, generation := &hung{command: "ovs-ofctl"}, "first"
-		p := &patience{run: hung.exec, generation: func() string { return generation }}
-		if _, err := p.exec(t.Context(), nil, "ovs-ofctl"); !errors.Is(err, errSilent) {
+		b := &breaker{run: hung.exec, generation: func() string { return generation }}
+		if _, err := b.exec(t.Context(), nil, "ovs-ofctl"); !errors.Is(err, errUnresponsive) {
 			t.Errorf("got %v", err)
 		}
-		generation, hung.mended = "second", true
-		if _, err := p.exec(t.Context(), nil, "ovs-ofctl"); err != nil {
+		generation, hung.repaired = "second", true
+		if _, err := b.exec(t.Context(), nil, "ovs-ofctl"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -93,10 +93,10 @@ func TestARestartedSwitchIsAskedAtOnce(t *testing.T) {
 
 func TestACallerThatGivesUpSaysNothingOfTheSwitch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		exec := patient((&hung{command: "ovs-ofctl"}).exec)
-		ctx, cancel := context.WithTimeout(t.Context(), commandLimit/2)
+		exec := bounded((&hung{command: "ovs-ofctl"}).exec)
+		ctx, cancel := context.WithTimeout(t.Context(), commandTimeout/2)
 		defer cancel()
-		if _, err := exec(ctx, nil, "ovs-ofctl"); err == nil || errors.Is(err, errSilent) {
+		if _, err := exec(ctx, nil, "ovs-ofctl"); err == nil || errors.Is(err, errUnresponsive) {
 			t.Errorf("got %v", err)
 		}
 		if _, err := exec(t.Context(), nil, "ovs-vsctl"); err != nil {
@@ -120,11 +120,11 @@ func TestAHungSwitchHoldsNobodyUp(t *testing.T) {
 	}
 	host.Plane.Invalidate()
 	const slack = time.Second // for the commands that are answered
-	for _, limit := range []time.Duration{commandLimit, 0} {
+	for _, limit := range []time.Duration{commandTimeout, 0} {
 		begin := time.Now()
 		for _, network := range networks {
 			_, err := host.Plane.Apply(t.Context(), rig.Segment(host, network))
-			if err == nil || err.Error() != "ovs: "+errSilent.Error() {
+			if err == nil || err.Error() != "ovs: "+errUnresponsive.Error() {
 				t.Errorf("Apply of %s: %v", network.ID, err)
 			}
 		}
@@ -134,7 +134,7 @@ func TestAHungSwitchHoldsNobodyUp(t *testing.T) {
 			t.Errorf("that is more than %s", limit+slack)
 		}
 	}
-	if err := host.Plane.Check(t.Context(), networks[0]); !errors.Is(err, errSilent) {
+	if err := host.Plane.Check(t.Context(), networks[0]); !errors.Is(err, errUnresponsive) {
 		t.Errorf("Check: %v", err)
 	}
 	rig.Prune() // it can do nothing, and says nothing
@@ -145,7 +145,7 @@ func TestAHungSwitchHoldsNobodyUp(t *testing.T) {
 		_, err := host.Plane.Apply(t.Context(), rig.Segment(host, networks[0]))
 		return err == nil
 	})
-	if took := time.Since(begin); took > silence/2 {
+	if took := time.Since(begin); took > openTime/2 {
 		t.Errorf("the new switch was asked after %s", took)
 	}
 	rig.Apply()

@@ -1,0 +1,224 @@
+package ovs
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// programme is what one network's flows and groups are made from. The key static
+// of Plane.known has the flows that serve every network.
+type programme struct {
+	segment fabric.Segment
+	ports   numbers
+	// stale says that the switch must be read before the next write.
+	stale bool
+}
+
+const static = ""
+
+// numbers are the OpenFlow ports that flows name. The switch gives them out, and
+// others when it is restarted.
+type numbers struct {
+	tunnel int
+	local  map[string]int // by endpoint ID
+}
+
+// place is where an endpoint is: on a port of this switch, or behind a VTEP.
+type place struct {
+	*fabric.Endpoint
+	port int
+	vtep netip.Addr
+}
+
+// local gives the places of the endpoints that have a port here.
+func (p programme) local() []place {
+	var places []place
+	for i := range p.segment.Local {
+		endpoint := &p.segment.Local[i]
+		if port := p.ports.local[endpoint.ID]; port > 0 {
+			places = append(places, place{endpoint, port, netip.Addr{}})
+		}
+	}
+	return places
+}
+
+func (p programme) remote() []place {
+	places := make([]place, len(p.segment.Remote))
+	for i := range p.segment.Remote {
+		peer := &p.segment.Remote[i]
+		places[i] = place{&peer.Endpoint, 0, peer.VTEP}
+	}
+	return places
+}
+
+func (a place) equal(b place) bool {
+	return a.ID == b.ID && a.port == b.port && a.vtep == b.vtep && a.MAC == b.MAC && slices.Equal(a.Addrs, b.Addrs)
+}
+
+func (p programme) isStatic() bool { return p.segment.Network.ID == static }
+
+func (p programme) groups() []group {
+	return groupsOf(p.segment.Network.VNI, p.segment.Flood, p.ports.tunnel)
+}
+
+// flows gives all flows. It is pure: equal segments and ports give equal flows.
+func (p programme) flows() []flow {
+	if p.isStatic() {
+		return staticFlows()
+	}
+	w := p.writer()
+	w.sources(p.segment.Flood)
+	local, remote := p.local(), p.remote()
+	w.places(slices.Concat(local, remote))
+	w.flood(local, len(p.segment.Flood))
+	return w.done()
+}
+
+func (p programme) writer() *writer {
+	return &writer{cookie: cookieOf(p.segment.Network), vni: p.segment.Network.VNI, tunnel: p.ports.tunnel}
+}
+
+// difference gives the change of flows from last to want. Only the flows of what
+// differs are written out and compared.
+func difference(last, want programme) change {
+	if want.isStatic() {
+		return change{}
+	}
+	if cookieOf(last.segment.Network) != cookieOf(want.segment.Network) || last.ports.tunnel != want.ports.tunnel {
+		return changeOf(last.flows(), want.flows())
+	}
+	lastLocal, wantLocal, lastRemote, wantRemote := last.local(), want.local(), last.remote(), want.remote()
+	local := unequal(lastLocal, wantLocal)
+	touched := newIdentities(local, unequal(lastRemote, wantRemote))
+	have, wanted := last.writer(), want.writer()
+	have.places(touched.of(lastLocal, lastRemote))
+	wanted.places(touched.of(wantLocal, wantRemote))
+	if !slices.Equal(last.segment.Flood, want.segment.Flood) {
+		have.sources(without(last.segment.Flood, want.segment.Flood))
+		wanted.sources(without(want.segment.Flood, last.segment.Flood))
+	}
+	if len(local) > 0 || len(last.segment.Flood) != len(want.segment.Flood) {
+		have.flood(lastLocal, len(last.segment.Flood))
+		wanted.flood(wantLocal, len(want.segment.Flood))
+	}
+	return changeOf(have.done(), wanted.done())
+}
+
+// unequal gives the places that are not the same in both lists, which are sorted
+// by endpoint ID, as fabric.Plan has them.
+func unequal(a, b []place) []place {
+	var found []place
+	for len(a) > 0 || len(b) > 0 {
+		switch {
+		case len(b) == 0 || len(a) > 0 && a[0].ID < b[0].ID:
+			found, a = append(found, a[0]), a[1:]
+		case len(a) == 0 || b[0].ID < a[0].ID:
+			found, b = append(found, b[0]), b[1:]
+		default:
+			if !a[0].equal(b[0]) {
+				found = append(found, a[0], b[0])
+			}
+			a, b = a[1:], b[1:]
+		}
+	}
+	return found
+}
+
+// without gives the addresses of a that b lacks; both are sorted.
+func without(a, b []netip.Addr) []netip.Addr {
+	var rest []netip.Addr
+	for _, addr := range a {
+		if _, found := slices.BinarySearchFunc(b, addr, netip.Addr.Compare); !found {
+			rest = append(rest, addr)
+		}
+	}
+	return rest
+}
+
+// identities are MACs and addresses. Endpoints that share one have flows of one
+// key, so that a change of one endpoint concerns the other too.
+type identities struct {
+	macs  map[fabric.MAC]bool
+	addrs map[netip.Addr]bool
+}
+
+func newIdentities(lists ...[]place) identities {
+	found := identities{map[fabric.MAC]bool{}, map[netip.Addr]bool{}}
+	for _, place := range slices.Concat(lists...) {
+		found.macs[place.MAC] = true
+		for _, addr := range place.Addrs {
+			found.addrs[addr.Addr().Unmap()] = true
+		}
+	}
+	return found
+}
+
+// of gives the places of endpoints that have one of the identities.
+func (i identities) of(lists ...[]place) []place {
+	if len(i.macs) == 0 {
+		return nil
+	}
+	var found []place
+	for _, list := range lists {
+		for _, place := range list {
+			shares := func(addr netip.Prefix) bool { return i.addrs[addr.Addr().Unmap()] }
+			if i.macs[place.MAC] || slices.ContainsFunc(place.Addrs, shares) {
+				found = append(found, place)
+			}
+		}
+	}
+	return found
+}
+
+// program writes the difference between what the switch has of a network and
+// want. What it finds missing of what was written, and is still wanted, is repaired.
+func (p *Plane) program(ctx context.Context, id string, want programme) (repaired int, err error) {
+	last, known := p.known[id]
+	var c change
+	read := !known || last.stale
+	if read {
+		have, err := p.vswitch.dumpFlows(ctx, cookieOf(want.segment.Network), ^uint64(0), "")
+		if err != nil {
+			return 0, err
+		}
+		flows := want.flows()
+		c = changeOf(have, flows)
+		if known {
+			repaired = missingOf(last.flows(), flows, have)
+		}
+	} else {
+		c = difference(last, want)
+	}
+	if !want.isStatic() && (read || last.ports.tunnel != want.ports.tunnel || !slices.Equal(last.segment.Flood, want.segment.Flood)) {
+		groups := want.groups()
+		c.setGroups, c.removeGroups = regroup(p.have.groups, want.segment.Network.VNI, groups)
+		if known && last.stale {
+			repaired += lost(last.groups(), c.setGroups)
+		}
+	}
+	if err := p.vswitch.write(ctx, c); err != nil {
+		return 0, err
+	}
+	for _, g := range c.setGroups {
+		p.have.groups[g.id] = g.buckets
+	}
+	for _, id := range c.removeGroups {
+		delete(p.have.groups, id)
+	}
+	p.known[id] = want
+	return repaired, nil
+}
+
+// lost counts the groups that must be set to what they were before.
+func lost(last, set []group) int {
+	count := 0
+	for _, g := range set {
+		if slices.Contains(last, g) {
+			count++
+		}
+	}
+	return count
+}
