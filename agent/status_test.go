@@ -74,14 +74,14 @@ func TestStatusWhileTheStoreIsAway(t *testing.T) {
 // Records that cannot be decoded hide no others, and are one trouble for each kind.
 func TestStatusCountsBadRecords(t *testing.T) {
 	store := kvstore.NewMemory()
-	txn := kvstore.Txn{Then: []kvstore.Op{
-		kvstore.Put(records.NetworkKey("n1"), fabric.Network{ID: "n1"}), kvstore.Put(records.HostKey("h1"), 7),
-	}}
+	puts := []kvstore.Op{kvstore.Put(records.NetworkKey("n1"), fabric.Network{ID: "n1"}), kvstore.Put(records.HostKey("h1"), 7)}
 	for n := range 10_000 {
-		txn.Then = append(txn.Then, kvstore.Put(records.EndpointKey("n1", fmt.Sprintf("%05d", n)), "no endpoint"))
+		puts = append(puts, kvstore.Put(records.EndpointKey("n1", fmt.Sprintf("%05d", n)), "no endpoint"))
 	}
-	if _, err := store.Commit(t.Context(), txn); err != nil {
-		t.Fatal(err)
+	for batch := range slices.Chunk(puts, 128) {
+		if _, err := store.Commit(t.Context(), kvstore.Txn{Then: batch}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s := status(t.Context(), store, fabric.Host{Name: "h1"}, nil)
 	want := []string{

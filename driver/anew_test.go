@@ -16,7 +16,7 @@ func TestEmptiedStoreCutsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	listen := first.Endpoint()
-	store, err := kvstore.Open(kvstore.Config{Endpoints: []string{listen}, Mark: records.HostKey("h1")})
+	store, err := kvstore.Open(kvstore.Config{Endpoints: []string{listen}, Identity: kvstore.Identity{Mark: records.HostKey("h1")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestEmptiedStoreCutsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { second.Close() })
-	const want = "restarting causeway begins anew"
+	const want = "--store-reset"
 	eventually(t, "a call is refused for it", func() bool {
 		_, err := call[empty](h1, "CreateNetwork", creation(dockerID2, "192.168.2.0/24"))
 		return err != nil && strings.Contains(err.Error(), want)

@@ -94,8 +94,10 @@ func (l *loop) followRecords(ctx context.Context) {
 		first := !l.ready[attachmentsTable]
 		l.ready[attachmentsTable] = true
 		l.state.Attached = make(map[string]bool, len(attachments))
+		l.state.Forced = make(map[string]bool)
 		for _, attachment := range attachments {
 			l.state.Attached[attachment.Network] = true
+			l.state.Forced[attachment.Network] = l.state.Forced[attachment.Network] || attachment.Force
 			l.dirty[attachment.Network] = true
 			if first {
 				l.startFollowing(ctx, attachment.Network, 0)

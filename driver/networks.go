@@ -31,13 +31,13 @@ func (d *Driver) createNetwork(ctx context.Context, request *network.CreateNetwo
 	if dockerIPAM {
 		want.IPAM.Driver = "default"
 	}
+	ofMirror := strings.HasPrefix(opts.join, fabric.NetworkIDPrefix)
 	attaching := records.Attaching{
 		DockerID: request.NetworkID,
 		Mirror:   d.Host.Mirror,
-		Attachment: records.Attachment{
-			DockerIPAM: dockerIPAM,
-			Pending:    strings.HasPrefix(opts.join, fabric.NetworkIDPrefix),
-		},
+		// What another host's user has forced is not forced here: the mirror hands
+		// all options on.
+		Attachment: records.Attachment{DockerIPAM: dockerIPAM, Pending: ofMirror, Force: opts.force && !ofMirror},
 	}
 	return kvstore.Retry(ctx, "network "+orID(want), func() error { return d.attach(ctx, want, opts.join, attaching) })
 }
@@ -50,7 +50,7 @@ func (d *Driver) attach(ctx context.Context, want fabric.Network, join string, a
 		if want.Mode == fabric.ModeOVS && want.Tunnel == "" {
 			want.Tunnel = "vxlan"
 		}
-		return d.records.CreateNetwork(ctx, want, attaching, func(n fabric.Network) error { return d.check(ctx, n) })
+		return d.records.CreateNetwork(ctx, want, attaching, func(n fabric.Network) error { return d.check(ctx, n, attaching.Force) })
 	}
 	if err != nil {
 		return err
@@ -58,14 +58,15 @@ func (d *Driver) attach(ctx context.Context, want fabric.Network, join string, a
 	if err := compatible(found, want); err != nil {
 		return err
 	}
-	if err := d.check(ctx, found); err != nil {
+	if err := d.check(ctx, found, attaching.Force); err != nil {
 		return err
 	}
 	return d.records.Attach(ctx, found, attaching)
 }
 
 // check says why this host cannot have network.
-func (d *Driver) check(ctx context.Context, network fabric.Network) error {
+func (d *Driver) check(ctx context.Context, network fabric.Network, force bool) error {
+	network.Force = force
 	if err := d.clearOfVTEP(network); err != nil {
 		return err
 	}

@@ -24,10 +24,9 @@ const maxVNI = 1<<24 - 1
 
 // options are a network's -o pairs, decoded once.
 type options struct {
-	network  fabric.Network // the fields that options set
-	join     string
-	internal bool
-	ipv6     bool
+	network fabric.Network // the fields that options set
+	join    string
+	force   bool
 }
 
 // setters lists the options that causeway knows, and how each is read.
@@ -51,14 +50,18 @@ func setters() map[string]func(*options, string) error {
 			return nil
 		}
 	}
-	boolean := func(_ *options, v string) error {
-		if _, err := strconv.ParseBool(v); err != nil {
-			return fmt.Errorf("must be true or false")
+	boolean := func(set func(*options, bool)) func(*options, string) error {
+		return func(o *options, v string) error {
+			b, err := strconv.ParseBool(v)
+			if err != nil {
+				return fmt.Errorf("must be true or false")
+			}
+			set(o, b)
+			return nil
 		}
-		return nil
 	}
 	ignored := func(*options, string) error { return nil }
-	mtu := number(func(o *options) *int { return &o.network.MTU }, 68, 65535)
+	mtu := number(func(o *options) *int { return &o.network.MTU }, fabric.MinMTU, fabric.MaxMTU)
 	return map[string]func(*options, string) error{
 		"mode": oneOf(func(o *options, v string) { o.network.Mode = fabric.Mode(v) },
 			string(fabric.ModeVXLAN), string(fabric.ModeOVS), string(fabric.ModeUnderlay)),
@@ -76,8 +79,8 @@ func setters() map[string]func(*options, string) error {
 		"parent":             text(func(o *options) *string { return &o.network.Parent }),
 		"bridge":             text(func(o *options) *string { return &o.network.Bridge }),
 		"vlan":               number(func(o *options) *int { return &o.network.VLAN }, 1, 4094),
-		"force":              boolean,
-		"probe":              boolean,
+		"force":              boolean(func(o *options, v bool) { o.force = v }),
+		"probe":              boolean(func(o *options, v bool) { o.network.NoProbe = !v }),
 		fabric.OptionNetwork: text(func(o *options) *string { return &o.join }),
 		// The engine itself acts on these (28.0 and newer).
 		"com.docker.network.advertise_addr_nmsgs": ignored,
@@ -99,8 +102,8 @@ func oneOf(set func(*options, string), words ...string) func(*options, string) e
 // is an error that lists those that are.
 func decodeOptions(sent map[string]any) (options, error) {
 	var o options
-	o.internal, _ = sent[labelInternal].(bool)
-	o.ipv6, _ = sent[labelIPv6].(bool)
+	o.network.Internal, _ = sent[labelInternal].(bool)
+	o.network.IPv6, _ = sent[labelIPv6].(bool)
 	pairs, err := genericPairs(sent[labelGeneric])
 	if err != nil {
 		return options{}, err
@@ -118,7 +121,6 @@ func decodeOptions(sent map[string]any) (options, error) {
 	}
 	delete(pairs, fabric.OptionNetwork) // it tells which network, not what it is
 	o.network.Options = pairs
-	o.network.Internal, o.network.IPv6 = o.internal, o.ipv6
 	if o.network.Mode == "" {
 		o.network.Mode = fabric.ModeVXLAN
 	}
@@ -141,8 +143,8 @@ func genericPairs(sent any) (map[string]string, error) {
 	return pairs, nil
 }
 
-// fit refuses options that mean nothing in the chosen mode: what is ignored
-// silently is looked for in vain.
+// fit refuses options that mean nothing in the chosen mode: an option that has no
+// effect must not go unnoticed.
 func (o options) fit() error {
 	n := o.network
 	for _, pair := range []struct {
@@ -168,8 +170,8 @@ func (o options) fit() error {
 	if n.VLAN != 0 && n.Parent == "" {
 		return fmt.Errorf("option vlan needs the option parent")
 	}
-	if n.MTU != 0 && n.IPv6 && n.MTU < 1280 {
-		return fmt.Errorf("option mtu must be at least 1280 on an IPv6 network (RFC 8200)")
+	if n.MTU != 0 && n.IPv6 && n.MTU < fabric.MinMTU6 {
+		return fmt.Errorf("option mtu must be at least %d on an IPv6 network (RFC 8200)", fabric.MinMTU6)
 	}
 	return nil
 }

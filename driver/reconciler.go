@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/causeway-net/causeway/fabric"
-	"github.com/causeway-net/causeway/records"
 )
 
 // reconciler gives the handlers the loop as a [Reconciler].
@@ -35,4 +34,4 @@ func (r reconciler) Alive(ctx context.Context, network, endpoint string) (bool, 
 // Refusal implements [Membership].
 func (s *standing) Refusal() error { return s.refusal() }
 
-func orID(network fabric.Network) string { return records.Label(network) }
+func orID(network fabric.Network) string { return network.Label() }

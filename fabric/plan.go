@@ -15,12 +15,15 @@ type State struct {
 	Endpoints map[string]map[string]Endpoint
 	// Attached are the IDs of the networks that this host's Docker has.
 	Attached map[string]bool
+	// Forced are those of them that this host's own engine was given -o force for.
+	Forced map[string]bool
 }
 
-// Plan gives the segments that the host self must realise: one for each network
+// Plan gives the segments that the host self must apply: one for each network
 // that it has an endpoint on, and one for each underlay network that its Docker
 // has (its bridge stays while containers come and go), sorted by network ID. An
-// endpoint whose host is not known gets no peer yet: there is no VTEP to send to.
+// endpoint gets no peer while its host is not known or no tunnel can lead there
+// ([CheckPeer]).
 func Plan(s State, self string) []Segment {
 	var segments []Segment
 	for _, id := range slices.Sorted(maps.Keys(s.Networks)) {
@@ -33,6 +36,7 @@ func Plan(s State, self string) []Segment {
 }
 
 func segmentOf(s State, network Network, self string) Segment {
+	network.Force = s.Forced[network.ID]
 	segment := Segment{Network: network, VTEP: s.Hosts[self].VTEP, MTU: mtuOf(s.Hosts, network)}
 	endpoints := s.Endpoints[network.ID]
 	flood := make(map[netip.Addr]bool)
@@ -43,7 +47,7 @@ func segmentOf(s State, network Network, self string) Segment {
 			continue
 		}
 		host, known := s.Hosts[endpoint.Host]
-		if !known || !host.VTEP.IsValid() {
+		if !known || !sameFamily(host.VTEP, segment.VTEP) {
 			continue
 		}
 		segment.Remote = append(segment.Remote, Peer{Endpoint: endpoint, VTEP: host.VTEP})
@@ -54,17 +58,18 @@ func segmentOf(s State, network Network, self string) Segment {
 }
 
 // mtuOf gives the MTU that fits through every host's VTEP device, so that a
-// packet never has to be cut on the way to a host with smaller frames.
+// packet never has to be fragmented on its way to a host with smaller frames. A
+// host's MTU that no container could have is ignored.
 func mtuOf(hosts map[string]Host, network Network) int {
 	if network.MTU > 0 {
 		return network.MTU
 	}
 	smallest := 0
 	for _, host := range hosts {
-		if host.MTU <= 0 {
+		mtu := host.MTU - Overhead(network, host.VTEP)
+		if host.MTU > MaxMTU || mtu < minMTU(network) {
 			continue
 		}
-		mtu := host.MTU - Overhead(network, host.VTEP)
 		if smallest == 0 || mtu < smallest {
 			smallest = mtu
 		}

@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -20,10 +21,15 @@ func genState(family func(net, n int) netip.Addr) *rapid.Generator[State] {
 			Hosts: map[string]Host{}, Networks: map[string]Network{},
 			Endpoints: map[string]map[string]Endpoint{}, Attached: map[string]bool{},
 		}
-		for n := range rapid.IntRange(0, 5).Draw(t, "hosts") {
-			host := Host{Name: fmt.Sprint("h", n), MTU: rapid.SampledFrom([]int{0, 1280, 1500, 9000}).Draw(t, "mtu")}
-			if rapid.Bool().Draw(t, "has a VTEP") {
+		for n := range rapid.IntRange(1, 5).Draw(t, "hosts") {
+			host := Host{Name: fmt.Sprint("h", n), MTU: rapid.SampledFrom([]int{0, 1280, 1500, 9000, -5, 1, 999_999_999}).Draw(t, "mtu")}
+			switch kind := rapid.IntRange(0, 3).Draw(t, "VTEP"); {
+			case n == 0 || kind > 1: // this host always has one
 				host.VTEP = family(0, n+1)
+			case kind == 1 && family(0, 0).Is4(): // no tunnel leads there
+				host.VTEP = v6(0, n+1)
+			case kind == 1:
+				host.VTEP = v4(0, n+1)
 			}
 			s.Hosts[host.Name] = host
 		}
@@ -99,7 +105,7 @@ func TestPlanFloodsWhereEndpointsAre(t *testing.T) {
 		for _, segment := range Plan(s, "h0") {
 			want := map[netip.Addr]bool{}
 			for _, endpoint := range s.Endpoints[segment.Network.ID] {
-				if vtep := s.Hosts[endpoint.Host].VTEP; endpoint.Host != "h0" && vtep.IsValid() {
+				if vtep := s.Hosts[endpoint.Host].VTEP; endpoint.Host != "h0" && vtep.IsValid() && vtep.Is4() == s.Hosts["h0"].VTEP.Is4() {
 					want[vtep] = true
 				}
 			}
@@ -115,7 +121,7 @@ func TestPlanFloodsWhereEndpointsAre(t *testing.T) {
 	})
 }
 
-func TestPlanRealisesWhatIsUsedHere(t *testing.T) {
+func TestPlanHasWhatIsUsedHere(t *testing.T) {
 	eachFamily(t, func(t *rapid.T, s State) {
 		planned := map[string]bool{}
 		for _, segment := range Plan(s, "h0") {
@@ -139,6 +145,11 @@ func TestMTU(t *testing.T) {
 		"small": {VTEP: v4(0, 2), MTU: 1500},
 		"mute":  {VTEP: v4(0, 3)},
 	}
+	absurd, low := maps.Clone(hosts), maps.Clone(hosts)
+	low["low"] = Host{VTEP: v4(0, 4), MTU: 1200}
+	for n, mtu := range []int{1, -5, 117, 999_999_999} {
+		absurd[fmt.Sprint("absurd", n)] = Host{VTEP: v4(0, n+4), MTU: mtu}
+	}
 	six := map[string]Host{"a": {VTEP: v6(0, 1), MTU: 1500}}
 	for name, test := range map[string]struct {
 		hosts   map[string]Host
@@ -150,6 +161,9 @@ func TestMTU(t *testing.T) {
 		"geneve takes 50":                {hosts, Network{Mode: ModeOVS, Tunnel: "geneve"}, 1450},
 		"gre with a key takes 42":        {hosts, Network{Mode: ModeOVS, Tunnel: "gre"}, 1458},
 		"underlay takes nothing":         {hosts, Network{Mode: ModeUnderlay}, 1500},
+		"absurd MTUs are ignored":        {absurd, Network{Mode: ModeVXLAN}, 1450},
+		"IPv6 needs 1280":                {low, Network{Mode: ModeVXLAN, IPv6: true}, 1450},
+		"IPv4 needs 68":                  {low, Network{Mode: ModeVXLAN}, 1150},
 		"the user's own":                 {hosts, Network{Mode: ModeVXLAN, MTU: 1400}, 1400},
 		"no host has told of its device": {nil, Network{Mode: ModeVXLAN}, 1450},
 	} {

@@ -1,11 +1,11 @@
 // Package fabric holds the values that the whole of causeway speaks in, and
 // Plan, the one function that turns the cluster's records into what a host
-// must realise.
+// must apply. What of the records is fit to be planned with, sane.go says.
 //
-// A record travels so: a handler of driver writes an Endpoint to the store;
-// every host that has containers on that network sees it, puts it into a
-// State and calls Plan; the Segment that comes out goes to the data plane of
-// the network's mode, which makes the kernel match it. Nothing here does I/O.
+// A record's path: a handler of driver writes an Endpoint to the store. Every
+// host that has containers on that network sees it, puts it into a State and
+// calls Plan. The Segment that comes out goes to the data plane of the network's
+// mode, which makes the kernel match it. Nothing here does I/O.
 package fabric
 
 import (
@@ -15,7 +15,7 @@ import (
 	"slices"
 )
 
-// Mode names the data plane that realises a network.
+// Mode names the data plane that carries a network.
 type Mode string
 
 // The modes, as users write them in -o mode=….
@@ -25,8 +25,8 @@ const (
 	ModeUnderlay Mode = "underlay"
 )
 
-// OptionNetwork is the -o option that ties Docker's network to the cluster's of
-// that name, or to the one whose ID follows NetworkIDPrefix.
+// OptionNetwork is the -o option that attaches Docker's network to the cluster's
+// of that name, or to the one whose ID follows NetworkIDPrefix.
 const (
 	OptionNetwork   = "causeway.network"
 	NetworkIDPrefix = "id:"
@@ -65,7 +65,9 @@ type Network struct {
 	// VTEP device's in the cluster, less the overhead.
 	MTU      int  `json:"mtu,omitempty"`
 	Internal bool `json:"internal,omitempty"`
-	IPv6     bool `json:"ipv6,omitempty"`
+	// NoNames says that containers do not find each other by name across hosts.
+	NoNames bool `json:"no_names,omitempty"`
+	IPv6    bool `json:"ipv6,omitempty"`
 	// Swarm says that Docker's swarm brings the network to the hosts; mirrors do not.
 	Swarm bool `json:"swarm,omitempty"`
 	// Tunnel is the encapsulation of an ovs network: vxlan, geneve or gre.
@@ -74,10 +76,25 @@ type Network struct {
 	Parent string `json:"parent,omitempty"`
 	Bridge string `json:"bridge,omitempty"`
 	VLAN   int    `json:"vlan,omitempty"`
+	// NoProbe says that on an underlay network nobody is asked on the wire for an
+	// address before a container gets it (-o probe=false).
+	NoProbe bool `json:"no_probe,omitempty"`
+	// Force says that this host's own engine was asked to use the parent in spite
+	// of what speaks against it (-o force=true). It is not in the network's record:
+	// what one host's user forces must not be forced on the others.
+	Force bool `json:"-"`
 	// Options are the user's -o pairs as given, for the mirrors.
 	Options map[string]string `json:"options,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	IPAM    IPAM              `json:"ipam"`
+}
+
+// Label is the name that users know the network by, or else its ID.
+func (n Network) Label() string {
+	if n.Name != "" {
+		return n.Name
+	}
+	return n.ID
 }
 
 // IPAM says how a network's addresses are given out.
@@ -112,6 +129,9 @@ type Endpoint struct {
 	Addrs []netip.Prefix `json:"addrs"`
 	// Name is the container's, where known.
 	Name string `json:"name,omitempty"`
+	// Names are what the container is found by on this network: its name, its
+	// short ID and its aliases.
+	Names []string `json:"names,omitempty"`
 }
 
 // HostsOf names the hosts that have endpoints, sorted.
@@ -129,7 +149,7 @@ type Peer struct {
 	VTEP netip.Addr
 }
 
-// Segment is one network as one host must realise it.
+// Segment is one network as one host must apply it.
 type Segment struct {
 	Network Network
 	// VTEP is this host's own tunnel address.

@@ -12,6 +12,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/sirupsen/logrus/hooks/test"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/causeway-net/causeway/internal/health"
 )
 
 // backend is a kind of store that the conformance suite runs on.
@@ -122,16 +124,15 @@ func rawEtcd(t *testing.T, store Store) (*clientv3.Client, string) {
 	if !ok {
 		return nil, ""
 	}
-	client, err := etcd.conn.client(t.Context())
-	if err != nil {
+	if err := etcd.Health(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return client, etcd.prefix
+	return etcd.client, etcd.prefix
 }
 
-func recordedLog() (*logrus.Entry, *test.Hook) {
+func recordedBoard() (*health.Board, *test.Hook) {
 	logger, hook := test.NewNullLogger()
-	return logrus.NewEntry(logger), hook
+	return health.New(logrus.NewEntry(logger)), hook
 }
 
 // seen is one call of a Follow's handle.

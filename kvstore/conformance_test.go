@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -142,10 +143,17 @@ func testRefused(t *testing.T, store Store) {
 		"put and delete of prefix":  {Then: []Op{Put("refused/a", 1), DeletePrefix("refused/")}},
 		"prefix that siblings meet": {Then: []Op{DeletePrefix("refused")}},
 		"value that is no JSON":     {Then: []Op{Put("refused/a", func() {})}},
+		"record that is too long":   {Then: []Op{Put("refused/a", strings.Repeat("x", MaxRecord))}},
+		"128 guards":                {If: slices.Repeat([]Guard{Missing("refused/a")}, 128)},
+		"129 writes":                {Then: slices.Repeat([]Op{Delete("refused/a")}, 129)},
 	} {
 		if _, err := store.Commit(t.Context(), txn); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+	most := Txn{If: slices.Repeat([]Guard{Missing("refused/a")}, 127), Then: slices.Repeat([]Op{Delete("refused/a")}, 128)}
+	if _, err := store.Commit(t.Context(), most); err != nil {
+		t.Errorf("127 guards and 128 writes: %v", err)
 	}
 	if _, err := store.List(t.Context(), "refused"); err == nil {
 		t.Error("List took a prefix that siblings meet")
@@ -177,7 +185,7 @@ func testOneCreator(t *testing.T, store Store) {
 }
 
 func testPages(t *testing.T, store Store) {
-	const records, batch = 2*pageSize + 1, 100
+	const records, batch = 5_001, 100
 	for first := 0; first < records; first += batch {
 		var txn Txn
 		for i := first; i < min(first+batch, records); i++ {

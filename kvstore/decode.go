@@ -12,6 +12,9 @@ import (
 // Decode reads an item's JSON into a T; the error names the key.
 func Decode[T any](item Item) (T, error) {
 	var value T
+	if item.Oversize > 0 {
+		return value, fmt.Errorf("record %s is too long to be read: %d bytes", item.Key, item.Oversize)
+	}
 	if err := json.Unmarshal(item.Value, &value); err != nil {
 		return value, fmt.Errorf("record %s: %w", item.Key, err)
 	}

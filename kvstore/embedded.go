@@ -16,6 +16,8 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"google.golang.org/grpc"
+
+	"github.com/causeway-net/causeway/internal/health"
 )
 
 // EmbeddedConfig says how to run an etcd in this process.
@@ -25,8 +27,10 @@ type EmbeddedConfig struct {
 	// Listen is where other hosts reach the store: a URL or host:port, the host
 	// an IP address. Empty: this process alone uses it, and nothing listens.
 	Listen string
-	// Prefix is as in Config.
-	Prefix string
+	// Prefix, Identity and Board are as in Config.
+	Prefix   string
+	Identity Identity
+	Board    *health.Board
 	// Cert and Key make Listen speak TLS; with CACert, only clients that have a
 	// certificate of that authority are let in.
 	CACert, Cert, Key string
@@ -48,18 +52,17 @@ type Embedded struct {
 // StartEmbedded runs an etcd and returns when it takes requests, or why not. It
 // runs until Close.
 func StartEmbedded(ctx context.Context, config EmbeddedConfig) (*Embedded, error) {
-	log := &serverLog{}
+	log := &serverLog{to: config.Log}
 	e := &Embedded{
-		Etcd:    newEtcd("in "+config.DataDir, config.Prefix, config.Log),
+		Etcd:    newEtcd("in "+config.DataDir, config.Prefix, config.Identity, config.Board),
 		streams: newStreams(),
 		log:     log,
 	}
-	log.to = e.Etcd.log
-	e.conn = connected(nil)
 	if err := e.start(ctx, config); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the store in %s: %w", config.DataDir, err), e.Close())
 	}
-	e.conn = connected(v3client.New(e.server.Server))
+	e.client = v3client.New(e.server.Server)
+	close(e.connected)
 	return e, nil
 }
 
@@ -135,7 +138,6 @@ func serverConfig(config EmbeddedConfig) (*embed.Config, error) {
 	server.AutoCompactionMode = embed.CompactorModePeriodic
 	server.AutoCompactionRetention = "1h"
 	server.QuotaBackendBytes = 4 << 30
-	server.MaxTxnOps = 4096
 	server.EnableGRPCGateway = false
 	server.ListenClientUrls = nil
 	if config.Listen == "" {

@@ -4,15 +4,16 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/sirupsen/logrus"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/causeway-net/causeway/internal/health"
 )
 
 const (
@@ -23,8 +24,9 @@ const (
 	// all the time that Docker's calls have, so that at a boot the one may come
 	// after the other.
 	requestTimeout = 8 * time.Second
-	// pageSize bounds one answer to a list to about a megabyte.
-	pageSize = 2000
+	// MaxRecord is how long a record may be. A longer one is not written, and not
+	// kept in memory when it is read.
+	MaxRecord = 128 << 10
 )
 
 // Config says which etcd to use, and how.
@@ -39,28 +41,42 @@ type Config struct {
 	CACert, Cert, Key string
 	// Username and Password are those of etcd's own authentication, if it is on.
 	Username, Password string
-	// Mark is the key of a record that this process keeps in the store. A store
-	// that comes to answer in place of the first, and lacks it, is refused: what
-	// it does not hold is no reason to take anything down. Empty: any is taken.
-	Mark string
-	// Log takes faults and recoveries, each once; nil drops them.
-	Log *logrus.Entry
+	// Identity tells which store this process belongs to. Another one that answers
+	// in its place is refused: what it does not hold is no reason to take anything down.
+	Identity Identity
+	// Board takes faults and recoveries, each once; nil drops them.
+	Board *health.Board
 }
 
 // Etcd is the Store over etcd, be it in this process or elsewhere.
 type Etcd struct {
 	prefix string
 	// name tells users which store it is: its endpoints or its directory.
-	name string
-	log  *logrus.Entry
-	conn *connection
-	mark string
+	name  string
+	board *health.Board
+	// client is there when connected is closed.
+	client    *clientv3.Client
+	connected chan struct{}
 	// ctx ends with Close.
-	ctx    context.Context
-	close  context.CancelFunc
-	watch  sync.WaitGroup
-	outage outage
-	origin origin
+	ctx   context.Context
+	close context.CancelFunc
+	watch sync.WaitGroup
+
+	// away is why the store is known to be away now.
+	away atomic.Pointer[error]
+	// cause is why there was no connection within the last request's time.
+	cause atomic.Pointer[string]
+	// connections counts the connections that were made.
+	connections atomic.Int64
+
+	identity Identity
+	// identifying is full while one request finds out which store answers.
+	identifying chan struct{}
+	id          atomic.Pointer[string]
+	// cluster and revision are what the store was last seen with.
+	cluster  atomic.Uint64
+	revision atomic.Int64
+	restored broadcast
 }
 
 var _ Store = (*Etcd)(nil)
@@ -76,21 +92,17 @@ func Open(config Config) (*Etcd, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := newEtcd(strings.Join(endpoints, ", "), config.Prefix, config.Log)
-	e.mark = config.Mark
-	e.conn = dialer(e.ctx, endpoints, tlsConfig, config.Username, config.Password)
-	e.watch.Go(e.watchConnection)
+	e := newEtcd(strings.Join(endpoints, ", "), config.Prefix, config.Identity, config.Board)
+	client := e.clientConfig(endpoints, tlsConfig, config.Username, config.Password)
+	e.watch.Go(func() { e.connect(client) })
 	return e, nil
 }
 
-func newEtcd(name, prefix string, log *logrus.Entry) *Etcd {
-	if log == nil {
-		silent := logrus.New()
-		silent.SetOutput(io.Discard)
-		log = logrus.NewEntry(silent)
+func newEtcd(name, prefix string, identity Identity, board *health.Board) *Etcd {
+	e := &Etcd{
+		prefix: strings.TrimSuffix(cmp.Or(prefix, DefaultPrefix), "/") + "/", name: name, board: board,
+		connected: make(chan struct{}), identity: identity, identifying: make(chan struct{}, 1),
 	}
-	prefix = strings.TrimSuffix(cmp.Or(prefix, DefaultPrefix), "/") + "/"
-	e := &Etcd{prefix: prefix, name: name, log: log, outage: outage{log: log}}
 	e.ctx, e.close = context.WithCancel(context.Background())
 	return e
 }
@@ -99,24 +111,32 @@ func newEtcd(name, prefix string, log *logrus.Entry) *Etcd {
 func (e *Etcd) Close() error {
 	e.close()
 	e.watch.Wait()
-	return e.conn.close()
+	if e.client == nil {
+		return nil
+	}
+	return closeClient(e.client)
 }
 
 // Get implements Store.
 func (e *Etcd) Get(ctx context.Context, key string) (Item, error) {
-	floor := e.origin.floor()
-	response, err := request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.GetResponse, error) {
-		return c.Get(ctx, e.prefix+key)
-	})
+	response, err := e.transact(ctx, nil, []clientv3.Op{clientv3.OpGet(e.prefix + key)})
 	if err != nil {
 		return Item{}, err
 	}
-	e.origin.saw(response.Header, floor)
-	if len(response.Kvs) == 0 {
+	kvs := response.Responses[0].GetResponseRange().Kvs
+	if len(kvs) == 0 {
 		return Item{}, fmt.Errorf("record %s: %w", key, ErrNotFound)
 	}
-	kv := response.Kvs[0]
-	return Item{Key: key, Value: kv.Value, Revision: kv.ModRevision}, nil
+	return e.item(kvs[0]), nil
+}
+
+// item leaves out a value that is too long to be a record of ours.
+func (e *Etcd) item(kv *mvccpb.KeyValue) Item {
+	item := Item{Key: strings.TrimPrefix(string(kv.Key), e.prefix), Value: kv.Value, Revision: kv.ModRevision}
+	if len(kv.Value) > MaxRecord {
+		item.Value, item.Oversize = nil, len(kv.Value)
+	}
+	return item
 }
 
 // List implements Store.
@@ -127,34 +147,35 @@ func (e *Etcd) List(ctx context.Context, prefix string) (Snapshot, error) {
 }
 
 // list reads page by page, all at the first page's revision. Each page has the
-// request timeout, so that ctx alone bounds the whole.
+// request timeout, so that ctx alone bounds the whole. The pages have as many
+// records as fit into about a megabyte, by the one before.
 func (e *Etcd) list(ctx context.Context, prefix string) (Snapshot, error) {
 	if err := checkPrefix(prefix); err != nil {
 		return Snapshot{}, err
 	}
+	const firstPage, mostRecords, pageBytes = 100, 5000, 1 << 20
 	snapshot := Snapshot{Items: make(map[string]Item)}
 	from := e.prefix + prefix
 	end := clientv3.GetPrefixRangeEnd(from)
-	floor := e.origin.floor()
-	for {
-		page, err := request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.GetResponse, error) {
-			return c.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize),
-				clientv3.WithRev(snapshot.Revision))
-		})
+	for limit := firstPage; ; {
+		response, err := e.transact(ctx, nil, []clientv3.Op{clientv3.OpGet(from, clientv3.WithRange(end),
+			clientv3.WithLimit(int64(limit)), clientv3.WithRev(snapshot.Revision))})
 		if err != nil {
 			return Snapshot{}, err
 		}
 		if snapshot.Revision == 0 {
-			e.origin.saw(page.Header, floor)
-			snapshot.Revision = page.Header.Revision
+			snapshot.Revision = response.Header.Revision
 		}
+		page, size := response.Responses[0].GetResponseRange(), 0
 		for _, kv := range page.Kvs {
-			key := strings.TrimPrefix(string(kv.Key), e.prefix)
-			snapshot.Items[key] = Item{Key: key, Value: kv.Value, Revision: kv.ModRevision}
+			item := e.item(kv)
+			snapshot.Items[item.Key] = item
+			size += len(kv.Key) + len(kv.Value)
 		}
 		if !page.More {
 			return snapshot, nil
 		}
+		limit = min(max(1, pageBytes*len(page.Kvs)/size), mostRecords)
 		// The least key after the page's last one.
 		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
 	}
@@ -166,17 +187,13 @@ func (e *Etcd) Commit(ctx context.Context, txn Txn) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	guards, operations := e.compares(txn.If), e.operations(writes)
-	floor := e.origin.floor()
-	response, err := request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
-		return c.Txn(ctx).If(guards...).Then(operations...).Commit()
-	})
+	response, err := e.transact(ctx, e.compares(txn.If), e.operations(writes))
+	if err == nil && !response.Succeeded {
+		err = txn.conflict()
+	}
+	e.reportWrite(err)
 	if err != nil {
 		return 0, err
-	}
-	e.origin.saw(response.Header, floor)
-	if !response.Succeeded {
-		return 0, txn.conflict()
 	}
 	return response.Header.Revision, nil
 }
@@ -184,33 +201,8 @@ func (e *Etcd) Commit(ctx context.Context, txn Txn) (int64, error) {
 // Health implements Store. The read is linearizable: a member that has lost its
 // cluster does not pass.
 func (e *Etcd) Health(ctx context.Context) error {
-	_, err := e.Get(ctx, "health")
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
+	_, err := e.transact(ctx, nil, nil)
 	return err
-}
-
-// request runs one bounded call, and explains its error.
-func request[T any](ctx context.Context, e *Etcd, call func(context.Context, *clientv3.Client) (T, error)) (T, error) {
-	var none T
-	if refused := e.origin.refusal(); refused != nil {
-		return none, refused
-	}
-	if away := e.outage.known(); away != nil && isHasty(ctx) {
-		return none, away
-	}
-	bounded, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	client, err := e.conn.client(bounded)
-	if err != nil {
-		return none, e.explain(ctx, err)
-	}
-	response, err := call(bounded, client)
-	if err != nil {
-		return none, e.explain(ctx, err)
-	}
-	return response, nil
 }
 
 func encode(key string, value any) ([]byte, error) {
@@ -219,4 +211,29 @@ func encode(key string, value any) ([]byte, error) {
 		return nil, fmt.Errorf("record %s: %w", key, err)
 	}
 	return data, nil
+}
+
+// broadcast wakes all that wait.
+type broadcast struct {
+	mu      sync.Mutex
+	channel chan struct{}
+}
+
+// wait gives a channel that is closed at the next close.
+func (b *broadcast) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.channel == nil {
+		b.channel = make(chan struct{})
+	}
+	return b.channel
+}
+
+func (b *broadcast) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.channel != nil {
+		close(b.channel)
+		b.channel = nil
+	}
 }

@@ -12,10 +12,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Reasons to start again that are no faults.
+// Reasons to list again that are no faults.
 var (
 	errCompacted = errors.New("the changes since the last list were compacted")
-	errReplaced  = errors.New("another store answers under the same address")
+	errRestored  = errors.New("the store was restored from a backup")
 )
 
 // Follow implements Store.
@@ -24,12 +24,15 @@ func (e *Etcd) Follow(ctx context.Context, prefix string, handle func(Snapshot))
 		return err
 	}
 	f := follower{store: e, prefix: prefix, handle: handle}
-	f.faults = faultLog{store: e, what: "follow " + prefix}
 	for ctx.Err() == nil {
-		if err := f.listAndWatch(ctx); ctx.Err() == nil {
-			f.faults.failed(err)
-			f.wait.after(ctx)
+		err := f.listAndWatch(ctx)
+		if ctx.Err() != nil {
+			break
 		}
+		if !errors.Is(err, errCompacted) && !errors.Is(err, errRestored) {
+			e.reportTask(f.task(), err)
+		}
+		f.wait.after(ctx)
 	}
 	return ctx.Err()
 }
@@ -42,35 +45,29 @@ type follower struct {
 	current Snapshot
 	called  bool
 	wait    pause
-	faults  faultLog
 }
+
+func (f *follower) task() string { return "follow " + f.prefix }
 
 // listAndWatch runs until the watch ends, and says why it did.
 func (f *follower) listAndWatch(ctx context.Context) error {
-	replaced := f.store.origin.change()
+	restored, connections := f.store.restored.wait(), f.store.connections.Load()
 	fresh, err := f.store.list(ctx, f.prefix)
 	if err != nil {
 		return err
 	}
-	if err := f.store.judge(ctx); err != nil {
-		return err
-	}
 	f.replace(fresh)
-	client, err := f.store.conn.client(ctx)
-	if err != nil {
-		return err
-	}
 	// A member that has lost its cluster ends the watch, rather than stay silent.
 	watching, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	events := client.Watch(watching, f.store.prefix+f.prefix, clientv3.WithPrefix(),
+	events := f.store.client.Watch(watching, f.store.prefix+f.prefix, clientv3.WithPrefix(),
 		clientv3.WithRev(f.current.Revision+1), clientv3.WithProgressNotify(), clientv3.WithCreatedNotify())
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-replaced:
-			return errReplaced
+		case <-restored:
+			return errRestored
 		case response, open := <-events:
 			if !open {
 				return fmt.Errorf("store %s ended the watch", f.store.name)
@@ -78,23 +75,17 @@ func (f *follower) listAndWatch(ctx context.Context) error {
 			if err := response.Err(); err != nil {
 				return f.explain(ctx, err)
 			}
-			f.store.origin.saw(response.Header, 0)
-			if isClosed(replaced) {
-				return errReplaced // before anything of it is taken
+			// Over a new connection these may be another store's events.
+			if now := f.store.connections.Load(); now != connections {
+				if err := f.store.Health(ctx); err != nil {
+					return err
+				}
+				connections = now
 			}
 			f.wait.reset()
-			f.faults.over()
+			f.store.reportTask(f.task(), nil)
 			f.apply(response)
 		}
-	}
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
 	}
 }
 
@@ -124,7 +115,7 @@ func (f *follower) apply(response clientv3.WatchResponse) {
 		if event.Type == clientv3.EventTypeDelete {
 			delete(f.current.Items, key)
 		} else {
-			f.current.Items[key] = Item{Key: key, Value: event.Kv.Value, Revision: event.Kv.ModRevision}
+			f.current.Items[key] = f.store.item(event.Kv)
 		}
 		// Not the header's: that one may be ahead of the events it comes with,
 		// and a NoneNewer of it would miss what is in between.
@@ -151,32 +142,4 @@ func differing(before, now map[string]Item) []string {
 	}
 	slices.Sort(keys)
 	return keys
-}
-
-// faultLog logs a background task's fault once, and its recovery once. That the
-// store is away is the same fault for all tasks, so the store logs it.
-type faultLog struct {
-	store *Etcd
-	what  string
-	bad   bool
-}
-
-func (l *faultLog) failed(err error) {
-	switch {
-	case errors.Is(err, errCompacted), errors.Is(err, errReplaced), errors.Is(err, errLeaseLost), errors.Is(err, errRecordGone):
-		l.store.log.WithError(err).Debugf("%s: starting again", l.what)
-	case errors.Is(err, ErrUnavailable):
-		l.store.outage.began(err)
-	case !l.bad:
-		l.bad = true
-		l.store.log.WithError(err).Warnf("%s: failed, trying again", l.what)
-	}
-}
-
-func (l *faultLog) over() {
-	l.store.outage.over()
-	if l.bad {
-		l.bad = false
-		l.store.log.Infof("%s: works again", l.what)
-	}
 }

@@ -43,9 +43,12 @@ func TestOutage(t *testing.T) {
 }
 
 func testOutage(t *testing.T, server server) {
-	log, logged := recordedLog()
-	store := open(t, Config{Endpoints: []string{server.endpoint}, Log: log})
+	board, logged := recordedBoard()
+	store := open(t, Config{Endpoints: []string{server.endpoint}, Board: board})
 	server.start(t)
+	if err := store.Health(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	next := follow(t, store, "outage/")
 	next("the empty list", always)
 	held := hold(t, store, "alive/h1")
@@ -65,7 +68,7 @@ func testOutage(t *testing.T, server server) {
 	putOnce(t, other, "outage/after")
 	next("a change after the outage", has("outage/after"))
 	held("the record after the outage", has("alive/h1"))
-	waitLogged(t, logged, "answers again")
+	waitLogged(t, logged, "recovered: store "+server.endpoint+" unavailable")
 	if n := len(logged.AllEntries()); n != 2 {
 		for _, entry := range logged.AllEntries() {
 			t.Log(entry.Level, entry.Message, entry.Data)
@@ -142,112 +145,6 @@ func waitLogged(t *testing.T, log *test.Hook, text string) {
 		}
 	}
 	t.Fatalf("never logged: %s", text)
-}
-
-// A store that starts anew has lower revisions than a watch waits for.
-func TestFollowNoticesAnotherStore(t *testing.T) {
-	t.Parallel()
-	config := EmbeddedConfig{DataDir: t.TempDir(), Listen: freeAddress(t)}
-	first := startEmbedded(t, config)
-	store := open(t, Config{Endpoints: []string{config.Listen}})
-	next := follow(t, store, "networks/")
-	for i := range 20 {
-		put(t, store, "networks/old", i)
-	}
-	next("the last change", func(s seen) bool { return s.items["networks/old"] == "19" })
-	closeStore(t, first)
-
-	config.DataDir = t.TempDir()
-	second := startEmbedded(t, config)
-	put(t, second, "networks/new", 1)
-	next("the other store's records", func(s seen) bool { return has("networks/new")(s) && lacks("networks/old")(s) })
-}
-
-// A store that was emptied takes nothing away from those who followed it; one
-// that came from a copy is the same.
-func TestEmptiedStoreIsRefused(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		make    func(*testing.T) (server, func())
-		refused bool
-	}{
-		"embedded, empty":       {emptiedEmbedded, true},
-		"embedded, from a copy": {copiedEmbedded, false},
-		"external, empty":       {emptiedExternal, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			server, empty := test.make(t)
-			server.start(t)
-			log, logged := recordedLog()
-			store := open(t, Config{Endpoints: []string{server.endpoint}, Mark: "hosts/h1", Log: log})
-			put(t, store, "hosts/h1", 1)
-			for i := range 20 {
-				put(t, store, "networks/old", i)
-			}
-			next := follow(t, store, "networks/")
-			next("the network", has("networks/old"))
-			calls := make(chan Snapshot, 10)
-			ctx, cancel := context.WithCancel(t.Context())
-			done := make(chan error, 1)
-			go func() { done <- store.Follow(ctx, "networks/", func(s Snapshot) { calls <- s }) }()
-			defer func() {
-				cancel()
-				<-done
-			}()
-			<-calls
-
-			server.stop(t)
-			empty()
-			server.start(t)
-			other := open(t, Config{Endpoints: []string{server.endpoint}})
-			putOnce(t, other, "networks/new")
-			if !test.refused {
-				next("the copy's records", func(s seen) bool { return has("networks/new")(s) && lacks("networks/old")(s) })
-				return
-			}
-			waitLogged(t, logged, "without this host's record")
-			select {
-			case s := <-calls:
-				t.Errorf("handed over: %v", s.Items)
-			case <-time.After(2 * time.Second):
-			}
-			if _, err := store.Get(t.Context(), "networks/new"); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "restarting causeway") {
-				t.Errorf("Get: %v", err)
-			}
-		})
-	}
-}
-
-// emptiedEmbedded and copiedEmbedded also give what to do while the server is stopped.
-func emptiedEmbedded(t *testing.T) (server, func()) { return replacedEmbedded(t, func(string) {}) }
-
-func copiedEmbedded(t *testing.T) (server, func()) {
-	return replacedEmbedded(t, func(dir string) {
-		unheard := startEmbedded(t, EmbeddedConfig{DataDir: dir})
-		put(t, unheard, "hosts/h1", 1)
-		closeStore(t, unheard)
-	})
-}
-
-func replacedEmbedded(t *testing.T, fill func(dir string)) (server, func()) {
-	config := EmbeddedConfig{DataDir: t.TempDir(), Listen: "http://" + freeAddress(t)}
-	var running *Embedded
-	s := server{
-		endpoint: config.Listen,
-		start:    func(t *testing.T) { running = startEmbedded(t, config) },
-		stop:     func(t *testing.T) { closeStore(t, running) },
-	}
-	return s, func() {
-		config.DataDir = t.TempDir()
-		fill(config.DataDir)
-	}
-}
-
-// emptiedExternal is set up anew as it was: etcd then has the same cluster ID.
-func emptiedExternal(t *testing.T) (server, func()) {
-	x := newExternal(t)
-	return server{endpoint: x.endpoint, start: x.start, stop: func(*testing.T) { x.stop() }}, func() { x.dir = t.TempDir() }
 }
 
 func TestOpenDoesNotWait(t *testing.T) {

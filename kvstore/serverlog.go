@@ -27,7 +27,7 @@ func (l *serverLog) logger() *zap.Logger {
 
 // Enabled implements [zapcore.Core].
 func (l *serverLog) Enabled(level zapcore.Level) bool {
-	return level >= zapcore.WarnLevel && !l.quiet.Load()
+	return l.to != nil && level >= zapcore.WarnLevel && !l.quiet.Load()
 }
 
 // With implements [zapcore.Core]. etcd's own fields repeat its configuration.

@@ -33,8 +33,7 @@ type Store interface {
 	List(ctx context.Context, prefix string) (Snapshot, error)
 	// Commit writes all of txn or, with ErrConflict, nothing. It returns the
 	// store's revision after the write. A key that is put must not be written a
-	// second time in txn; an etcd takes 128 guards and 128 writes at most unless
-	// told otherwise. After ErrUnavailable, txn may have been done or not.
+	// second time in txn; it takes 127 guards and 128 writes at most. After ErrUnavailable, txn may have been done or not.
 	Commit(ctx context.Context, txn Txn) (int64, error)
 	// Follow calls handle with all records below prefix, and again after each
 	// change, one call at a time, until ctx ends; it returns ctx's error. While
@@ -55,6 +54,8 @@ type Item struct {
 	Value []byte // JSON
 	// Revision is that of the record's last change, growing over the whole store.
 	Revision int64
+	// Oversize is the length of a value of more than MaxRecord, which is left out.
+	Oversize int
 }
 
 // Snapshot is a prefix at one revision.

@@ -8,6 +8,13 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
+// etcd takes 128 of each in a transaction unless told otherwise. One guard is
+// the store's identity.
+const (
+	maxOps    = 128
+	maxGuards = maxOps - 1
+)
+
 // write is an Op with its value as JSON.
 type write struct {
 	kind  opKind
@@ -18,6 +25,10 @@ type write struct {
 // writes encodes txn's values and refuses what etcd would: a key that is put
 // and written a second time, since the order within a transaction is not defined.
 func (txn Txn) writes() ([]write, error) {
+	if len(txn.If) > maxGuards || len(txn.Then) > maxOps {
+		return nil, fmt.Errorf("a transaction of %d guards and %d writes: etcd takes at most %d and %d",
+			len(txn.If), len(txn.Then), maxGuards, maxOps)
+	}
 	var writes []write
 	put := make(map[string]bool)
 	for _, op := range txn.Then {
@@ -31,6 +42,9 @@ func (txn Txn) writes() ([]write, error) {
 			data, err := encode(op.key, op.value)
 			if err != nil {
 				return nil, err
+			}
+			if len(data) > MaxRecord {
+				return nil, fmt.Errorf("record %s: %d bytes are more than the %d that a record may have", op.key, len(data), MaxRecord)
 			}
 			w.value = data
 		case opDeletePrefix:
@@ -78,24 +92,28 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
-// compares turns guards into etcd's comparisons. A record that is not there has
-// both revisions zero, and a range without records meets any comparison that zero meets.
 func (e *Etcd) compares(guards []Guard) []clientv3.Cmp {
-	compares := make([]clientv3.Cmp, 0, len(guards))
+	compares := make([]clientv3.Cmp, 0, len(guards)+1)
 	for _, guard := range guards {
-		key := e.prefix + guard.key
-		switch guard.kind {
-		case guardMissing:
-			compares = append(compares, clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
-		case guardExists:
-			compares = append(compares, clientv3.Compare(clientv3.CreateRevision(key), ">", 0))
-		case guardUnchanged:
-			compares = append(compares, clientv3.Compare(clientv3.ModRevision(key), "=", guard.revision))
-		case guardNoneNewer:
-			compares = append(compares, clientv3.Compare(clientv3.ModRevision(key).WithPrefix(), "<", guard.revision+1))
-		}
+		compares = append(compares, e.compare(guard))
 	}
 	return compares
+}
+
+// compare turns a guard into etcd's comparison. A record that is not there has
+// both revisions zero, and a range without records meets any comparison that zero meets.
+func (e *Etcd) compare(guard Guard) clientv3.Cmp {
+	key := e.prefix + guard.key
+	switch guard.kind {
+	case guardMissing:
+		return clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
+	case guardExists:
+		return clientv3.Compare(clientv3.CreateRevision(key), ">", 0)
+	case guardUnchanged:
+		return clientv3.Compare(clientv3.ModRevision(key), "=", guard.revision)
+	default: // guardNoneNewer
+		return clientv3.Compare(clientv3.ModRevision(key).WithPrefix(), "<", guard.revision+1)
+	}
 }
 
 func (e *Etcd) operations(writes []write) []clientv3.Op {

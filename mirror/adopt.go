@@ -13,20 +13,20 @@ import (
 )
 
 // adopt writes into the record what only the engine knows. A name that another
-// network of the cluster has is never given twice: the network here makes room.
-func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
+// network of the cluster has is not given twice: the network here is removed.
+func (m *Mirror) adopt(ctx context.Context, s step) error {
 	guard, free, err := m.mayName(ctx, s.local.Name, s.cluster.ID)
 	if err != nil {
 		return err
 	}
 	if !free {
-		return m.makeRoom(ctx, local, s)
+		return m.makeRoom(ctx, s)
 	}
 	record, item, err := kvstore.Read[fabric.Network](ctx, m.Store, records.NetworkKey(s.cluster.ID))
 	if err != nil || record.Name != "" {
 		return err // adopted meanwhile
 	}
-	describe(&record, s.local)
+	m.describe(&record, s.local)
 	_, err = m.Store.Commit(ctx, kvstore.Txn{
 		If: []kvstore.Guard{kvstore.Unchanged(item), guard},
 		Then: []kvstore.Op{
@@ -35,9 +35,9 @@ func (m *Mirror) adopt(ctx context.Context, local *engine, s step) error {
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("network %s cannot be made known to the cluster: %w", s.local.Name, err)
+		return fmt.Errorf("network %s cannot be named in the cluster: %w", s.local.Name, err)
 	}
-	m.Log.WithField("network", record.Name).Info("network is known to the cluster now")
+	m.Log.WithField("network", record.Name).Info("network is known to the cluster by its name")
 	return nil
 }
 
@@ -59,7 +59,7 @@ func (m *Mirror) mayName(ctx context.Context, name, id string) (guard kvstore.Gu
 }
 
 // describe adds to record what the engine shows of its network.
-func describe(record *fabric.Network, local network.Network) {
+func (m *Mirror) describe(record *fabric.Network, local network.Network) {
 	record.Name = local.Name
 	record.Labels = local.Labels
 	record.IPAM.Options = local.IPAM.Options
@@ -67,22 +67,22 @@ func describe(record *fabric.Network, local network.Network) {
 		for _, config := range local.IPAM.Config {
 			if config.Subnet.Masked() == record.Subnets[i].Prefix {
 				record.Subnets[i].Range = config.IPRange
-				record.Subnets[i].GatewayGiven = config.Gateway.IsValid()
+				record.Subnets[i].GatewayGiven = gatewayGiven(m.engine.api.ClientVersion(), config)
 			}
 		}
 	}
 }
 
 // makeRoom removes a network of this engine whose name the cluster has given to
-// another that was made at the same time elsewhere; that one comes in its place.
-func (m *Mirror) makeRoom(ctx context.Context, local *engine, s step) error {
+// another that was created elsewhere first; that one is created in its place.
+func (m *Mirror) makeRoom(ctx context.Context, s step) error {
 	n := s.local
 	if s.cluster.Swarm {
-		return fmt.Errorf("network %s of the swarm bears the name of another network of the cluster, and is known here as %s", n.Name, s.cluster.ID)
+		return fmt.Errorf("network %s of the swarm has the name of another network of the cluster, and is known here as %s", n.Name, s.cluster.ID)
 	}
-	if err := local.remove(ctx, n.ID); err != nil {
-		return fmt.Errorf("network %s (%.12s) bears the name of another network of the cluster and cannot be removed here: %w", n.Name, n.ID, err)
+	if err := m.engine.remove(ctx, n.ID); err != nil {
+		return fmt.Errorf("network %s (%.12s) has the name of another network of the cluster and cannot be removed here: %w", n.Name, n.ID, err)
 	}
-	m.Log.WithField("network", n.Name).Warnf("network %.12s was removed: another host made one of that name first, which takes its place", n.ID)
+	m.Log.WithField("network", n.Name).Warnf("network %.12s was removed: another host created one of that name first, which takes its place", n.ID)
 	return nil
 }

@@ -1,38 +1,37 @@
 package mirror
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"regexp"
 	"slices"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/plugin"
 	"github.com/moby/moby/client"
 )
 
-// engine is the local Docker engine, through its API; versions from 1.41
-// (engine 20.10) on.
+// engine is the local Docker engine through its API, from version 1.41 (engine
+// 20.10) on.
 type engine struct {
 	api *client.Client
 }
 
-// requestTime bounds one request: creating a network makes the engine call us back.
+// requestTime bounds one request: creating a network makes the engine call the driver.
 const requestTime = 30 * time.Second
 
 func openEngine(socket string) (*engine, error) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
-	// In this order: the client refuses to set a host on a transport of another's.
+	// In this order: the client refuses to set a host on a foreign transport.
 	api, err := client.New(
 		client.WithHost("unix://"+socket),
 		client.WithHTTPClient(&http.Client{Transport: plainGateways{transport}}),
@@ -60,7 +59,7 @@ func (e *engine) networks(ctx context.Context) ([]network.Network, error) {
 	return networks, nil
 }
 
-// create makes a network and gives Docker's NetworkID.
+// create creates a network and returns Docker's NetworkID.
 func (e *engine) create(ctx context.Context, name string, options client.NetworkCreateOptions) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
@@ -75,9 +74,9 @@ func (e *engine) remove(ctx context.Context, id string) error {
 	return err
 }
 
-// containers gives the names of a network's containers, by endpoint ID; none of a
-// network that is not there.
-func (e *engine) containers(ctx context.Context, id string) (map[string]string, error) {
+// endpoints gives the names of the running containers on a network, by endpoint
+// ID; none for a network that is not there.
+func (e *engine) endpoints(ctx context.Context, id string) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	found, err := e.api.NetworkInspect(ctx, id, client.NetworkInspectOptions{})
@@ -94,6 +93,25 @@ func (e *engine) containers(ctx context.Context, id string) (map[string]string, 
 	return names, nil
 }
 
+// containers lists the engine's containers, stopped ones included.
+func (e *engine) containers(ctx context.Context, filters client.Filters) ([]container.Summary, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filters})
+	return list.Items, err
+}
+
+// container reads one container; there says that the engine has it.
+func (e *engine) container(ctx context.Context, id string) (found container.InspectResponse, there bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	result, err := e.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	if cerrdefs.IsNotFound(err) {
+		return found, false, nil
+	}
+	return result.Container, err == nil, err
+}
+
 // hasPlugin says whether a managed plugin of that name is enabled.
 func (e *engine) hasPlugin(ctx context.Context, name string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
@@ -102,10 +120,13 @@ func (e *engine) hasPlugin(ctx context.Context, name string) (bool, error) {
 	return slices.ContainsFunc(list.Items, func(p plugin.Plugin) bool { return p.Enabled && p.Name == name }), err
 }
 
-// watch calls begun when nothing can be missed any more, then heard with each
-// event of a network or a plugin, until ctx ends or the engine goes away.
+// watch calls begun when no event can be missed any more, then heard with each
+// event of a network, a container or a plugin, until ctx ends or the engine goes
+// away.
 func (e *engine) watch(ctx context.Context, begun func(), heard func(events.Message)) error {
-	stream := e.api.Events(ctx, client.EventsListOptions{Filters: make(client.Filters).Add("type", "network", "plugin")})
+	stream := e.api.Events(ctx, client.EventsListOptions{Filters: make(client.Filters).
+		Add("type", "network", "container", "plugin").
+		Add("event", "create", "destroy", "connect", "disconnect", "rename", "start", "die", "enable", "disable", "remove")})
 	begun()
 	for {
 		select {
@@ -118,26 +139,4 @@ func (e *engine) watch(ctx context.Context, begun func(), heard func(events.Mess
 			return err
 		}
 	}
-}
-
-// plainGateways takes the prefix length off gateways: engines up to 24.0 write
-// one behind an IPv6 gateway that they picked themselves.
-type plainGateways struct{ http.RoundTripper }
-
-func (p plainGateways) RoundTrip(request *http.Request) (*http.Response, error) {
-	response, err := p.RoundTripper.RoundTrip(request)
-	if err != nil || request.Method != http.MethodGet || !networksPath(request.URL.Path) {
-		return response, err
-	}
-	body, err := io.ReadAll(response.Body)
-	if err := errors.Join(err, response.Body.Close()); err != nil {
-		return nil, err
-	}
-	body = regexp.MustCompile(`("Gateway":"[0-9a-fA-F.:]+)/\d+"`).ReplaceAll(body, []byte(`$1"`))
-	response.Body = io.NopCloser(bytes.NewReader(body))
-	return response, nil
-}
-
-func networksPath(path string) bool {
-	return regexp.MustCompile(`^/v[0-9.]+/networks(/|$)`).MatchString(path)
 }

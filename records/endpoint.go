@@ -28,7 +28,7 @@ func SubnetOf(network fabric.Network, addr netip.Addr) (fabric.Subnet, bool) {
 func (r Records) PutEndpoint(ctx context.Context, network fabric.Network, endpoint fabric.Endpoint, dockerIPAM bool,
 	dead func(ctx context.Context, endpoint string) (bool, error),
 ) (revision int64, err error) {
-	err = kvstore.Retry(ctx, fmt.Sprintf("endpoint on network %s", Label(network)), func() error {
+	err = kvstore.Retry(ctx, fmt.Sprintf("endpoint on network %s", network.Label()), func() error {
 		txn := kvstore.Txn{
 			If:   []kvstore.Guard{kvstore.Exists(NetworkKey(network.ID))},
 			Then: []kvstore.Op{kvstore.Put(EndpointKey(network.ID, endpoint.ID), endpoint)},
@@ -69,7 +69,7 @@ func (r Records) claim(ctx context.Context, network fabric.Network, endpoint fab
 		if dockerIPAM {
 			remedy += ", or create the network with --ipam-driver causeway"
 		}
-		return fmt.Errorf("address %s on network %s is in use %s: %s", addr, Label(network), holder.Holder(), remedy)
+		return fmt.Errorf("address %s on network %s is in use %s: %s", addr, network.Label(), holder.Holder(), remedy)
 	}
 	if taken.Name == "" && holder.Endpoint == "" {
 		taken.Name = holder.Name

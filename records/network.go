@@ -28,14 +28,6 @@ func (r Records) NetworkNamed(ctx context.Context, name string) (fabric.Network,
 	return r.Network(ctx, id)
 }
 
-// Label is the name that users know a network by, or else its ID.
-func Label(network fabric.Network) string {
-	if network.Name != "" {
-		return network.Name
-	}
-	return network.ID
-}
-
 // networkName is for messages about a network that another record names.
 func (r Records) networkName(ctx context.Context, id string) string {
 	if id == "" {
@@ -45,7 +37,7 @@ func (r Records) networkName(ctx context.Context, id string) string {
 	if err != nil {
 		return id
 	}
-	return Label(network)
+	return network.Label()
 }
 
 // CreateNetwork records a network that is new to the cluster, and attaches this

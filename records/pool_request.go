@@ -115,7 +115,7 @@ func pickPrefix(pools map[string]Pool, want PoolRequest) (netip.Prefix, error) {
 		if taken.Bits() > candidate.Bits() {
 			taken = candidate
 		}
-		candidate = netip.PrefixFrom(lastOf(taken).Next(), candidate.Bits())
+		candidate = netip.PrefixFrom(LastOf(taken).Next(), candidate.Bits())
 	}
 	return netip.Prefix{}, fmt.Errorf("no subnet of length /%d is free in %s: give --subnet", want.Prefix.Bits(), from)
 }

@@ -56,6 +56,9 @@ type Attachment struct {
 	// DockerIPAM says that this engine takes the network's addresses from Docker's
 	// own allocator, so that CreateEndpoint has to claim them.
 	DockerIPAM bool `json:"own_ipam,omitempty"`
+	// Force says that the user of this very engine gave -o force=true; the
+	// network's record does not have it, nor what a mirror made.
+	Force bool `json:"force,omitempty"`
 	// Pending says that the mirror is making the network in this engine: a
 	// delete before it is there is the engine's, which could not finish.
 	Pending bool `json:"pending,omitempty"`

@@ -227,7 +227,7 @@ func mirrorNameTaken(c *cluster) {
 	id := c.host(3).docker("network", "create", "-d", "bridge", "taken")
 	c.host(1).docker("network", "create", "-d", "causeway", "--subnet=10.27.0.0/24", "taken")
 	c.Cleanup(func() { c.removeNetwork("taken") })
-	const complaint = "network taken of the cluster cannot be made here: the engine has another of that name (driver bridge)"
+	const complaint = "network taken of the cluster cannot be created here: the engine has another of that name (driver bridge)"
 	eventually(c.T, "h3 reports the clash", func() error { return c.host(3).shows(complaint, "status") })
 	if err := c.host(3).logged(complaint); err != nil {
 		c.Error(err)

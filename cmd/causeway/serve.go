@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -17,6 +16,7 @@ import (
 
 	"github.com/causeway-net/causeway/agent"
 	"github.com/causeway-net/causeway/driver"
+	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/ipam"
@@ -80,23 +80,27 @@ func serve(ctx context.Context, s settings) error {
 	if err := planes.openTunnels(s, host, log); err != nil {
 		return err
 	}
-	store, err := openStore(ctx, s, host.Name, log)
+	board := health.New(log)
+	store, err := openStore(ctx, s, host.Name, board, log)
 	if err != nil {
 		return err
 	}
 	defer warn(log, store.Close)
-	board := health.New(log)
-	networks := driver.New(driver.Config{
+	var networks *driver.Driver
+	mirrored, err := mirror.New(mirror.Config{
+		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket),
+		Ready: func(ctx context.Context) error { return networks.Ready(ctx) }, Board: board, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	networks = driver.New(driver.Config{
 		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(),
-		HostExpiry: s.hostExpiry, Probe: planes.underlay.Probe, Log: log,
+		HostExpiry: s.hostExpiry, Engine: engineOf(host, mirrored), Probe: planes.underlay.Probe, Log: log,
 	})
 	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Probe: planes.underlay.Probe})
-	mirrored := mirror.New(mirror.Config{
-		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket),
-		Forget: networks.Forget, Ready: networks.Ready, Log: log,
-	})
 	asked := agent.NewServer(agent.Config{
-		Host: host, Store: store, Faults: board.Faults, Troubles: joinLists(networks.Troubles, mirrored.Troubles), Log: log,
+		Host: host, Store: store, Faults: board.Faults, Troubles: networks.Troubles, Log: log,
 	})
 
 	log.WithFields(logrus.Fields{
@@ -113,8 +117,12 @@ func serve(ctx context.Context, s settings) error {
 	return group.Wait()
 }
 
-func joinLists(first, second func() []string) func() []string {
-	return func() []string { return slices.Concat(first(), second()) }
+// engineOf is the engine that the driver's handlers may ask; nil without a mirror.
+func engineOf(host fabric.Host, mirrored *mirror.Mirror) driver.Engine {
+	if !host.Mirror {
+		return nil
+	}
+	return mirrored
 }
 
 func warn(log *logrus.Entry, do func() error) {
@@ -143,16 +151,17 @@ type recordStore interface {
 	Close() error
 }
 
-func openStore(ctx context.Context, s settings, host string, log *logrus.Entry) (recordStore, error) {
+func openStore(ctx context.Context, s settings, host string, board *health.Board, log *logrus.Entry) (recordStore, error) {
+	identity := kvstore.Identity{Mark: records.HostKey(host)}
 	if len(s.store) > 0 {
 		return kvstore.Open(kvstore.Config{
 			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.caCert, Cert: s.cert, Key: s.key,
-			Username: s.username, Password: s.password, Mark: records.HostKey(host), Log: log,
+			Username: s.username, Password: s.password, Identity: identity, Board: board,
 		})
 	}
 	return kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{
 		DataDir: s.dataDir, Listen: s.storeListen, Prefix: s.storePrefix,
-		CACert: s.caCert, Cert: s.cert, Key: s.key, Log: log,
+		CACert: s.caCert, Cert: s.cert, Key: s.key, Identity: identity, Board: board, Log: log,
 	})
 }
 

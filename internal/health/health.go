@@ -37,6 +37,7 @@ const (
 	Plugin      Part = "plugin"      // the engine finds the driver by its plain name
 	Mirror      Part = "mirror"      // a network is as it is in the cluster, by network
 	Displaced   Part = "displaced"   // containers have a place in the cluster, by network
+	PutBack     Part = "put-back"    // a network that was removed here is back, by network
 	Names       Part = "names"       // names are served, by sandbox or network
 	Addresses   Part = "addresses"   // subnets that overlap, by pool
 	Environment Part = "environment" // the host's own settings
@@ -62,8 +63,11 @@ func New(log *logrus.Entry) *Board {
 }
 
 // Report notes the outcome of a task: err, or that it works. It logs a fault when
-// it is new or another than before, and its end.
+// it is new or another than before, and its end. A nil Board takes no note.
 func (b *Board) Report(scope Scope, err error) {
+	if b == nil {
+		return
+	}
 	b.mu.Lock()
 	last, faulty := b.faults[scope]
 	switch {
@@ -75,12 +79,11 @@ func (b *Board) Report(scope Scope, err error) {
 		b.faults[scope] = Fault{Scope: scope, Since: last.Since, Text: err.Error()}
 	}
 	b.mu.Unlock()
-	log := b.log.WithField("part", scope.Part)
 	switch {
 	case err != nil && (!faulty || last.Text != err.Error()):
-		log.Warn(err)
+		b.log.WithField("part", scope.Part).Warn(err)
 	case err == nil && faulty:
-		log.Infof("recovered: %s", last.Text)
+		b.log.WithField("part", scope.Part).Infof("recovered: %s", last.Text)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -71,8 +72,8 @@ func answer(w http.ResponseWriter, value any) {
 	_ = json.NewEncoder(w).Encode(value)
 }
 
-// A host was released while it was away: its networks are tied again, and its
-// containers, which lost their links, are named.
+// A host was released while it was away: its networks are attached again, and
+// its containers, which lost their links, are named.
 func TestComeback(t *testing.T) {
 	const id = "0123456789ab"
 	maker, mirrored := id+strings.Repeat("0", 52), strings.Repeat("f", 64)
@@ -98,11 +99,14 @@ func TestComeback(t *testing.T) {
 
 	log := logrus.New()
 	log.SetOutput(t.Output())
-	m := New(Config{
-		Host: "h2", Store: store, Socket: engine.serve(t), Driver: "causeway", Log: logrus.NewEntry(log),
-		Forget: func(context.Context, string) error { return nil },
-		Ready:  func(context.Context) error { return nil },
+	board := health.New(logrus.NewEntry(log))
+	m, err := New(Config{
+		Host: "h2", Store: store, Socket: engine.serve(t), Driver: "causeway", Board: board, Log: logrus.NewEntry(log),
+		Ready: func(context.Context) error { return nil },
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
@@ -116,7 +120,7 @@ func TestComeback(t *testing.T) {
 	for dockerID, want := range map[string]records.Attachment{
 		maker: {Network: id, DockerIPAM: true}, mirrored: {Network: "bbbbbbbbbbbb"},
 	} {
-		waitFor(t, "the tie of "+want.Network, func() bool {
+		waitFor(t, "the attachment of "+want.Network, func() bool {
 			item, err := store.Get(t.Context(), records.AttachmentKey("h2", dockerID))
 			if err != nil {
 				return false
@@ -126,9 +130,17 @@ func TestComeback(t *testing.T) {
 		})
 	}
 	told := []string{"network foo: these containers lost their place in the cluster, restart them: busybox"}
-	waitFor(t, "the container's trouble", func() bool { return slices.Equal(m.Troubles(), told) })
+	waitFor(t, "the container's trouble", func() bool { return slices.Equal(faults(board), told) })
 	put(records.EndpointKey(id, "e1"), fabric.Endpoint{ID: "e1", Network: id, Host: "h2"})
-	waitFor(t, "no trouble", func() bool { return len(m.Troubles()) == 0 })
+	waitFor(t, "no trouble", func() bool { return len(board.Faults()) == 0 })
+}
+
+func faults(board *health.Board) []string {
+	var texts []string
+	for _, fault := range board.Faults() {
+		texts = append(texts, fault.Text)
+	}
+	return texts
 }
 
 func waitFor(t *testing.T, what string, ok func() bool) {

@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 
-	"github.com/sirupsen/logrus"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
+
+	"github.com/causeway-net/causeway/internal/health"
 )
 
 const noAnswer = "no answer in time"
@@ -40,7 +39,7 @@ func (e *Etcd) explain(ctx context.Context, err error) error {
 		cause = "it is closed"
 	case errors.Is(err, context.DeadlineExceeded), codeOf(err) == codes.DeadlineExceeded:
 		cause = noAnswer
-		if known := e.conn.cause.Load(); known != nil {
+		if known := e.cause.Load(); known != nil {
 			cause = *known
 		}
 	case codeOf(err) == codes.Unavailable:
@@ -90,81 +89,38 @@ func Hasty(ctx context.Context) context.Context { return context.WithValue(ctx, 
 
 func isHasty(ctx context.Context) bool { return ctx.Value(hastyKey{}) != nil }
 
-// outage logs that the store went away, once, and that it is back, once,
-// whichever of the store's users notices first.
-type outage struct {
-	log *logrus.Entry
-	mu  sync.Mutex
-	err error // nil while the store answers
-}
-
-func (o *outage) began(err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.err == nil {
-		o.log.Warn(err)
+// report notes whether the store answers, for Hasty requests and for the Board.
+// An outage is one fault whatever its cause becomes; another store is one of its own.
+func (e *Etcd) report(err error) {
+	if !errors.Is(err, ErrUnavailable) {
+		e.away.Store(nil)
+		e.board.Report(health.Scope{Part: health.Store}, nil)
+		return
 	}
-	o.err = err
-}
-
-// replaced is an outage that does not end, and is told even within another.
-func (o *outage) replaced(err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.log.Error(err)
-	o.err = err
-}
-
-func (o *outage) known() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.err
-}
-
-func (o *outage) over() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.err != nil {
-		o.err = nil
-		o.log.Info("the store answers again")
+	before := e.away.Swap(&err)
+	if before == nil || errors.Is(*before, ErrOtherStore) != errors.Is(err, ErrOtherStore) {
+		e.board.Report(health.Scope{Part: health.Store}, err)
 	}
 }
 
-// watchConnection notices outages that no request meets: etcd's watches wait
-// through them without a word. It also asks who answers after a reconnect.
-func (e *Etcd) watchConnection() {
-	client, err := e.conn.client(e.ctx)
-	for wait := (pause{}); err != nil; client, err = e.conn.client(e.ctx) {
-		if e.ctx.Err() != nil {
-			return
-		}
-		e.outage.began(e.explain(e.ctx, err))
-		wait.after(e.ctx)
+// reportTask notes the outcome of a task that runs on; what is no fault is nil.
+// That the store is away is one fault for all tasks.
+func (e *Etcd) reportTask(what string, err error) {
+	if err == nil || errors.Is(err, ErrUnavailable) {
+		e.report(err)
 	}
-	e.watchState(client)
+	if !errors.Is(err, ErrUnavailable) {
+		e.board.Report(health.Scope{Part: health.Store, Object: what}, err)
+	}
 }
 
-func (e *Etcd) watchState(client *clientv3.Client) {
-	conn := client.ActiveConnection()
-	conn.Connect()
-	for {
-		state := conn.GetState()
-		switch state {
-		case connectivity.TransientFailure, connectivity.Ready:
-			err := e.Health(e.ctx)
-			if e.ctx.Err() != nil {
-				return
-			}
-			if errors.Is(err, ErrUnavailable) {
-				e.outage.began(err)
-			} else {
-				e.outage.over()
-			}
-		case connectivity.Shutdown:
-			return
-		}
-		if !conn.WaitForStateChange(e.ctx, state) {
-			return
-		}
+// reportWrite notes whether the store takes writes at all.
+func (e *Etcd) reportWrite(err error) {
+	scope := health.Scope{Part: health.Store, Object: "write"}
+	switch {
+	case err == nil, errors.Is(err, ErrConflict):
+		e.board.Report(scope, nil)
+	case codeOf(err) == codes.PermissionDenied, errors.Is(err, rpctypes.ErrNoSpace):
+		e.board.Report(scope, fmt.Errorf("nothing can be written: %w", err))
 	}
 }

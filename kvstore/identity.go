@@ -1,0 +1,171 @@
+package kvstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// identityKey is the record with the store's identity: a random value that is
+// written once, by the first process that finds the store empty. Every
+// transaction compares it, so that a store which came in place of the known one,
+// empty or another cluster's, is neither read nor written.
+const identityKey = "store"
+
+// ErrOtherStore says that the store that answers is not the one that this process
+// belongs to. It is an ErrUnavailable too.
+var ErrOtherStore = errors.New("another store")
+
+// Identity is what this process knows of the store that it belongs to.
+type Identity struct {
+	// Known is the store's ID from earlier; empty: the first store is taken.
+	Known string
+	// Keep is called with the ID of a store before it is used, when it is not
+	// Known; nil: it is not kept.
+	Keep func(id string) error
+	// Mark is the key of a record that this process has in the store. A store that
+	// has it and no ID yet is of before there were IDs, and gets Known.
+	Mark string
+	// Reset takes the first store that answers in place of Known.
+	Reset bool
+}
+
+// identified is the ID of the store, which is asked for at the first contact.
+func (e *Etcd) identified(ctx context.Context) (string, error) {
+	if id := e.id.Load(); id != nil {
+		return *id, nil
+	}
+	return e.identify(ctx)
+}
+
+// identify finds out which store answers. It gives one without an ID its own,
+// and refuses another than the known one.
+func (e *Etcd) identify(ctx context.Context) (string, error) {
+	select {
+	case e.identifying <- struct{}{}:
+	case <-ctx.Done():
+		return "", e.explain(ctx, ctx.Err())
+	}
+	defer func() { <-e.identifying }()
+	for {
+		id, marked, err := e.readIdentity(ctx)
+		if err != nil {
+			return "", err
+		}
+		known := e.identity.Known
+		anyStore := known == "" || e.identity.Reset
+		switch {
+		case id == known && known != "", id != "" && anyStore:
+			return id, e.accept(id)
+		case id != "":
+			return "", e.otherStore("it is another cluster's")
+		case known != "" && marked:
+			err = e.createIdentity(ctx, known)
+		case anyStore:
+			err = e.createIdentity(ctx, rand.Text())
+		default:
+			return "", e.otherStore("it is empty")
+		}
+		if err != nil && !errors.Is(err, ErrConflict) {
+			return "", fmt.Errorf("create the store's identity: %w", err)
+		}
+	}
+}
+
+// readIdentity gives the ID that the store has, empty without one, and whether
+// it has the Mark.
+func (e *Etcd) readIdentity(ctx context.Context) (id string, marked bool, err error) {
+	response, err := request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
+		return c.Txn(ctx).Then(clientv3.OpGet(e.prefix+identityKey),
+			clientv3.OpGet(e.prefix+e.identity.Mark, clientv3.WithCountOnly())).Commit()
+	})
+	if err != nil {
+		return "", false, err
+	}
+	marked = e.identity.Mark != "" && response.Responses[1].GetResponseRange().Count > 0
+	kvs := response.Responses[0].GetResponseRange().Kvs
+	if len(kvs) == 0 {
+		return "", marked, nil
+	}
+	id, err = Decode[string](e.item(kvs[0]))
+	if err == nil && id == "" {
+		err = fmt.Errorf("record %s is empty", identityKey)
+	}
+	return id, marked, err
+}
+
+func (e *Etcd) createIdentity(ctx context.Context, id string) error {
+	data, err := encode(identityKey, id)
+	if err != nil {
+		return err
+	}
+	response, err := request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
+		return c.Txn(ctx).If(e.compare(Missing(identityKey))).
+			Then(clientv3.OpPut(e.prefix+identityKey, string(data))).Commit()
+	})
+	if err == nil && !response.Succeeded {
+		err = ErrConflict
+	}
+	return err
+}
+
+func (e *Etcd) accept(id string) error {
+	if id != e.identity.Known && e.identity.Keep != nil {
+		if err := e.identity.Keep(id); err != nil {
+			return fmt.Errorf("keep the store's identity: %w", err)
+		}
+	}
+	e.identity.Known, e.identity.Reset = id, false
+	e.id.Store(&id)
+	return nil
+}
+
+func (e *Etcd) otherStore(why string) error {
+	return &unavailableError{
+		store: e.name, err: ErrOtherStore,
+		cause: "it is not the one this host belongs to: " + why + ". Nothing is changed here and running containers keep their traffic. " +
+			"Restore the old store, or restart causeway with --store-reset to move this host's records to this one",
+	}
+}
+
+// transact runs one transaction on the store that this process belongs to, and
+// on no other.
+func (e *Etcd) transact(ctx context.Context, guards []clientv3.Cmp, then []clientv3.Op) (*clientv3.TxnResponse, error) {
+	id, err := e.identified(ctx)
+	for err == nil {
+		var value []byte
+		if value, err = encode(identityKey, id); err != nil {
+			break
+		}
+		key := e.prefix + identityKey
+		same := clientv3.Compare(clientv3.Value(key), "=", string(value))
+		var response *clientv3.TxnResponse
+		response, err = request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
+			return c.Txn(ctx).If(append([]clientv3.Cmp{same}, guards...)...).Then(then...).Else(clientv3.OpGet(key)).Commit()
+		})
+		if err != nil {
+			break
+		}
+		if response.Succeeded || isValue(response, value) {
+			e.saw(response.Header.Revision)
+			return response, nil
+		}
+		id, err = e.identify(ctx)
+	}
+	return nil, err
+}
+
+// isValue says whether the Else of transact read value: then another guard failed.
+func isValue(response *clientv3.TxnResponse, value []byte) bool {
+	kvs := response.Responses[0].GetResponseRange().Kvs
+	return len(kvs) == 1 && string(kvs[0].Value) == string(value)
+}
+
+// saw notes the highest revision that the store was seen at.
+func (e *Etcd) saw(revision int64) {
+	for seen := e.revision.Load(); revision > seen && !e.revision.CompareAndSwap(seen, revision); seen = e.revision.Load() {
+	}
+}

@@ -1,0 +1,89 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/client"
+)
+
+// answerTime bounds what handlers ask: they have to answer Docker in time.
+const answerTime = 2 * time.Second
+
+// HasEndpoint says whether the engine still lists the endpoint on its network.
+func (m *Mirror) HasEndpoint(ctx context.Context, dockerID, endpoint string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	endpoints, err := m.engine.endpoints(ctx, dockerID)
+	if err != nil {
+		return false, fmt.Errorf("endpoints of network %.12s in the engine: %w", dockerID, err)
+	}
+	_, known := endpoints[endpoint]
+	return known, nil
+}
+
+// Configured says whether a container of this engine, a stopped one included, is
+// configured for the engine's network.
+func (m *Mirror) Configured(ctx context.Context, dockerID string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	found, err := m.engine.containers(ctx, make(client.Filters).Add("network", dockerID))
+	if err != nil {
+		return false, fmt.Errorf("containers of network %.12s in the engine: %w", dockerID, err)
+	}
+	return len(found) > 0, nil
+}
+
+// PutBack waits until the networks that were removed here a moment ago are back.
+// The engine does not tell the driver the name of a network that it creates, but
+// from 25.0 on it creates one network of a name at a time. So while the driver
+// answers CreateNetwork, a network that cannot be put back is one of the very name
+// that is being created: the error says that it is the cluster's.
+func (m *Mirror) PutBack(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	for id, done := range m.putBacks.want() {
+		m.kick()
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return m.inCluster(context.WithoutCancel(ctx), id)
+		}
+	}
+	return nil
+}
+
+// want asks for all removed networks at once, and tells when each is done.
+func (b *putBacks) want() map[string]<-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	wanted := make(map[string]<-chan struct{}, len(b.pending))
+	for id, removal := range b.pending {
+		removal.wanted = true
+		wanted[id] = removal.done
+	}
+	return wanted
+}
+
+// inCluster is the error of who creates a network that the cluster has.
+func (m *Mirror) inCluster(ctx context.Context, id string) error {
+	cluster, known := m.networks.get(id)
+	if !known {
+		return nil
+	}
+	var subnets []string
+	for _, subnet := range cluster.Subnets {
+		subnets = append(subnets, subnet.Prefix.String())
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	users, err := m.users(ctx, cluster)
+	if err == nil && len(users) == 0 {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("network %s exists in the cluster with subnet %s, in use on %s: it can be created with other settings when no container is configured for it there",
+		cluster.Name, strings.Join(subnets, ", "), strings.Join(users, ", ")), err)
+}

@@ -1,0 +1,233 @@
+package mirror
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/causeway-net/causeway/internal/health"
+)
+
+// containers are the engine's containers and the networks that each is configured
+// for. An event of a container has that one looked at again; all are listed when
+// the stream of events begins. Safe for concurrent use.
+type containers struct {
+	mu     sync.Mutex                       // guards all below
+	known  map[string]map[string]attachedTo // by container, then by the network's name
+	listed bool                             // known is complete
+	dirty  map[string]bool                  // containers to look at
+	all    bool                             // list all
+	named  map[string][]string              // the names that the records have, by endpoint
+
+	wake    chan struct{} // something is to be looked at
+	recount chan struct{} // known was changed
+}
+
+// attachedTo is what a container has on a network; both are empty, or of its last
+// run, when it does not run.
+type attachedTo struct{ dockerID, endpoint string }
+
+func newContainers() *containers {
+	return &containers{
+		known: make(map[string]map[string]attachedTo), dirty: make(map[string]bool), named: make(map[string][]string),
+		wake: make(chan struct{}, 1), recount: make(chan struct{}, 1),
+	}
+}
+
+// changed has a container looked at.
+func (c *containers) changed(id string) {
+	c.mu.Lock()
+	c.dirty[id] = true
+	c.mu.Unlock()
+	signal(c.wake)
+}
+
+// relist has all containers looked at: events may have been missed.
+func (c *containers) relist() {
+	c.mu.Lock()
+	c.all = true
+	c.mu.Unlock()
+	signal(c.wake)
+}
+
+// attached has the containers on networks looked at whose attachment changed.
+func (c *containers) attached(dockerIDs []string) {
+	c.mu.Lock()
+	for id, networks := range c.known {
+		for _, on := range networks {
+			if on.endpoint != "" && slices.Contains(dockerIDs, on.dockerID) {
+				c.dirty[id] = true
+			}
+		}
+	}
+	c.mu.Unlock()
+	signal(c.wake)
+	signal(c.recount)
+}
+
+// take gives what is to be looked at.
+func (c *containers) take() (all bool, ids []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.dirty {
+		ids = append(ids, id)
+	}
+	all, c.all, c.dirty = c.all, false, make(map[string]bool)
+	return all, ids
+}
+
+func (c *containers) set(id string, networks map[string]attachedTo) {
+	c.mu.Lock()
+	if networks == nil {
+		delete(c.known, id)
+	} else {
+		c.known[id] = networks
+	}
+	c.mu.Unlock()
+	signal(c.recount)
+}
+
+// followContainers looks at containers as they change. Each is looked at in a
+// goroutine of its own: while a container starts, the engine answers no question
+// about it.
+func (m *Mirror) followContainers(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	busy := make(map[string]chan struct{}) // closed when a look ends
+	for {
+		select {
+		case <-ctx.Done():
+			return group.Wait()
+		case <-m.containers.wake:
+		}
+		all, ids := m.containers.take()
+		if all {
+			running, err := m.listContainers(ctx)
+			if err != nil {
+				group.Go(func() error { return m.later(ctx, m.containers.relist) })
+			}
+			ids = append(ids, running...)
+		}
+		for id, done := range busy {
+			select {
+			case <-done:
+				delete(busy, id)
+			default:
+			}
+		}
+		for _, id := range ids {
+			before, done := busy[id], make(chan struct{})
+			busy[id] = done
+			group.Go(func() error {
+				defer close(done)
+				if before != nil {
+					<-before // looks at one container are in order
+				}
+				if err := m.look(ctx, id); err != nil && ctx.Err() == nil {
+					group.Go(func() error { return m.later(ctx, func() { m.containers.changed(id) }) })
+				}
+				return nil
+			})
+		}
+	}
+}
+
+// later calls again after a pause.
+func (m *Mirror) later(ctx context.Context, again func()) error {
+	if err := pause(ctx, retryAfter); err == nil {
+		again()
+	}
+	return nil
+}
+
+// listContainers learns all containers, and returns the running ones.
+func (m *Mirror) listContainers(ctx context.Context) (running []string, err error) {
+	found, err := m.engine.containers(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]map[string]attachedTo, len(found))
+	for _, summary := range found {
+		networks := make(map[string]*network.EndpointSettings)
+		if summary.NetworkSettings != nil {
+			networks = summary.NetworkSettings.Networks
+		}
+		known[summary.ID] = networksOf(networks)
+		if summary.State == container.StateRunning {
+			running = append(running, summary.ID)
+		}
+	}
+	m.containers.mu.Lock()
+	m.containers.known, m.containers.listed = known, true
+	m.containers.mu.Unlock()
+	signal(m.containers.recount)
+	return running, nil
+}
+
+// configuredFor says whether a container is configured for the network of a name.
+func (c *containers) configuredFor(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, networks := range c.known {
+		if _, configured := networks[name]; configured {
+			return true
+		}
+	}
+	return false
+}
+
+func networksOf(settings map[string]*network.EndpointSettings) map[string]attachedTo {
+	networks := make(map[string]attachedTo, len(settings))
+	for name, on := range settings {
+		if on != nil {
+			networks[name] = attachedTo{dockerID: on.NetworkID, endpoint: on.EndpointID}
+		}
+	}
+	return networks
+}
+
+// look learns one container: its networks, and its names on those of the cluster.
+func (m *Mirror) look(ctx context.Context, id string) error {
+	found, there, err := m.engine.container(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !there || found.NetworkSettings == nil {
+		m.containers.set(id, nil)
+		return nil
+	}
+	m.containers.set(id, networksOf(found.NetworkSettings.Networks))
+	var failed error
+	for _, on := range found.NetworkSettings.Networks {
+		if on == nil || on.EndpointID == "" {
+			continue
+		}
+		attachment, ours := m.attachments.get(on.NetworkID)
+		if !ours {
+			continue // not of the cluster, or else it is looked at when its attachment comes
+		}
+		err := m.nameEndpoint(ctx, attachment.Network, on.EndpointID, namesOf(found, on))
+		m.Board.Report(health.Scope{Part: health.Names, Object: on.NetworkID}, err)
+		if err != nil {
+			failed = err
+		}
+	}
+	return failed
+}
+
+// namesOf are the names that Docker's resolver gives a container on a network: its
+// own first, then its aliases there, its short ID, and from 25.0 on its hostname.
+func namesOf(found container.InspectResponse, on *network.EndpointSettings) []string {
+	names := []string{strings.TrimPrefix(found.Name, "/")}
+	more := append(slices.Clone(on.Aliases), on.DNSNames...)
+	for _, name := range append(more, found.ID[:min(len(found.ID), 12)]) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}

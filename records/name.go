@@ -1,0 +1,104 @@
+package records
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// ErrNameTaken says that another network of the cluster has the name.
+var ErrNameTaken = errors.New("the name is that of another network of the cluster")
+
+// NameNetwork gives the network id, which has no name yet, a name, and what
+// describe adds to its record. It says whether it did: not where the network got
+// its name meanwhile. The name of a network that is gone is free; one that another
+// network has is [ErrNameTaken].
+func (r Records) NameNetwork(ctx context.Context, id, name string, describe func(*fabric.Network)) (named bool, err error) {
+	err = kvstore.Retry(ctx, "network "+name, func() error {
+		free, err := r.nameFree(ctx, name, id)
+		if err != nil {
+			return err
+		}
+		network, item, err := kvstore.Read[fabric.Network](ctx, r.Store, NetworkKey(id))
+		if err != nil || network.Name != "" {
+			return err
+		}
+		describe(&network)
+		network.Name = name
+		_, err = r.Store.Commit(ctx, kvstore.Txn{
+			If:   []kvstore.Guard{kvstore.Unchanged(item), free},
+			Then: []kvstore.Op{kvstore.Put(item.Key, network), kvstore.Put(NameKey(name), id)},
+		})
+		named = err == nil
+		return err
+	})
+	return named, err
+}
+
+// nameFree gives the guard under which network id may take a name.
+func (r Records) nameFree(ctx context.Context, name, id string) (kvstore.Guard, error) {
+	holder, item, err := kvstore.Read[string](ctx, r.Store, NameKey(name))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return kvstore.Missing(NameKey(name)), nil
+	}
+	if err != nil || holder == id {
+		return kvstore.Unchanged(item), err
+	}
+	_, err = r.Store.Get(ctx, NetworkKey(holder))
+	if err == nil {
+		err = ErrNameTaken
+	}
+	if errors.Is(err, kvstore.ErrNotFound) {
+		err = nil
+	}
+	return kvstore.Unchanged(item), err
+}
+
+// NameEndpoint writes the container's name into an endpoint's record and into its
+// addresses, which a clash is told from. An endpoint that is gone is a success.
+func (r Records) NameEndpoint(ctx context.Context, network fabric.Network, id, name string) error {
+	return kvstore.Retry(ctx, fmt.Sprintf("endpoint %.12s", id), func() error {
+		endpoint, item, err := kvstore.Read[fabric.Endpoint](ctx, r.Store, EndpointKey(network.ID, id))
+		if errors.Is(err, kvstore.ErrNotFound) {
+			return nil
+		}
+		if err != nil || endpoint.Name == name {
+			return err
+		}
+		endpoint.Name = name
+		txn := kvstore.Txn{
+			If:   []kvstore.Guard{kvstore.Unchanged(item)},
+			Then: []kvstore.Op{kvstore.Put(item.Key, endpoint)},
+		}
+		for _, address := range endpoint.Addrs {
+			if err := r.nameAddress(ctx, network, endpoint, address.Addr(), &txn); err != nil {
+				return err
+			}
+		}
+		_, err = r.Store.Commit(ctx, txn)
+		return err
+	})
+}
+
+// nameAddress adds to txn that the endpoint's claim of addr bears its name.
+func (r Records) nameAddress(ctx context.Context, network fabric.Network, endpoint fabric.Endpoint, addr netip.Addr, txn *kvstore.Txn) error {
+	subnet, ok := SubnetOf(network, addr)
+	if !ok {
+		return nil
+	}
+	claim, item, err := kvstore.Read[Address](ctx, r.Store, AddressKey(subnet.Pool, addr))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return nil
+	}
+	if err != nil || claim.Endpoint != endpoint.ID {
+		return err
+	}
+	claim.Name = endpoint.Name
+	txn.If = append(txn.If, kvstore.Unchanged(item))
+	txn.Then = append(txn.Then, kvstore.Put(item.Key, claim))
+	return nil
+}
