@@ -1,11 +1,13 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
 	"github.com/google/go-cmp/cmp"
@@ -149,6 +151,15 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"bad MAC":                {method: "CreateEndpoint", request: &network.CreateEndpointRequest{NetworkID: dockerID1, EndpointID: "e9", Interface: &network.EndpointInterface{Address: "192.168.1.9/24", MacAddress: "01:00:5e:00:00:01"}}, want: "MAC 01:00:5e:00:00:01 is not a station's address"},
 		"gateway check":          {method: "GwAllocCheck", request: &gwAllocCheck{Options: map[string]any{labelGeneric: map[string]any{"colour": "red"}}}, want: `option "colour" is not known`},
 		"options no map":         {method: "CreateNetwork", request: &network.CreateNetworkRequest{NetworkID: dockerID3, Options: map[string]any{labelGeneric: "x"}}, want: "are not a map"},
+		"no NetworkID":           {method: "CreateNetwork", request: creation("", "10.1.0.0/24"), want: `NetworkID "" is not one of Docker's`},
+		"NetworkID is a path":    {method: "CreateNetwork", request: creation("../../x", "10.1.0.0/24"), want: `NetworkID "../../x" is not one of Docker's`},
+		"too many subnets":       {method: "CreateNetwork", request: large(dockerID3, 33, 0), want: "the network has 33 subnets, and may have 32"},
+		"too many aux addresses": {method: "CreateNetwork", request: large(dockerID3, 7, 7), want: "the network has 49 aux addresses, and may have 48"},
+		"delete of nothing":      {method: "DeleteNetwork", request: &network.DeleteNetworkRequest{}, want: "the request names no network"},
+		"endpoint of nothing":    {method: "CreateEndpoint", request: endpointOn("", "e9", "192.168.1.9/24"), want: "the request names no network"},
+		"endpoint without an ID": {method: "CreateEndpoint", request: endpointOn(dockerID1, "", "192.168.1.9/24"), want: "the request names no endpoint"},
+		"the subnet's address":   {method: "CreateEndpoint", request: endpointOn(dockerID1, "e9", "192.168.1.0/24"), want: "address 192.168.1.0 on network foo is that of the subnet 192.168.1.0/24 itself, or its broadcast address"},
+		"the broadcast address":  {method: "CreateEndpoint", request: endpointOn(dockerID1, "e9", "192.168.1.255/24"), want: "address 192.168.1.255 on network foo is that of the subnet"},
 		"join of a stranger":     {method: "Join", request: &network.JoinRequest{NetworkID: dockerID3, EndpointID: "e1"}, want: "is not known to causeway on host h1"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -163,6 +174,60 @@ func TestBadInputChangesNothing(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// large is a creation with many subnets and aux addresses in each.
+func large(dockerID string, subnets, aux int) *network.CreateNetworkRequest {
+	request := creation(dockerID, "10.200.0.0/24")
+	request.IPv4Data = nil
+	for n := range subnets {
+		data := &network.IPAMData{AddressSpace: "LocalDefault", Pool: fmt.Sprintf("10.200.%d.0/24", n), AuxAddresses: map[string]any{}}
+		data.Gateway = fmt.Sprintf("10.200.%d.1/24", n)
+		for a := range aux {
+			data.AuxAddresses[fmt.Sprint("aux", a)] = fmt.Sprintf("10.200.%d.%d", n, a+10)
+		}
+		request.IPv4Data = append(request.IPv4Data, data)
+	}
+	return request
+}
+
+func TestLargestNetworkFitsATransaction(t *testing.T) {
+	store := limited{kvstore.NewMemory()}
+	h1 := startHost(t, store, 1)
+	before := contents(t, store)
+	request := large(dockerID1, 32, 1)
+	for n := range 16 {
+		request.IPv4Data[n].AuxAddresses["more"] = fmt.Sprintf("10.200.%d.20", n)
+	}
+	must[empty](h1, "CreateNetwork", request)
+	must[empty](h1, "DeleteNetwork", &network.DeleteNetworkRequest{NetworkID: dockerID1})
+	if diff := cmp.Diff(before, contents(t, store)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// limited is a store that takes no more in a transaction than an etcd does.
+type limited struct{ kvstore.Store }
+
+func (l limited) Commit(ctx context.Context, txn kvstore.Txn) (int64, error) {
+	const most = 128
+	if len(txn.If) > most || len(txn.Then) > most {
+		return 0, fmt.Errorf("%d guards and %d writes are too many operations in a txn request", len(txn.If), len(txn.Then))
+	}
+	return l.Store.Commit(ctx, txn)
+}
+
+func TestJoinOfAMissingEndpointIsRefusedAtOnce(t *testing.T) {
+	h1 := startHost(t, kvstore.NewMemory(), 1)
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
+	begin := time.Now()
+	_, err := call[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e9"})
+	if err == nil || !strings.Contains(err.Error(), "endpoint e9 is not in the cluster's records") {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(begin); took > 5*time.Second { // 10 s is what Docker waits
+		t.Errorf("it took %v", took)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
 
@@ -16,6 +17,9 @@ import (
 // createEndpoint claims the container's addresses and records the endpoint. It
 // returns the MAC when Docker left it to us, else the zero MAC.
 func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndpointRequest) (fabric.MAC, error) {
+	if err := checkIDs(request.NetworkID, request.EndpointID); err != nil {
+		return fabric.MAC{}, err
+	}
 	found, attachment, err := d.records.Attached(ctx, request.NetworkID)
 	if err != nil {
 		return fabric.MAC{}, err
@@ -27,18 +31,15 @@ func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndp
 	if err != nil {
 		return fabric.MAC{}, err
 	}
-	if attachment.DockerIPAM {
-		if err := d.probe(ctx, found, endpoint); err != nil {
-			return fabric.MAC{}, err
-		}
-	}
 	if err := d.putEndpoint(ctx, found, endpoint, request.NetworkID, attachment.DockerIPAM); err != nil || !derived {
 		return fabric.MAC{}, err
 	}
 	return endpoint.MAC, nil
 }
 
-// putEndpoint records the endpoint and has the reconciler follow its network.
+// putEndpoint records the endpoint, probes addresses that Docker's own allocator
+// gave, and has the reconciler follow the network. The claim comes first: two
+// hosts never probe for one address, and so never take each other for its holder.
 func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, dockerID string, dockerIPAM bool) error {
 	revision, err := d.records.PutEndpoint(ctx, found, endpoint, dockerIPAM, func(ctx context.Context, other string) (bool, error) {
 		return d.dead(ctx, found.ID, dockerID, other)
@@ -51,7 +52,13 @@ func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint
 	if err != nil {
 		return err
 	}
-	if err := d.reconciler.Follow(ctx, found.ID, revision); err != nil {
+	if dockerIPAM {
+		err = d.probe(ctx, found, endpoint)
+	}
+	if err == nil {
+		err = d.reconciler.Follow(ctx, found.ID, revision)
+	}
+	if err != nil {
 		return errors.Join(err, d.records.DeleteEndpoint(context.WithoutCancel(ctx), found.ID, endpoint.ID, dockerIPAM))
 	}
 	return nil
@@ -82,18 +89,18 @@ func (d *Driver) probe(ctx context.Context, found fabric.Network, endpoint fabri
 		}
 		if taken {
 			return fmt.Errorf("address %s on network %s is in use by the machine %s on the wire: start the container with another --ip, or create the network with --ipam-driver causeway, which skips such addresses",
-				address.Addr(), orID(found), holder)
+				address.Addr(), found.Label(), holder)
 		}
 	}
 	return nil
 }
 
-// portsFit refuses -p where there is no NAT to publish a port by: what is
-// dropped silently is looked for in vain.
+// portsFit refuses -p where there is no NAT to publish a port by: an option that
+// has no effect must not go unnoticed.
 func portsFit(found fabric.Network, request *network.CreateEndpointRequest) error {
 	ports, _ := request.Options[labelPorts].([]any)
 	if found.Mode == fabric.ModeUnderlay && len(ports) > 0 {
-		return fmt.Errorf("network %s is the physical one: a container is reached there at its own address and no port of it can be published; leave -p out", orID(found))
+		return fmt.Errorf("network %s is the physical one: a container is reached there at its own address and no port of it can be published; leave -p out", found.Label())
 	}
 	return nil
 }
@@ -101,9 +108,6 @@ func portsFit(found fabric.Network, request *network.CreateEndpointRequest) erro
 // newEndpoint reads Docker's request; derived says that the MAC is ours.
 func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpointRequest) (endpoint fabric.Endpoint, derived bool, err error) {
 	endpoint = fabric.Endpoint{ID: request.EndpointID, Network: found.ID, Host: d.Host.Name}
-	if request.EndpointID == "" {
-		return endpoint, false, errors.New("the request names no endpoint")
-	}
 	sent := network.EndpointInterface{}
 	if request.Interface != nil {
 		sent = *request.Interface
@@ -114,16 +118,19 @@ func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpoi
 		}
 		address, err := parseAddress(text)
 		if err != nil {
-			return endpoint, false, fmt.Errorf("endpoint on network %s: %w", orID(found), err)
+			return endpoint, false, fmt.Errorf("endpoint on network %s: %w", found.Label(), err)
 		}
 		subnet, ok := records.SubnetOf(found, address.Addr())
 		if !ok {
-			return endpoint, false, fmt.Errorf("address %s is in no subnet of network %s, which has %v", address.Addr(), orID(found), prefixesOf(found.Subnets))
+			return endpoint, false, fmt.Errorf("address %s is in no subnet of network %s, which has %v", address.Addr(), found.Label(), prefixesOf(found.Subnets))
+		}
+		if !records.Assignable(subnet.Prefix, address.Addr()) {
+			return endpoint, false, fmt.Errorf("address %s on network %s is that of the subnet %s itself, or its broadcast address: start the container with another --ip", address.Addr(), found.Label(), subnet.Prefix)
 		}
 		endpoint.Addrs = append(endpoint.Addrs, netip.PrefixFrom(address.Addr(), subnet.Prefix.Bits()))
 	}
 	if len(endpoint.Addrs) == 0 {
-		return endpoint, false, fmt.Errorf("endpoint on network %s came without an address", orID(found))
+		return endpoint, false, fmt.Errorf("endpoint on network %s came without an address", found.Label())
 	}
 	if sent.MacAddress == "" {
 		endpoint.MAC = fabric.DeriveMAC(found.ID, endpoint.Addrs[0].Addr())
@@ -140,6 +147,9 @@ func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpoi
 // addresses are quarantined at once where Docker's own allocator gave them; causeway's IPAM
 // is told by ReleaseAddress. An unknown endpoint is a success.
 func (d *Driver) deleteEndpoint(ctx context.Context, dockerID, id string) error {
+	if err := checkIDs(dockerID, id); err != nil {
+		return err
+	}
 	attachment, _, err := kvstore.Read[records.Attachment](ctx, d.Store, records.AttachmentKey(d.Host.Name, dockerID))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
@@ -148,4 +158,25 @@ func (d *Driver) deleteEndpoint(ctx context.Context, dockerID, id string) error 
 		return err
 	}
 	return d.records.DeleteEndpoint(ctx, attachment.Network, id, attachment.DockerIPAM)
+}
+
+// joinWait is how long a Join waits for its endpoint until its record is looked for.
+const joinWait = 300 * time.Millisecond
+
+// plug waits for the endpoint's link, unless the endpoint has no record here.
+func (d *Driver) plug(ctx context.Context, network, endpoint string) (string, fabric.Endpoint, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	look := time.AfterFunc(joinWait, func() {
+		found, err := d.records.Endpoint(ctx, network, endpoint)
+		if errors.Is(err, kvstore.ErrNotFound) || err == nil && found.Host != d.Host.Name {
+			cancel(fmt.Errorf("endpoint %.12s is not in the cluster's records: start the container again", endpoint))
+		}
+	})
+	defer look.Stop()
+	link, plugged, err := d.reconciler.Plug(ctx, network, endpoint)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	return link, plugged, err
 }

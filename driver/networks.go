@@ -17,6 +17,9 @@ import (
 // createNetwork records a new network, or attaches Docker's to one that is there.
 // Docker may repeat the call (swarm does after a crash): the second changes nothing.
 func (d *Driver) createNetwork(ctx context.Context, request *network.CreateNetworkRequest) error {
+	if !wellFormed(request.NetworkID) {
+		return fmt.Errorf("NetworkID %q is not one of Docker's", request.NetworkID)
+	}
 	opts, err := decodeOptions(request.Options)
 	if err != nil {
 		return err
@@ -39,7 +42,7 @@ func (d *Driver) createNetwork(ctx context.Context, request *network.CreateNetwo
 		// all options on.
 		Attachment: records.Attachment{DockerIPAM: dockerIPAM, Pending: ofMirror, Force: opts.force && !ofMirror},
 	}
-	return kvstore.Retry(ctx, "network "+orID(want), func() error { return d.attach(ctx, want, opts.join, attaching) })
+	return kvstore.Retry(ctx, "network "+want.Label(), func() error { return d.attach(ctx, want, opts.join, attaching) })
 }
 
 // attach finds the network that Docker means, or creates it, and attaches this host to it.
@@ -73,6 +76,14 @@ func (d *Driver) check(ctx context.Context, network fabric.Network, force bool) 
 	return d.reconciler.Check(ctx, network)
 }
 
+// wellFormed says whether id is a NetworkID as engines (64 hex digits) and swarm
+// (25 letters and digits) make them: it becomes part of records' keys.
+func wellFormed(id string) bool {
+	return len(id) >= 12 && len(id) <= 64 && !strings.ContainsFunc(id, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z')
+	})
+}
+
 // networkID gives the cluster's ID for the network that Docker knows under
 // dockerID here. Swarm uses one ID on all nodes; it is kept whole.
 func networkID(dockerID string) string {
@@ -103,7 +114,7 @@ func (d *Driver) findNetwork(ctx context.Context, dockerID, join string) (fabric
 func compatible(have, want fabric.Network) error {
 	if !slices.Equal(prefixesOf(have.Subnets), prefixesOf(want.Subnets)) {
 		return fmt.Errorf("network %s has the subnets %v in the cluster, not %v",
-			orID(have), prefixesOf(have.Subnets), prefixesOf(want.Subnets))
+			have.Label(), prefixesOf(have.Subnets), prefixesOf(want.Subnets))
 	}
 	for _, field := range []struct {
 		name       string
@@ -120,13 +131,13 @@ func compatible(have, want fabric.Network) error {
 		{"internal", have.Internal, want.Internal, true},
 	} {
 		if field.given && field.have != field.want {
-			return fmt.Errorf("network %s has %s=%v in the cluster, not %v", orID(have), field.name, field.have, field.want)
+			return fmt.Errorf("network %s has %s=%v in the cluster, not %v", have.Label(), field.name, field.have, field.want)
 		}
 	}
 	return nil
 }
 
-// clearOfVTEP refuses a subnet that would swallow the tunnels' own way.
+// clearOfVTEP refuses a subnet that tunnelled packets themselves go through.
 func (d *Driver) clearOfVTEP(want fabric.Network) error {
 	if want.Mode == fabric.ModeUnderlay {
 		return nil
@@ -142,6 +153,9 @@ func (d *Driver) clearOfVTEP(want fabric.Network) error {
 // deleteNetwork detaches Docker's network. The cluster's goes with the last one,
 // unless swarm's leader is to free it.
 func (d *Driver) deleteNetwork(ctx context.Context, dockerID string) error {
+	if dockerID == "" {
+		return errNoNetwork
+	}
 	return d.records.Detach(ctx, dockerID, d.leadersToFree(dockerID))
 }
 

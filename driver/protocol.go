@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -63,6 +64,21 @@ func whileMember[Req, Resp any](d *Driver, handle func(context.Context, *Req) (*
 // takes the link out of the container itself, and DeleteEndpoint follows.
 func succeed[Req any](context.Context, *Req) (*empty, error) { return &empty{}, nil }
 
+var (
+	errNoNetwork  = errors.New("the request names no network")
+	errNoEndpoint = errors.New("the request names no endpoint")
+)
+
+func checkIDs(dockerID, endpoint string) error {
+	switch {
+	case dockerID == "":
+		return errNoNetwork
+	case endpoint == "":
+		return errNoEndpoint
+	}
+	return nil
+}
+
 // getCapabilities depends on nothing: an engine that once gets an error here
 // refuses the driver until it is restarted.
 func (d *Driver) getCapabilities(context.Context, *empty) (*capabilities, error) {
@@ -87,6 +103,9 @@ func (d *Driver) allocate(_ context.Context, request *network.AllocateNetworkReq
 }
 
 func (d *Driver) free(ctx context.Context, request *network.FreeNetworkRequest) (*empty, error) {
+	if request.NetworkID == "" {
+		return nil, errNoNetwork
+	}
 	return &empty{}, d.records.DeleteSwarmNetwork(ctx, networkID(request.NetworkID))
 }
 
@@ -94,9 +113,9 @@ func (d *Driver) handleCreateNetwork(ctx context.Context, request *network.Creat
 	return &empty{}, d.createNetwork(ctx, request)
 }
 
-// What is deleted while the store is known to be away is not waited for: engines
-// go on whatever the answer is, one after the other while they boot, and what
-// they forget is found later.
+// A delete does not wait for a store that is known to be away: engines go on
+// whatever the answer is, with one delete after the other while they boot, and
+// what they forget is collected later.
 func (d *Driver) handleDeleteNetwork(ctx context.Context, request *network.DeleteNetworkRequest) (*empty, error) {
 	return &empty{}, d.deleteNetwork(kvstore.Hasty(ctx), request.NetworkID)
 }
@@ -126,13 +145,16 @@ func (d *Driver) operInfo(context.Context, *network.InfoRequest) (*network.InfoR
 // tunnelled network: Docker then adds docker_gwbridge, and with it masquerading
 // and published ports.
 func (d *Driver) join(ctx context.Context, request *network.JoinRequest) (*network.JoinResponse, error) {
+	if err := checkIDs(request.NetworkID, request.EndpointID); err != nil {
+		return nil, err
+	}
 	found, _, err := d.records.Attached(ctx, request.NetworkID)
 	if err != nil {
 		return nil, err
 	}
-	link, endpoint, err := d.reconciler.Plug(ctx, found.ID, request.EndpointID)
+	link, endpoint, err := d.plug(ctx, found.ID, request.EndpointID)
 	if err != nil {
-		return nil, fmt.Errorf("network %s: %w", orID(found), err)
+		return nil, fmt.Errorf("network %s: %w", found.Label(), err)
 	}
 	answer := &network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: link, DstPrefix: "eth"}}
 	addresses := endpoint.Addrs

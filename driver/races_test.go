@@ -2,7 +2,9 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -113,6 +115,152 @@ func TestDeadEndpointMakesRoomAtOnce(t *testing.T) {
 	if _, there := contents(t, store)[records.EndpointKey(networkID(dockerID1), "e1")]; there {
 		t.Error("the dead endpoint is left")
 	}
+}
+
+// A runc that a killed engine left behind keeps a dead container's link. That the
+// engine gives the address out again, and does not list the endpoint, is what tells.
+func TestEndpointThatTheEngineForgotMakesRoom(t *testing.T) {
+	store, asked := kvstore.NewMemory(), &engine{lists: map[string]bool{"e1": true}}
+	h1 := startWith(t, store, 1, func(c *Config) { c.Engine = asked })
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
+	enter(h1, dockerID1, "e1", "192.168.1.2/24")
+	if _, err := call[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.2/24")); err == nil {
+		t.Fatal("a living container's address was given out")
+	}
+	asked.lists["e1"] = false
+	enter(h1, dockerID1, "e2", "192.168.1.2/24")
+	if _, there := contents(t, store)[records.EndpointKey(networkID(dockerID1), "e1")]; there {
+		t.Error("the dead endpoint is left")
+	}
+	asked.err = errors.New("the engine is busy")
+	if _, err := call[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e3", "192.168.1.2/24")); err == nil {
+		t.Fatal("an address was given out without the engine's word")
+	}
+}
+
+// engine is what HasEndpoint answers.
+type engine struct {
+	lists map[string]bool
+	err   error
+}
+
+func (e *engine) HasEndpoint(_ context.Context, _, endpoint string) (bool, error) {
+	return e.lists[endpoint], e.err
+}
+
+// Three hosts bring up one network in the same moment, as a deployment tool does.
+func TestOneNetworkOnThreeHostsAtOnce(t *testing.T) {
+	for round := range 20 {
+		store := kvstore.NewMemory()
+		var hosts []*host
+		for n := range 3 {
+			hosts = append(hosts, startHost(t, store, n+1))
+		}
+		refused := make(chan error, len(hosts))
+		for n, id := range []string{dockerID1, dockerID2, dockerID3} {
+			go func() {
+				_, err := call[empty](hosts[n], "CreateNetwork", creation(id, "172.19.0.0/16", "causeway.network=foo", "vni=77"))
+				refused <- err
+			}()
+		}
+		for range hosts {
+			if err := <-refused; err != nil {
+				t.Errorf("round %d: %v", round, err)
+			}
+		}
+		networks, err := store.List(t.Context(), records.NetworksPrefix)
+		if err != nil || len(networks.Items) != 1 {
+			t.Errorf("round %d: there are %d networks: %v", round, len(networks.Items), err)
+		}
+		for _, h := range hosts {
+			h.stop()
+		}
+	}
+}
+
+// A host attaches to a network in the moment in which its last host leaves it.
+func TestNetworkStaysForAHostThatComesMeanwhile(t *testing.T) {
+	store := &hooked{Store: kvstore.NewMemory()}
+	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo"))
+	come := func() {
+		must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
+	}
+	store.before.Store(&come)
+	must[empty](h1, "DeleteNetwork", &network.DeleteNetworkRequest{NetworkID: dockerID1})
+	enter(h2, dockerID2, "e2", "192.168.1.2/24")
+}
+
+// What one host's user forces is forced on that host alone.
+func TestForceCountsWhereItWasGiven(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
+	options := []string{"mode=underlay", "parent=eth0", "force=true"}
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", options...))
+	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", append(options, "causeway.network=id:"+networkID(dockerID1))...))
+	for _, test := range []struct {
+		host   *host
+		forced bool
+	}{{h1, true}, {h2, false}} {
+		eventually(t, test.host.name+" applies the network", func() bool {
+			s, ok := test.host.physical.segment(networkID(dockerID1))
+			return ok && s.Network.Force == test.forced
+		})
+		test.host.physical.set(func(l *ledger) {
+			if l.checked.Force != test.forced {
+				t.Errorf("%s checks it with force=%v", test.host.name, l.checked.Force)
+			}
+		})
+	}
+}
+
+// Two hosts pick one address of the physical network at once: one of them gets it.
+func TestProbeComesAfterTheClaim(t *testing.T) {
+	store := kvstore.NewMemory()
+	var hosts []*host
+	probing := make(chan struct{}, 2)
+	for n := range 2 {
+		hosts = append(hosts, startWith(t, store, n+1, func(c *Config) {
+			c.Probe = func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error) {
+				probing <- struct{}{}
+				return fabric.MAC{2}, len(probing) == cap(probing), nil // the other's probe is seen
+			}
+		}))
+	}
+	options := []string{"mode=underlay", "parent=eth0", "causeway.network=phys"}
+	answers := make(chan error, 2)
+	for n, id := range []string{dockerID1, dockerID2} {
+		must[empty](hosts[n], "CreateNetwork", creation(id, "192.168.1.0/24", options...))
+	}
+	for n, id := range []string{dockerID1, dockerID2} {
+		go func() {
+			_, err := call[network.CreateEndpointResponse](hosts[n], "CreateEndpoint", endpointOn(id, fmt.Sprint("e", n), "192.168.1.9/24"))
+			answers <- err
+		}()
+	}
+	first, second := <-answers, <-answers
+	if (first == nil) == (second == nil) {
+		t.Errorf("the hosts are answered %v and %v", first, second)
+	}
+}
+
+// A machine on the wire has the address: nothing of the claim is left.
+func TestProbedAddressIsReleased(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1 := startWith(t, store, 1, func(c *Config) {
+		c.Probe = func(_ context.Context, _ fabric.Network, addr netip.Addr) (fabric.MAC, bool, error) {
+			return fabric.MAC{2}, addr == netip.MustParseAddr("192.168.1.9"), nil
+		}
+	})
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "mode=underlay", "parent=eth0"))
+	_, err := call[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.9/24"))
+	if err == nil || !strings.Contains(err.Error(), "in use by the machine 02:00:00:00:00:00 on the wire") {
+		t.Errorf("got %v", err)
+	}
+	if _, there := contents(t, store)[records.EndpointKey(networkID(dockerID1), "e1")]; there {
+		t.Error("the endpoint is left")
+	}
+	enter(h1, dockerID1, "e2", "192.168.1.8/24")
 }
 
 // The engine died after CreateNetwork: nobody will ever know its name.

@@ -38,6 +38,7 @@ type ledger struct {
 	alive    map[string]bool
 	fault    error
 	applies  int
+	checked  fabric.Network // what Check was last asked
 	fewest   map[string]int // local endpoints that a network was ever applied with
 }
 
@@ -46,6 +47,7 @@ func newLedger() *ledger {
 }
 
 func (l *ledger) Check(_ context.Context, n fabric.Network) error {
+	l.set(func(l *ledger) { l.checked = n })
 	if n.VNI == 4444 {
 		return errors.New("vni 4444 is in use by docker's overlay")
 	}

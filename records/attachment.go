@@ -74,14 +74,14 @@ func (r Records) Detach(ctx context.Context, dockerID string, keep bool) error {
 			return err
 		}
 		txn := kvstore.Txn{If: []kvstore.Guard{kvstore.Unchanged(item)}, Then: []kvstore.Op{kvstore.Delete(key)}}
-		if last, err := r.last(ctx, network, keep || attachment.Pending, &txn); err != nil {
+		last, err := r.last(ctx, network, keep || attachment.Pending, &txn)
+		if err != nil {
 			return err
-		} else if last {
-			err = removal(network, &txn)
-			if err != nil {
-				return err
-			}
-		} else if err := r.leave(ctx, attachment.Network, dockerID, &txn); err != nil {
+		}
+		if last {
+			return r.deleteNetwork(ctx, network, txn)
+		}
+		if err := r.leave(ctx, attachment.Network, dockerID, &txn); err != nil {
 			return err
 		}
 		_, err = r.Store.Commit(ctx, txn)

@@ -20,6 +20,12 @@ func SubnetOf(network fabric.Network, addr netip.Addr) (fabric.Subnet, bool) {
 	return fabric.Subnet{}, false
 }
 
+// Endpoint reads one endpoint of a network.
+func (r Records) Endpoint(ctx context.Context, network, id string) (fabric.Endpoint, error) {
+	endpoint, _, err := kvstore.Read[fabric.Endpoint](ctx, r.Store, EndpointKey(network, id))
+	return endpoint, err
+}
+
 // PutEndpoint claims the endpoint's addresses and records it, in one transaction;
 // it returns the store's revision after. dockerIPAM says that Docker's own
 // allocator gave the addresses; dead is then asked whether an endpoint of this

@@ -146,7 +146,7 @@ func (r Records) ReleaseMembers(ctx context.Context) error {
 			networks[attachment.Network] = true
 		}
 	}
-	for batch := range slices.Chunk(slices.Sorted(maps.Keys(networks)), 100) {
+	for batch := range slices.Chunk(slices.Sorted(maps.Keys(networks)), maxWrites) {
 		txn := r.guarded()
 		for _, network := range batch {
 			txn.Then = append(txn.Then, kvstore.Delete(MemberKey(network, r.Host)))

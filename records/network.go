@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -12,6 +14,30 @@ import (
 
 // FirstVNI is the first that networks get by themselves: clear of Swarm's (4096…).
 const FirstVNI = 0x800000
+
+// What a network may have at most, so that its creation and its deletion are one
+// transaction each: an etcd takes 128 writes in one unless told otherwise.
+const (
+	MaxSubnets = 32
+	MaxAux     = 48 // aux addresses, of all subnets
+
+	maxWrites = 100 // in one transaction of a batch
+)
+
+// checkSize refuses a network that is too large to be created in one transaction.
+func checkSize(network fabric.Network) error {
+	aux := 0
+	for _, subnet := range network.Subnets {
+		aux += len(subnet.Aux)
+	}
+	switch {
+	case len(network.Subnets) > MaxSubnets:
+		return fmt.Errorf("the network has %d subnets, and may have %d: create several networks", len(network.Subnets), MaxSubnets)
+	case aux > MaxAux:
+		return fmt.Errorf("the network has %d aux addresses, and may have %d: leave a part of the subnet out with --ip-range", aux, MaxAux)
+	}
+	return nil
+}
 
 // Network reads the network of an ID.
 func (r Records) Network(ctx context.Context, id string) (fabric.Network, error) {
@@ -45,6 +71,9 @@ func (r Records) networkName(ctx context.Context, id string) string {
 // asks for, or the lowest that is free. check sees the network before it is
 // written. ErrConflict says that another network was created or named meanwhile.
 func (r Records) CreateNetwork(ctx context.Context, network fabric.Network, a Attaching, check func(fabric.Network) error) error {
+	if err := checkSize(network); err != nil {
+		return err
+	}
 	a.Network = network.ID
 	txn := kvstore.Txn{
 		If:   []kvstore.Guard{kvstore.Missing(NetworkKey(network.ID))},
@@ -59,17 +88,27 @@ func (r Records) CreateNetwork(ctx context.Context, network fabric.Network, a At
 	}
 	if network.Mode != fabric.ModeUnderlay {
 		if err := r.takeVNI(ctx, &network, &txn); err != nil {
-			return err
+			return r.ifStill(ctx, txn, err)
 		}
 	}
 	if err := check(network); err != nil {
 		return err
 	}
 	if err := r.BindPools(ctx, &network, a.DockerIPAM, &txn); err != nil {
-		return err
+		return r.ifStill(ctx, txn, err)
 	}
 	txn.Then = append(txn.Then, kvstore.Put(NetworkKey(network.ID), network))
 	_, err := r.Store.Commit(ctx, txn)
+	return err
+}
+
+// ifStill returns err while the guards of txn hold. Where they do not, what err
+// complains of may be this very network, as another host has just created it:
+// then it is ErrConflict.
+func (r Records) ifStill(ctx context.Context, txn kvstore.Txn, err error) error {
+	if _, changed := r.Store.Commit(ctx, kvstore.Txn{If: txn.If}); errors.Is(changed, kvstore.ErrConflict) {
+		return changed
+	}
 	return err
 }
 
@@ -143,42 +182,55 @@ func (r Records) DeleteNetwork(ctx context.Context, name string) error {
 	})
 }
 
-// deleteNetwork deletes a network and, if it is a swarm's, the attachments of all
-// nodes, while the guards of txn hold.
+// deleteNetwork deletes all records of the network of item in one transaction,
+// with what txn does, while its guards hold and the record is unchanged: a mirror
+// may be giving it a name. A swarm's nodes lose their attachments to it after.
 func (r Records) deleteNetwork(ctx context.Context, item kvstore.Item, txn kvstore.Txn) error {
-	if err := removal(item, &txn); err != nil {
-		return err
-	}
-	snapshot, err := r.Store.List(ctx, AttachmentsPrefix)
-	if err != nil {
-		return err
-	}
-	for key := range snapshot.Items {
-		if strings.HasSuffix(key, "/"+strings.TrimPrefix(item.Key, NetworksPrefix)) {
-			txn.Then = append(txn.Then, kvstore.Delete(key))
-		}
-	}
-	_, err = r.Store.Commit(ctx, txn)
-	return err
-}
-
-// removal adds to txn that all records of a network are deleted, if it still has
-// the name that item says: a mirror may be giving it one.
-func removal(item kvstore.Item, txn *kvstore.Txn) error {
 	network, err := kvstore.Decode[fabric.Network](item)
 	if err != nil {
 		return err
 	}
+	members, err := r.Store.List(ctx, NetworkMembers(network.ID))
+	if err != nil {
+		return err
+	}
 	txn.If = append(txn.If, kvstore.Unchanged(item))
-	txn.Then = append(txn.Then, kvstore.DeletePrefix(NetworkEndpoints(network.ID)), kvstore.DeletePrefix(NetworkMembers(network.ID)), kvstore.Delete(item.Key))
+	subnets := network.Subnets
+	for len(subnets) > MaxSubnets { // an older version created it
+		batch := min(len(subnets)-MaxSubnets, maxWrites/2)
+		if _, err := r.Store.Commit(ctx, kvstore.Txn{If: txn.If, Then: deletePools(subnets[:batch])}); err != nil {
+			return err
+		}
+		subnets = subnets[batch:]
+	}
+	txn.Then = append(txn.Then, kvstore.Delete(item.Key),
+		kvstore.DeletePrefix(NetworkEndpoints(network.ID)), kvstore.DeletePrefix(NetworkMembers(network.ID)))
+	txn.Then = append(txn.Then, deletePools(subnets)...)
 	if network.Name != "" {
 		txn.Then = append(txn.Then, kvstore.Delete(NameKey(network.Name)))
 	}
 	if network.VNI != 0 {
 		txn.Then = append(txn.Then, kvstore.Delete(VNIKey(network.VNI)))
 	}
-	for _, subnet := range network.Subnets {
-		txn.Then = append(txn.Then, kvstore.Delete(PoolKey(subnet.Pool)), kvstore.DeletePrefix(PoolAddresses(subnet.Pool)))
+	if _, err = r.Store.Commit(ctx, txn); err != nil || !network.Swarm {
+		return err
+	}
+	for batch := range slices.Chunk(slices.Sorted(maps.Keys(members.Items)), maxWrites) {
+		var then []kvstore.Op
+		for _, key := range batch { // the network has one ID on all nodes
+			then = append(then, kvstore.Delete(AttachmentKey(key[len(NetworkMembers(network.ID)):], network.ID)))
+		}
+		if _, err := r.Store.Commit(ctx, kvstore.Txn{Then: then}); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func deletePools(subnets []fabric.Subnet) []kvstore.Op {
+	var ops []kvstore.Op
+	for _, subnet := range subnets {
+		ops = append(ops, kvstore.Delete(PoolKey(subnet.Pool)), kvstore.DeletePrefix(PoolAddresses(subnet.Pool)))
+	}
+	return ops
 }
