@@ -178,12 +178,15 @@ func TestOneNetworkOnThreeHostsAtOnce(t *testing.T) {
 	}
 }
 
-// A host attaches to a network in the moment in which its last host leaves it.
+// A new host attaches to a network in the moment in which its last host leaves it.
 func TestNetworkStaysForAHostThatComesMeanwhile(t *testing.T) {
 	store := &hooked{Store: kvstore.NewMemory()}
-	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
+	h1 := startHost(t, store, 1)
+	eventually(t, "h1 is in the cluster", func() bool { _, err := store.Get(t.Context(), records.HostKey("h1")); return err == nil })
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo"))
+	var h2 *host
 	come := func() {
+		h2 = startHost(t, store, 2)
 		must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
 	}
 	store.before.Store(&come)
@@ -218,29 +221,40 @@ func TestForceCountsWhereItWasGiven(t *testing.T) {
 func TestProbeComesAfterTheClaim(t *testing.T) {
 	store := kvstore.NewMemory()
 	var hosts []*host
-	probing := make(chan struct{}, 2)
+	var probing atomic.Int32
+	both, refused := make(chan struct{}), make(chan struct{})
 	for n := range 2 {
 		hosts = append(hosts, startWith(t, store, n+1, func(c *Config) {
 			c.Probe = func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error) {
-				probing <- struct{}{}
-				return fabric.MAC{2}, len(probing) == cap(probing), nil // the other's probe is seen
+				if probing.Add(1) == 2 {
+					close(both)
+				}
+				select {
+				case <-both: // each sees the other's probe
+					return fabric.MAC{2}, true, nil
+				case <-refused:
+					return fabric.MAC{}, false, nil
+				}
 			}
 		}))
 	}
 	options := []string{"mode=underlay", "parent=eth0", "causeway.network=phys"}
-	answers := make(chan error, 2)
 	for n, id := range []string{dockerID1, dockerID2} {
 		must[empty](hosts[n], "CreateNetwork", creation(id, "192.168.1.0/24", options...))
 	}
+	answers := make(chan error, 2)
 	for n, id := range []string{dockerID1, dockerID2} {
 		go func() {
 			_, err := call[network.CreateEndpointResponse](hosts[n], "CreateEndpoint", endpointOn(id, fmt.Sprint("e", n), "192.168.1.9/24"))
 			answers <- err
 		}()
 	}
-	first, second := <-answers, <-answers
-	if (first == nil) == (second == nil) {
-		t.Errorf("the hosts are answered %v and %v", first, second)
+	if err := <-answers; err == nil || !strings.Contains(err.Error(), "in use by host") {
+		t.Errorf("the second is answered %v", err)
+	}
+	close(refused)
+	if err := <-answers; err != nil {
+		t.Errorf("the first is answered %v", err)
 	}
 }
 
