@@ -46,6 +46,16 @@ type Engine interface {
 	// HasEndpoint says whether the engine still has the endpoint on its network.
 	// It answers within two seconds.
 	HasEndpoint(ctx context.Context, dockerID, endpoint string) (bool, error)
+	// Configured says whether a container of the engine, a stopped one included, is
+	// configured for the network. It answers within two seconds.
+	Configured(ctx context.Context, dockerID string) (bool, error)
+	// Removed is told that the engine removes its network dockerID, which stays in
+	// the cluster as network: it is put back.
+	Removed(dockerID, network string)
+	// PutBack waits until the removed networks are back. While CreateNetwork is
+	// answered, its error says that the network that is created has the name of one
+	// of them. It returns within four seconds.
+	PutBack(ctx context.Context) error
 }
 
 // Config is what a Driver works with. All fields but HostExpiry, Engine, Probe and Timing are required.

@@ -42,6 +42,9 @@ func (d *Driver) createNetwork(ctx context.Context, request *network.CreateNetwo
 		// all options on.
 		Attachment: records.Attachment{DockerIPAM: dockerIPAM, Pending: ofMirror, Force: opts.force && !ofMirror},
 	}
+	if err := d.clearOfRemoved(ctx, request.NetworkID, ofMirror); err != nil {
+		return err
+	}
 	return kvstore.Retry(ctx, "network "+want.Label(), func() error { return d.attach(ctx, want, opts.join, attaching) })
 }
 
@@ -156,7 +159,7 @@ func (d *Driver) deleteNetwork(ctx context.Context, dockerID string) error {
 	if dockerID == "" {
 		return errNoNetwork
 	}
-	return d.records.Detach(ctx, dockerID, d.leadersToFree(dockerID))
+	return d.detach(ctx, dockerID)
 }
 
 // Forget detaches a network that the engine has lost.

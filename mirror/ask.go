@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -81,9 +80,12 @@ func (m *Mirror) inCluster(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	users, err := m.users(ctx, cluster)
-	if err == nil && len(users) == 0 {
+	if err != nil {
+		return fmt.Errorf("network %s was removed here and is not put back yet: %w", cluster.Name, err)
+	}
+	if len(users) == 0 {
 		return nil
 	}
-	return errors.Join(fmt.Errorf("network %s exists in the cluster with subnet %s, in use on %s: it can be created with other settings when no container is configured for it there",
-		cluster.Name, strings.Join(subnets, ", "), strings.Join(users, ", ")), err)
+	return fmt.Errorf("network %s exists in the cluster with subnet %s, in use on %s: it can be created with other settings when no container is configured for it there",
+		cluster.Name, strings.Join(subnets, ", "), strings.Join(users, ", "))
 }

@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/moby/moby/api/types/container"
@@ -18,23 +17,24 @@ import (
 // the stream of events begins. Safe for concurrent use.
 type containers struct {
 	mu     sync.Mutex                       // guards all below
-	known  map[string]map[string]attachedTo // by container, then by the network's name
+	known  map[string]map[string]attachedTo // by container, then by network name
 	listed bool                             // known is complete
 	dirty  map[string]bool                  // containers to look at
 	all    bool                             // list all
-	named  map[string][]string              // the names that the records have, by endpoint
 
 	wake    chan struct{} // something is to be looked at
 	recount chan struct{} // known was changed
 }
 
-// attachedTo is what a container has on a network; both are empty, or of its last
-// run, when it does not run.
-type attachedTo struct{ dockerID, endpoint string }
+// attachedTo is what a container has on a network. IDs are empty until it runs.
+type attachedTo struct {
+	dockerID, endpoint string
+	named              []string // the names that the endpoint's record has
+}
 
 func newContainers() *containers {
 	return &containers{
-		known: make(map[string]map[string]attachedTo), dirty: make(map[string]bool), named: make(map[string][]string),
+		known: make(map[string]map[string]attachedTo), dirty: make(map[string]bool),
 		wake: make(chan struct{}, 1), recount: make(chan struct{}, 1),
 	}
 }
@@ -81,15 +81,40 @@ func (c *containers) take() (all bool, ids []string) {
 	return all, ids
 }
 
+// set learns a container's networks; nil: the container is gone. The names of an
+// endpoint that stays are kept.
 func (c *containers) set(id string, networks map[string]attachedTo) {
 	c.mu.Lock()
-	if networks == nil {
-		delete(c.known, id)
-	} else {
+	before := c.known[id]
+	delete(c.known, id)
+	if networks != nil {
+		for name, on := range networks {
+			if on.endpoint == before[name].endpoint {
+				on.named = before[name].named
+				networks[name] = on
+			}
+		}
 		c.known[id] = networks
 	}
 	c.mu.Unlock()
 	signal(c.recount)
+}
+
+// hasNames says whether the record of a container's endpoint has these names.
+func (c *containers) hasNames(id, network string, names []string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Equal(c.known[id][network].named, names)
+}
+
+// setNames notes the names that the record of a container's endpoint has.
+func (c *containers) setNames(id, network string, names []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if on, known := c.known[id][network]; known {
+		on.named = names
+		c.known[id][network] = on
+	}
 }
 
 // followContainers looks at containers as they change. Each is looked at in a
@@ -127,7 +152,9 @@ func (m *Mirror) followContainers(ctx context.Context) error {
 				if before != nil {
 					<-before // looks at one container are in order
 				}
-				if err := m.look(ctx, id); err != nil && ctx.Err() == nil {
+				err := m.look(ctx, id)
+				m.Board.Report(health.Scope{Part: health.Names, Object: id}, err)
+				if err != nil && ctx.Err() == nil {
 					group.Go(func() error { return m.later(ctx, func() { m.containers.changed(id) }) })
 				}
 				return nil
@@ -188,46 +215,4 @@ func networksOf(settings map[string]*network.EndpointSettings) map[string]attach
 		}
 	}
 	return networks
-}
-
-// look learns one container: its networks, and its names on those of the cluster.
-func (m *Mirror) look(ctx context.Context, id string) error {
-	found, there, err := m.engine.container(ctx, id)
-	if err != nil {
-		return err
-	}
-	if !there || found.NetworkSettings == nil {
-		m.containers.set(id, nil)
-		return nil
-	}
-	m.containers.set(id, networksOf(found.NetworkSettings.Networks))
-	var failed error
-	for _, on := range found.NetworkSettings.Networks {
-		if on == nil || on.EndpointID == "" {
-			continue
-		}
-		attachment, ours := m.attachments.get(on.NetworkID)
-		if !ours {
-			continue // not of the cluster, or else it is looked at when its attachment comes
-		}
-		err := m.nameEndpoint(ctx, attachment.Network, on.EndpointID, namesOf(found, on))
-		m.Board.Report(health.Scope{Part: health.Names, Object: on.NetworkID}, err)
-		if err != nil {
-			failed = err
-		}
-	}
-	return failed
-}
-
-// namesOf are the names that Docker's resolver gives a container on a network: its
-// own first, then its aliases there, its short ID, and from 25.0 on its hostname.
-func namesOf(found container.InspectResponse, on *network.EndpointSettings) []string {
-	names := []string{strings.TrimPrefix(found.Name, "/")}
-	more := append(slices.Clone(on.Aliases), on.DNSNames...)
-	for _, name := range append(more, found.ID[:min(len(found.ID), 12)]) {
-		if name != "" && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -58,23 +59,29 @@ func (r Records) nameFree(ctx context.Context, name, id string) (kvstore.Guard, 
 	return kvstore.Unchanged(item), err
 }
 
-// NameEndpoint writes the container's name into an endpoint's record and into its
-// addresses, which a clash is told from. An endpoint that is gone is a success.
-func (r Records) NameEndpoint(ctx context.Context, network fabric.Network, id, name string) error {
-	return kvstore.Retry(ctx, fmt.Sprintf("endpoint %.12s", id), func() error {
+// NameEndpoint writes the names that a container has on a network into its
+// endpoint's record; the first, its own, also into the claims of its addresses,
+// which a clash is told from. It says whether the endpoint is there.
+func (r Records) NameEndpoint(ctx context.Context, network fabric.Network, id string, names []string) (there bool, err error) {
+	err = kvstore.Retry(ctx, fmt.Sprintf("names of endpoint %.12s", id), func() error {
 		endpoint, item, err := kvstore.Read[fabric.Endpoint](ctx, r.Store, EndpointKey(network.ID, id))
+		there = err == nil
 		if errors.Is(err, kvstore.ErrNotFound) {
 			return nil
 		}
-		if err != nil || endpoint.Name == name {
+		renamed := endpoint.Name != names[0]
+		if err != nil || !renamed && slices.Equal(endpoint.Names, names) {
 			return err
 		}
-		endpoint.Name = name
+		endpoint.Name, endpoint.Names = names[0], names
 		txn := kvstore.Txn{
 			If:   []kvstore.Guard{kvstore.Unchanged(item)},
 			Then: []kvstore.Op{kvstore.Put(item.Key, endpoint)},
 		}
 		for _, address := range endpoint.Addrs {
+			if !renamed {
+				break
+			}
 			if err := r.nameAddress(ctx, network, endpoint, address.Addr(), &txn); err != nil {
 				return err
 			}
@@ -82,6 +89,7 @@ func (r Records) NameEndpoint(ctx context.Context, network fabric.Network, id, n
 		_, err = r.Store.Commit(ctx, txn)
 		return err
 	})
+	return there, err
 }
 
 // nameAddress adds to txn that the endpoint's claim of addr bears its name.

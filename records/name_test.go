@@ -3,6 +3,7 @@ package records
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -57,13 +58,14 @@ func TestNameEndpoint(t *testing.T) {
 	put(t, store,
 		kvstore.Put(EndpointKey("n1", "e1"), fabric.Endpoint{ID: "e1", Addrs: []netip.Prefix{netip.PrefixFrom(addr, 24)}}),
 		kvstore.Put(AddressKey("p", addr), Address{Kind: KindEndpoint, Host: "h1", Endpoint: "e1"}))
-	for _, id := range []string{"e1", "e9"} {
-		if err := r.NameEndpoint(t.Context(), network, id, "busybox"); err != nil {
-			t.Fatal(err)
+	names := []string{"busybox", "web", "0123456789ab"}
+	for id, want := range map[string]bool{"e1": true, "e9": false} {
+		if there, err := r.NameEndpoint(t.Context(), network, id, names); err != nil || there != want {
+			t.Fatalf("%s: there %v, %v", id, there, err)
 		}
 	}
-	if got := read[fabric.Endpoint](t, store, EndpointKey("n1", "e1")).Name; got != "busybox" {
-		t.Errorf("the endpoint is called %q", got)
+	if got := read[fabric.Endpoint](t, store, EndpointKey("n1", "e1")); got.Name != "busybox" || !slices.Equal(got.Names, names) {
+		t.Errorf("the endpoint is called %q and %q", got.Name, got.Names)
 	}
 	if got := read[Address](t, store, AddressKey("p", addr)).Name; got != "busybox" {
 		t.Errorf("the claim is called %q", got)

@@ -1,0 +1,36 @@
+package driver
+
+import "context"
+
+// detach detaches Docker's network for a removal, and tells the mirror when the
+// cluster keeps the network. A network that a container of this engine is
+// configured for, stopped ones included, is in use.
+func (d *Driver) detach(ctx context.Context, dockerID string) error {
+	keep := d.leadersToFree(dockerID)
+	if d.Engine == nil || keep {
+		return d.records.Detach(ctx, dockerID, keep)
+	}
+	found, attachment, err := d.records.Attached(ctx, dockerID)
+	mirrored := err == nil && found.Name != "" && !found.Swarm && !attachment.Pending
+	if mirrored {
+		// If the engine does not say, Docker's rule holds: stopped containers do not count.
+		keep, _ = d.Engine.Configured(ctx, dockerID)
+	}
+	if err := d.records.Detach(ctx, dockerID, keep); err != nil || !mirrored {
+		return err
+	}
+	if _, err := d.records.Network(ctx, found.ID); err == nil {
+		d.Engine.Removed(dockerID, found.ID)
+	}
+	return nil
+}
+
+// clearOfRemoved refuses to create a network under the name of one that was
+// removed here a moment ago while others use it. Docker tells no names: the engine
+// knows whether that one can come back while this one is being created.
+func (d *Driver) clearOfRemoved(ctx context.Context, dockerID string, ofMirror bool) error {
+	if d.Engine == nil || ofMirror || ofSwarm(dockerID) {
+		return nil
+	}
+	return d.Engine.PutBack(ctx)
+}
