@@ -138,15 +138,23 @@ func TestEndpointThatTheEngineForgotMakesRoom(t *testing.T) {
 	}
 }
 
-// engine is what HasEndpoint answers.
+// engine is what the engine answers.
 type engine struct {
-	lists map[string]bool
-	err   error
+	lists      map[string]bool
+	configured bool
+	removed    []string // the cluster's networks
+	err        error
 }
 
 func (e *engine) HasEndpoint(_ context.Context, _, endpoint string) (bool, error) {
 	return e.lists[endpoint], e.err
 }
+
+func (e *engine) Configured(context.Context, string) (bool, error) { return e.configured, e.err }
+
+func (e *engine) Removed(_, network string) { e.removed = append(e.removed, network) }
+
+func (e *engine) PutBack(context.Context) error { return e.err }
 
 // Three hosts bring up one network in the same moment, as a deployment tool does.
 func TestOneNetworkOnThreeHostsAtOnce(t *testing.T) {

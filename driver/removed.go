@@ -14,7 +14,8 @@ func (d *Driver) detach(ctx context.Context, dockerID string) error {
 	mirrored := err == nil && found.Name != "" && !found.Swarm && !attachment.Pending
 	if mirrored {
 		// If the engine does not say, Docker's rule holds: stopped containers do not count.
-		keep, _ = d.Engine.Configured(ctx, dockerID)
+		configured, err := d.Engine.Configured(ctx, dockerID)
+		keep = configured && err == nil
 	}
 	if err := d.records.Detach(ctx, dockerID, keep); err != nil || !mirrored {
 		return err
