@@ -13,7 +13,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/causeway-net/causeway/driver"
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/plugin"
@@ -70,7 +69,7 @@ func NewServer(config Config) *plugin.Server {
 		if err != nil {
 			return nil, err
 		}
-		endpoints, err := driver.Release(ctx, config.Store, key)
+		endpoints, err := records.ReleaseHost(ctx, config.Store, key)
 		return &Released{Endpoints: endpoints}, err
 	})
 	plugin.Handle(server, removePath, func(ctx context.Context, request *networkName) (*nothing, error) {

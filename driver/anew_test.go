@@ -38,8 +38,8 @@ func TestEmptiedStoreCutsNothing(t *testing.T) {
 		return err != nil && strings.Contains(err.Error(), want)
 	})
 	time.Sleep(time.Second)
-	if s, ok := h1.plane.segment(networkID(dockerID1)); !ok || len(s.Local) != 1 {
+	if s, ok := h1.Plane.Segment(networkID(dockerID1)); !ok || len(s.Local) != 1 {
 		t.Errorf("the container's segment: %v, there %v", s.Local, ok)
 	}
-	h1.stop()
+	h1.Stop()
 }

@@ -11,7 +11,6 @@ package driver
 import (
 	"context"
 	"net/netip"
-	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -58,7 +57,7 @@ type Engine interface {
 	PutBack(ctx context.Context) error
 }
 
-// Config is what a Driver works with. All fields but HostExpiry, Engine, Probe and Timing are required.
+// Config is what a Driver works with. All fields but Engine and Probe are required.
 type Config struct {
 	Host  fabric.Host
 	Store kvstore.Store
@@ -66,68 +65,26 @@ type Config struct {
 	// subnet may overlap it.
 	VTEPNet netip.Prefix
 	// Scope is what Docker is told: "local" or "global".
-	Scope  string
-	Planes map[fabric.Mode]fabric.Dataplane
-	// HostExpiry is how long another host may be gone until it is released; 0: for ever.
-	HostExpiry time.Duration
+	Scope      string
+	Reconciler Reconciler
+	Membership Membership
 	// Engine is asked whether an endpoint is dead; nil: only its link tells.
 	Engine Engine
 	// Probe asks on an underlay network's wire whether somebody has an address
 	// already, and gives that station's MAC; nil: nobody is asked.
-	Probe  func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error)
-	Log    *logrus.Entry
-	Timing Timing
-}
-
-// Timing are the loop's periods; a zero field takes the default.
-type Timing struct {
-	Distrust time.Duration // read the kernel back (1 min)
-	Retry    time.Duration // after a failed Apply (2 s)
-	Reap     time.Duration // look for dead endpoints and addresses (15 s)
-	Grace    time.Duration // between the first and the last look (30 s)
-	Lease    time.Duration // of the record alive/<host> (15 s)
-}
-
-func (t Timing) orDefaults() Timing {
-	for field, preset := range map[*time.Duration]time.Duration{
-		&t.Distrust: time.Minute,
-		&t.Retry:    2 * time.Second,
-		&t.Reap:     15 * time.Second,
-		&t.Grace:    30 * time.Second,
-		&t.Lease:    15 * time.Second,
-	} {
-		if *field == 0 {
-			*field = preset
-		}
-	}
-	return t
+	Probe func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error)
+	Log   *logrus.Entry
 }
 
 // Driver serves Docker's NetworkDriver.
 type Driver struct {
 	Config
-	records    records.Records
-	reconciler Reconciler
-	membership Membership
-	loop       *loop
+	records records.Records
 }
 
-// New makes a Driver; nothing happens before Run.
+// New makes a Driver; nothing happens before a call of Docker's.
 func New(config Config) *Driver {
-	config.Timing = config.Timing.orDefaults()
-	l := newLoop(config)
-	return &Driver{
-		Config:     config,
-		records:    records.Records{Store: config.Store, Host: config.Host.Name},
-		reconciler: reconciler{l},
-		membership: l.standing,
-		loop:       l,
-	}
+	return &Driver{Config: config, records: records.Records{Store: config.Store, Host: config.Host.Name}}
 }
 
-// Run keeps the kernel as the records say until ctx ends, and leaves it then as
-// it is: containers keep running.
-func (d *Driver) Run(ctx context.Context) error { return d.loop.run(ctx) }
-
-// Kick has the loop read the whole kernel back now.
-func (d *Driver) Kick() { d.loop.kick() }
+func orID(network fabric.Network) string { return network.Label() }

@@ -2,7 +2,6 @@ package driver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/hosttest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -47,8 +47,8 @@ func TestEndpointsOfOneNetworkMeet(t *testing.T) {
 		peer string
 		vtep string
 	}{{h1, "e2", "10.99.0.2"}, {h2, "e1", "10.99.0.1"}} {
-		eventually(t, pair.host.name+" sees "+pair.peer, func() bool {
-			s, _ := pair.host.plane.segment(id)
+		eventually(t, pair.host.Name+" sees "+pair.peer, func() bool {
+			s, _ := pair.host.Plane.Segment(id)
 			return len(s.Remote) == 1 && s.Remote[0].ID == pair.peer && s.Remote[0].VTEP.String() == pair.vtep &&
 				len(s.Flood) == 1 && s.Flood[0].String() == pair.vtep
 		})
@@ -56,8 +56,8 @@ func TestEndpointsOfOneNetworkMeet(t *testing.T) {
 
 	must[empty](h2, "Leave", &network.LeaveRequest{NetworkID: dockerID2, EndpointID: "e2"})
 	must[empty](h2, "DeleteEndpoint", &network.DeleteEndpointRequest{NetworkID: dockerID2, EndpointID: "e2"})
-	eventually(t, "h2 lets the network go", func() bool { _, ok := h2.plane.segment(id); return !ok })
-	eventually(t, "h1 has no peer", func() bool { s, _ := h1.plane.segment(id); return len(s.Remote) == 0 && len(s.Local) == 1 })
+	eventually(t, "h2 lets the network go", func() bool { _, ok := h2.Plane.Segment(id); return !ok })
+	eventually(t, "h1 has no peer", func() bool { s, _ := h1.Plane.Segment(id); return len(s.Remote) == 0 && len(s.Local) == 1 })
 }
 
 func TestAllIsGoneAtTheEnd(t *testing.T) {
@@ -84,36 +84,17 @@ func TestRestartNeedsNoCreateNetwork(t *testing.T) {
 	first := startHost(t, store, 1)
 	must[empty](first, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	enter(first, dockerID1, "e1", "192.168.1.2/24")
-	before, _ := first.plane.segment(networkID(dockerID1))
-	first.stop()
+	before, _ := first.Plane.Segment(networkID(dockerID1))
+	first.Stop()
 
 	second := startHost(t, store, 1)
-	second.plane.set(func(l *ledger) { l.alive["e1"] = true })
-	eventually(t, "the segment is applied again", func() bool { _, ok := second.plane.segment(networkID(dockerID1)); return ok })
-	after, _ := second.plane.segment(networkID(dockerID1))
+	second.Plane.Set(func(l *hosttest.State) { l.Living["e1"] = true })
+	eventually(t, "the segment is applied again", func() bool { _, ok := second.Plane.Segment(networkID(dockerID1)); return ok })
+	after, _ := second.Plane.Segment(networkID(dockerID1))
 	if diff := cmp.Diff(fmt.Sprint(before), fmt.Sprint(after)); diff != "" {
 		t.Error(diff)
 	}
 	must[network.CreateEndpointResponse](second, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.3/24"))
-}
-
-// An underlay network is realised without containers too: after a restart it
-// must not be taken for empty before its endpoints were read.
-func TestRestartAppliesNoEmptyNetwork(t *testing.T) {
-	store := kvstore.NewMemory()
-	first := startHost(t, store, 1)
-	must[empty](first, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "mode=underlay", "parent=eth0"))
-	enter(first, dockerID1, "e1", "192.168.1.2/24")
-	first.stop()
-	for range 20 {
-		again := startHost(t, store, 1)
-		again.physical.set(func(l *ledger) { l.alive["e1"] = true })
-		eventually(t, "the segment is applied again", func() bool { _, ok := again.physical.segment(networkID(dockerID1)); return ok })
-		again.stop()
-		if fewest := again.physical.fewest[networkID(dockerID1)]; fewest != 1 {
-			t.Fatalf("it was applied with %d endpoints", fewest)
-		}
-	}
 }
 
 func TestBadInputChangesNothing(t *testing.T) {
@@ -252,33 +233,17 @@ func TestAnEngineTakesBackOnlyItsOwn(t *testing.T) {
 	}
 }
 
-func TestReleaseFreesWhatAHostHad(t *testing.T) {
+// A clone of another host is served nothing that would touch the other's records.
+func TestRefusedHostIsServedNothing(t *testing.T) {
 	store := kvstore.NewMemory()
-	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
-	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo"))
-	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
-	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
-	must[network.CreateEndpointResponse](h2, "CreateEndpoint", endpointOn(dockerID2, "e2", "192.168.1.3/24"))
-	eventually(t, "h2 is alive", func() bool {
-		_, err := store.Get(t.Context(), records.AliveKey("h2"))
-		return err == nil
-	})
-	if _, err := Release(t.Context(), store, "h2"); err == nil || err.Error() != "host h2 is alive: stop causeway there first" {
-		t.Errorf("got %v", err)
+	h1 := startHost(t, store, 1)
+	eventually(t, "h1 is alive", func() bool { return h1.Has(t, records.AliveKey("h1")) })
+	twin := startWith(t, store, 2, func(*Config) {}, func(o *hosttest.Options) { o.Host.Name = "h1" })
+	eventually(t, "the twin is refused", func() bool { return twin.Member.Refusal() != nil })
+	want := "host name h1 is in use by the host with VTEP 10.99.0.1: give --host-name"
+	if _, err := call[empty](twin, "CreateNetwork", creation(dockerID2, "192.168.1.0/24")); err == nil || err.Error() != want {
+		t.Errorf("the twin's CreateNetwork: %v", err)
 	}
-	if _, err := Release(t.Context(), store, "h9"); !errors.Is(err, kvstore.ErrNotFound) {
-		t.Errorf("got %v", err)
-	}
-	h2.stop()
-	if erased, err := Release(t.Context(), store, "h2"); err != nil || erased != 1 {
-		t.Errorf("erased %d endpoints: %v", erased, err)
-	}
-	for key := range contents(t, store) {
-		if strings.Contains(key, "h2") || strings.HasSuffix(key, "e2") {
-			t.Errorf("%s is left", key)
-		}
-	}
-	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e3", "192.168.1.3/24"))
 }
 
 func TestStoreAwayIsSaidAndNothingHangs(t *testing.T) {
@@ -298,46 +263,6 @@ func TestStoreAwayIsSaidAndNothingHangs(t *testing.T) {
 	}
 	if err := <-answer; err == nil || !strings.Contains(err.Error(), "store http://127.0.0.1:9 unavailable: ") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestDeadEndpointIsErasedAfterGrace(t *testing.T) {
-	store := kvstore.NewMemory()
-	h1 := startHost(t, store, 1)
-	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
-	enter(h1, dockerID1, "e1", "192.168.1.2/24")
-	h1.plane.set(func(l *ledger) { l.alive["e1"] = false })
-	key := records.EndpointKey(networkID(dockerID1), "e1")
-	eventually(t, "the endpoint is erased", func() bool {
-		_, err := store.Get(t.Context(), key)
-		return errors.Is(err, kvstore.ErrNotFound)
-	})
-	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.2/24"))
-}
-
-func TestFaultIsLoggedOnceAndItsEndOnce(t *testing.T) {
-	store := kvstore.NewMemory()
-	h1 := startHost(t, store, 1)
-	h1.plane.set(func(l *ledger) { l.fault = errors.New("the kernel is out of sorts") })
-	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
-	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
-	_, err := call[empty](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
-	if err == nil || !strings.Contains(err.Error(), "the kernel is out of sorts") {
-		t.Errorf("Join answers %v", err)
-	}
-	var tried int
-	h1.plane.set(func(l *ledger) { tried = l.applies })
-	eventually(t, "it is tried again and again", func() (ok bool) {
-		h1.plane.set(func(l *ledger) { ok = l.applies > tried+3 })
-		return ok
-	})
-	h1.plane.set(func(l *ledger) { l.fault = nil })
-	eventually(t, "it is applied", func() bool { _, ok := h1.plane.segment(networkID(dockerID1)); return ok })
-	h1.stop()
-	for text, want := range map[string]int{"network cannot be made so": 1, "network is as it should be again": 1} {
-		if got := strings.Count(h1.log.String(), text); got != want {
-			t.Errorf("logged %d times: %s", got, text)
-		}
 	}
 }
 

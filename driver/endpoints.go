@@ -47,7 +47,7 @@ func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint
 	if errors.Is(err, kvstore.ErrUnavailable) {
 		// It may have been done all the same, and Docker sends no delete: once it
 		// is in view it is found dead.
-		go func() { _ = d.reconciler.Follow(context.WithoutCancel(ctx), found.ID, 0) }()
+		go func() { _ = d.Reconciler.Follow(context.WithoutCancel(ctx), found.ID, 0) }()
 	}
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint
 		err = d.probe(ctx, found, endpoint)
 	}
 	if err == nil {
-		err = d.reconciler.Follow(ctx, found.ID, revision)
+		err = d.Reconciler.Follow(ctx, found.ID, revision)
 	}
 	if err != nil {
 		return errors.Join(err, d.records.DeleteEndpoint(context.WithoutCancel(ctx), found.ID, endpoint.ID, dockerIPAM))
@@ -68,7 +68,7 @@ func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint
 // allocator has given out again. A link in a container may outlive what Docker
 // knows of it: a runc that a killed engine left behind keeps it.
 func (d *Driver) dead(ctx context.Context, network, dockerID, endpoint string) (bool, error) {
-	alive, err := d.reconciler.Alive(ctx, network, endpoint)
+	alive, err := d.Reconciler.Alive(ctx, network, endpoint)
 	if err != nil || !alive || d.Engine == nil {
 		return err == nil && !alive, err
 	}
@@ -174,7 +174,7 @@ func (d *Driver) plug(ctx context.Context, network, endpoint string) (string, fa
 		}
 	})
 	defer look.Stop()
-	link, plugged, err := d.reconciler.Plug(ctx, network, endpoint)
+	link, plugged, err := d.Reconciler.Plug(ctx, network, endpoint)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}

@@ -76,7 +76,7 @@ func (d *Driver) check(ctx context.Context, network fabric.Network, force bool) 
 	if err := d.clearOfVTEP(network); err != nil {
 		return err
 	}
-	return d.reconciler.Check(ctx, network)
+	return d.Reconciler.Check(ctx, network)
 }
 
 // wellFormed says whether id is a NetworkID as engines (64 hex digits) and swarm

@@ -53,7 +53,7 @@ func (d *Driver) Register(server *plugin.Server) {
 // refused: they touch only what was made here.
 func whileMember[Req, Resp any](d *Driver, handle func(context.Context, *Req) (*Resp, error)) func(context.Context, *Req) (*Resp, error) {
 	return func(ctx context.Context, request *Req) (*Resp, error) {
-		if err := d.membership.Refusal(); err != nil {
+		if err := d.Membership.Refusal(); err != nil {
 			return nil, err
 		}
 		return handle(ctx, request)

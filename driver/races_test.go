@@ -12,6 +12,7 @@ import (
 	"github.com/docker/go-plugins-helpers/network"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/hosttest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -106,11 +107,11 @@ func TestDeadEndpointMakesRoomAtOnce(t *testing.T) {
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	enter(h1, dockerID1, "e1", "192.168.1.2/24")
-	h1.plane.set(func(l *ledger) { l.alive["e1"] = true })
+	h1.Plane.Set(func(l *hosttest.State) { l.Living["e1"] = true })
 	if _, err := call[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.2/24")); err == nil {
 		t.Fatal("a living container's address was given out")
 	}
-	h1.plane.set(func(l *ledger) { l.alive["e1"] = false })
+	h1.Plane.Set(func(l *hosttest.State) { l.Living["e1"] = false })
 	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.2/24"))
 	if _, there := contents(t, store)[records.EndpointKey(networkID(dockerID1), "e1")]; there {
 		t.Error("the dead endpoint is left")
@@ -181,7 +182,7 @@ func TestOneNetworkOnThreeHostsAtOnce(t *testing.T) {
 			t.Errorf("round %d: there are %d networks: %v", round, len(networks.Items), err)
 		}
 		for _, h := range hosts {
-			h.stop()
+			h.Stop()
 		}
 	}
 }
@@ -213,13 +214,13 @@ func TestForceCountsWhereItWasGiven(t *testing.T) {
 		host   *host
 		forced bool
 	}{{h1, true}, {h2, false}} {
-		eventually(t, test.host.name+" applies the network", func() bool {
-			s, ok := test.host.physical.segment(networkID(dockerID1))
+		eventually(t, test.host.Name+" applies the network", func() bool {
+			s, ok := test.host.Physical.Segment(networkID(dockerID1))
 			return ok && s.Network.Force == test.forced
 		})
-		test.host.physical.set(func(l *ledger) {
-			if l.checked.Force != test.forced {
-				t.Errorf("%s checks it with force=%v", test.host.name, l.checked.Force)
+		test.host.Physical.Set(func(l *hosttest.State) {
+			if l.Checked.Force != test.forced {
+				t.Errorf("%s checks it with force=%v", test.host.Name, l.Checked.Force)
 			}
 		})
 	}

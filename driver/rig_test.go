@@ -5,23 +5,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
-	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
 
-	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/hosttest"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
@@ -29,110 +25,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// ledger is a data plane that writes down what it is asked for. What the real
-// ones do to a kernel is their packages' tests, and the end-to-end ones'.
-type ledger struct {
-	mu       sync.Mutex
-	segments map[string]fabric.Segment
-	plugged  map[string]bool
-	alive    map[string]bool
-	fault    error
-	applies  int
-	checked  fabric.Network // what Check was last asked
-	fewest   map[string]int // local endpoints that a network was ever applied with
-}
-
-func newLedger() *ledger {
-	return &ledger{segments: map[string]fabric.Segment{}, plugged: map[string]bool{}, alive: map[string]bool{}, fewest: map[string]int{}}
-}
-
-func (l *ledger) Check(_ context.Context, n fabric.Network) error {
-	l.set(func(l *ledger) { l.checked = n })
-	if n.VNI == 4444 {
-		return errors.New("vni 4444 is in use by docker's overlay")
-	}
-	return nil
-}
-
-func (l *ledger) Apply(_ context.Context, s fabric.Segment) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.applies++
-	if l.fault != nil {
-		return 0, l.fault
-	}
-	l.segments[s.Network.ID] = s
-	if fewest, known := l.fewest[s.Network.ID]; !known || len(s.Local) < fewest {
-		l.fewest[s.Network.ID] = len(s.Local)
-	}
-	return 0, nil
-}
-
-func (l *ledger) Plug(_ context.Context, s fabric.Segment, e fabric.Endpoint) (string, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, applied := l.segments[s.Network.ID]; !applied {
-		return "", errors.New("plugged before it was applied")
-	}
-	l.plugged[e.ID], l.alive[e.ID] = true, true
-	return fabric.DeviceName("cwc", e.ID), nil
-}
-
-func (l *ledger) Alive(_ context.Context, s fabric.Segment) (map[string]bool, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	alive := map[string]bool{}
-	for _, e := range s.Local {
-		alive[e.ID] = l.alive[e.ID]
-	}
-	return alive, nil
-}
-
-func (l *ledger) Prune(_ context.Context, keep []fabric.Segment) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for id := range l.segments {
-		if !slices.ContainsFunc(keep, func(s fabric.Segment) bool { return s.Network.ID == id }) {
-			delete(l.segments, id)
-		}
-	}
-	return nil
-}
-
-func (l *ledger) Invalidate()                  {}
-func (l *ledger) Drifted(context.Context) bool { return false }
-
-func (l *ledger) segment(id string) (fabric.Segment, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s, ok := l.segments[id]
-	return s, ok
-}
-
-func (l *ledger) set(change func(*ledger)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	change(l)
-}
-
 // host is one causeway, reached as Docker reaches it.
 type host struct {
-	t     *testing.T
-	name  string
-	plane *ledger
-	// physical is the plane of mode=underlay.
-	physical *ledger
-	log      *bytes.Buffer
-	client   *http.Client
-	driver   *Driver
-	stop     func()
+	*hosttest.Host
+	t      *testing.T
+	client *http.Client
+	driver *Driver
 }
 
-var quick = Timing{
-	Distrust: time.Hour, Retry: 10 * time.Millisecond, Reap: 20 * time.Millisecond, Grace: 60 * time.Millisecond, Lease: time.Second,
-}
-
-// startHost runs the driver of host number n until the test ends or stop is called.
+// startHost runs the driver of host number n until the test ends or Stop is called.
 func startHost(t *testing.T, store kvstore.Store, n int) *host {
 	t.Helper()
 	return startNode(t, store, n, network.LocalScope, false)
@@ -142,26 +43,24 @@ func startHost(t *testing.T, store kvstore.Store, n int) *host {
 // announced.
 func startNode(t *testing.T, store kvstore.Store, n int, scope string, mirrored bool) *host {
 	t.Helper()
-	return startWith(t, store, n, func(c *Config) { c.Scope, c.Host.Mirror = scope, mirrored })
+	return startWith(t, store, n, func(c *Config) { c.Scope = scope }, func(o *hosttest.Options) { o.Host.Mirror = mirrored })
 }
 
-// startWith is startHost with what change makes of its configuration.
-func startWith(t *testing.T, store kvstore.Store, n int, change func(*Config)) *host {
+// startWith is startHost with what change makes of the driver's configuration, and
+// others of the host's.
+func startWith(t *testing.T, store kvstore.Store, n int, change func(*Config), others ...func(*hosttest.Options)) *host {
 	t.Helper()
-	h := &host{t: t, name: fmt.Sprint("h", n), plane: newLedger(), physical: newLedger(), log: &bytes.Buffer{}}
-	logger := logrus.New()
-	logger.SetOutput(io.MultiWriter(t.Output(), h.log))
+	h := &host{Host: hosttest.Start(t, store, n, others...), t: t}
 	config := Config{
-		Host:    fabric.Host{Name: h.name, VTEP: netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}), MTU: 1500},
-		Store:   store,
-		VTEPNet: netip.MustParsePrefix("10.99.0.0/24"),
-		Scope:   network.LocalScope,
-		Planes:  map[fabric.Mode]fabric.Dataplane{fabric.ModeVXLAN: h.plane, fabric.ModeUnderlay: h.physical},
-		Log:     logrus.NewEntry(logger),
-		Timing:  quick,
+		Host:       h.Host.Host,
+		Store:      store,
+		VTEPNet:    netip.MustParsePrefix("10.99.0.0/24"),
+		Scope:      network.LocalScope,
+		Reconciler: h.Loop,
+		Membership: h.Member,
+		Log:        h.Entry,
 	}
 	change(&config)
-	h.name = config.Host.Name
 	d := New(config)
 	h.driver = d
 	server := plugin.NewServer(d.Log, "NetworkDriver")
@@ -176,17 +75,18 @@ func startWith(t *testing.T, store kvstore.Store, n int, change func(*Config)) *
 	}}
 	h.client = &http.Client{Transport: transport}
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 2)
-	go func() { done <- d.Run(ctx) }()
+	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, listener) }()
-	h.stop = sync.OnceFunc(func() {
+	stop := h.Stop
+	h.Stop = sync.OnceFunc(func() {
 		transport.CloseIdleConnections()
 		cancel()
-		if err := errors.Join(<-done, <-done); err != nil {
-			t.Errorf("%s: %v", h.name, err)
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", h.Name, err)
 		}
+		stop()
 	})
-	t.Cleanup(h.stop)
+	t.Cleanup(h.Stop)
 	return h
 }
 
@@ -224,7 +124,7 @@ func must[Resp any](h *host, method string, request any) Resp {
 	h.t.Helper()
 	answer, err := call[Resp](h, method, request)
 	if err != nil {
-		h.t.Fatalf("%s: %s: %v", h.name, method, err)
+		h.t.Fatalf("%s: %s: %v", h.Name, method, err)
 	}
 	return answer
 }
@@ -260,21 +160,7 @@ func enter(h *host, dockerID, id, address string) {
 	must[network.JoinResponse](h, "Join", &network.JoinRequest{NetworkID: dockerID, EndpointID: id})
 }
 
-// eventually waits until ok holds.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline.C:
-			t.Fatalf("never happened: %s", what)
-		case <-tick.C:
-		}
-	}
-}
+var eventually = hosttest.Eventually
 
 // records are all that the store holds, as text.
 func contents(t *testing.T, store kvstore.Store) map[string]string {

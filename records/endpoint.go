@@ -179,31 +179,6 @@ func (r Records) release(ctx context.Context, endpoint fabric.Endpoint, txn *kvs
 	return nil
 }
 
-// Orphans are the addresses of network that this host claimed and no endpoint has.
-func (r Records) Orphans(ctx context.Context, network fabric.Network) ([]kvstore.Item, error) {
-	endpoints, err := r.Store.List(ctx, NetworkEndpoints(network.ID))
-	if err != nil {
-		return nil, err
-	}
-	var found []kvstore.Item
-	for _, subnet := range network.Subnets {
-		addresses, err := r.Store.List(ctx, PoolAddresses(subnet.Pool))
-		if err != nil {
-			return nil, err
-		}
-		for _, item := range addresses.Items {
-			address, err := kvstore.Decode[Address](item)
-			if err != nil || address.Kind != KindEndpoint || address.Host != r.Host {
-				continue
-			}
-			if _, there := endpoints.Items[EndpointKey(network.ID, address.Endpoint)]; !there {
-				found = append(found, item)
-			}
-		}
-	}
-	return found, nil
-}
-
 // ReleaseClaim quarantines a claimed address, unless it changed since item was read.
 func (r Records) ReleaseClaim(ctx context.Context, item kvstore.Item) error {
 	txn := r.guarded(kvstore.Unchanged(item))

@@ -21,7 +21,9 @@ import (
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/ipam"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/membership"
 	"github.com/causeway-net/causeway/mirror"
+	"github.com/causeway-net/causeway/reconcile"
 	"github.com/causeway-net/causeway/records"
 )
 
@@ -86,21 +88,24 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	defer warn(log, store.Close)
-	var networks *driver.Driver
+	member := membership.New(membership.Config{Host: host, Store: store, Expiry: s.hostExpiry, Board: board, Log: log})
 	mirrored, err := mirror.New(mirror.Config{
 		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket),
-		Ready: func(ctx context.Context) error { return networks.Ready(ctx) }, Board: board, Log: log,
+		Ready: member.Ready, Board: board, Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	networks = driver.New(driver.Config{
-		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Planes: planes.byMode(),
-		HostExpiry: s.hostExpiry, Engine: engineOf(host, mirrored), Probe: planes.underlay.Probe, Log: log,
+	loop := reconcile.New(reconcile.Config{
+		Host: host, Store: store, Planes: planes.byMode(), Membership: member, Board: board, Log: log,
+	})
+	networks := driver.New(driver.Config{
+		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Reconciler: loop, Membership: member,
+		Engine: engineOf(host, mirrored), Probe: planes.underlay.Probe, Log: log,
 	})
 	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Probe: planes.underlay.Probe})
 	asked := agent.NewServer(agent.Config{
-		Host: host, Store: store, Faults: board.Faults, Troubles: networks.Troubles, Log: log,
+		Host: host, Store: store, Faults: board.Faults, Log: log,
 	})
 
 	log.WithFields(logrus.Fields{
@@ -109,11 +114,12 @@ func serve(ctx context.Context, s settings) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serveDocker(ctx, sockets.docker, networks, addresses, log) })
 	group.Go(func() error { return asked.Serve(ctx, sockets.agent) })
-	group.Go(func() error { return networks.Run(ctx) })
+	group.Go(func() error { return member.Run(ctx) })
+	group.Go(func() error { return loop.Run(ctx) })
 	if host.Mirror {
 		group.Go(func() error { return mirrored.Run(ctx) })
 	}
-	group.Go(func() error { kickOnHangup(ctx, networks); return nil })
+	group.Go(func() error { kickOnHangup(ctx, loop); return nil })
 	return group.Wait()
 }
 
@@ -166,7 +172,7 @@ func openStore(ctx context.Context, s settings, host string, board *health.Board
 }
 
 // kickOnHangup reads the kernel back at once on SIGHUP, for those who changed it by hand.
-func kickOnHangup(ctx context.Context, networks *driver.Driver) {
+func kickOnHangup(ctx context.Context, loop *reconcile.Loop) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -175,7 +181,7 @@ func kickOnHangup(ctx context.Context, networks *driver.Driver) {
 		case <-ctx.Done():
 			return
 		case <-hangups:
-			networks.Kick()
+			loop.Kick()
 		}
 	}
 }

@@ -1,0 +1,151 @@
+package hosttest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// Plane is a data plane that writes down what it is asked for. What the real ones
+// do to a kernel is their packages' tests, and the end-to-end ones'.
+type Plane struct {
+	mu       sync.Mutex
+	segments map[string]fabric.Segment
+	State
+	drifted func(network string)
+}
+
+// State is what [Plane.Set] may look at and change.
+type State struct {
+	Plugged map[string]bool
+	Living  map[string]bool // endpoints that have a container
+	Fault   error           // of each Apply
+	Block   <-chan struct{} // each Apply waits for it
+	Pruning error           // of each Prune
+	Applies map[string]int  // by network
+	Prunes  int
+	Fewest  map[string]int // local endpoints that a network was ever applied with
+	Checked fabric.Network // what Check was last asked
+}
+
+// NewPlane makes a Plane.
+func NewPlane() *Plane {
+	return &Plane{segments: map[string]fabric.Segment{}, State: State{
+		Plugged: map[string]bool{}, Living: map[string]bool{}, Applies: map[string]int{}, Fewest: map[string]int{},
+	}}
+}
+
+// Check implements [fabric.Dataplane].
+func (p *Plane) Check(_ context.Context, n fabric.Network) error {
+	p.Set(func(s *State) { s.Checked = n })
+	if n.VNI == 4444 {
+		return errors.New("vni 4444 is in use by docker's overlay")
+	}
+	return nil
+}
+
+// Apply implements [fabric.Dataplane].
+func (p *Plane) Apply(ctx context.Context, s fabric.Segment) (int, error) {
+	p.mu.Lock()
+	block := p.Block
+	p.mu.Unlock()
+	if block != nil {
+		select {
+		case <-block:
+		case <-ctx.Done():
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id := s.Network.ID
+	p.Applies[id]++
+	if p.Fault != nil {
+		return 0, p.Fault
+	}
+	p.segments[id] = s
+	if fewest, known := p.Fewest[id]; !known || len(s.Local) < fewest {
+		p.Fewest[id] = len(s.Local)
+	}
+	return 0, nil
+}
+
+// Plug implements [fabric.Dataplane].
+func (p *Plane) Plug(_ context.Context, s fabric.Segment, e fabric.Endpoint) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, applied := p.segments[s.Network.ID]; !applied {
+		return "", errors.New("plugged before it was applied")
+	}
+	p.Plugged[e.ID], p.Living[e.ID] = true, true
+	return fabric.DeviceName("cwc", e.ID), nil
+}
+
+// Alive implements [fabric.Dataplane].
+func (p *Plane) Alive(_ context.Context, s fabric.Segment) (map[string]bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	alive := map[string]bool{}
+	for _, e := range s.Local {
+		alive[e.ID] = p.Living[e.ID]
+	}
+	return alive, nil
+}
+
+// Prune implements [fabric.Dataplane].
+func (p *Plane) Prune(_ context.Context, keep []fabric.Segment) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Prunes++
+	if p.Pruning != nil {
+		return p.Pruning
+	}
+	for id := range p.segments {
+		if !slices.ContainsFunc(keep, func(s fabric.Segment) bool { return s.Network.ID == id }) {
+			delete(p.segments, id)
+		}
+	}
+	return nil
+}
+
+// Invalidate implements [fabric.Dataplane].
+func (p *Plane) Invalidate() {}
+
+// Drifted implements [fabric.Dataplane].
+func (p *Plane) Drifted(context.Context) bool { return false }
+
+// Watch implements [fabric.Dataplane]: Drift tells.
+func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
+	p.Set(func(*State) { p.drifted = drifted })
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Drift says that others have changed what was made for a network; false before
+// anybody watches.
+func (p *Plane) Drift(network string) bool {
+	p.mu.Lock()
+	drifted := p.drifted
+	p.mu.Unlock()
+	if drifted != nil {
+		drifted(network)
+	}
+	return drifted != nil
+}
+
+// Segment is what a network was applied as last.
+func (p *Plane) Segment(id string) (fabric.Segment, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, ok := p.segments[id]
+	return s, ok
+}
+
+// Set changes or reads the Plane's state.
+func (p *Plane) Set(change func(*State)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.State)
+}

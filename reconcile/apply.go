@@ -1,0 +1,153 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/health"
+)
+
+// work applies the dirty network that is next or, when none is due, has one plane
+// prune. It returns how long there is nothing to do.
+func (l *Loop) work(ctx context.Context) time.Duration {
+	if !l.view.synced() {
+		return l.Timing.Resync
+	}
+	id, wait := l.schedule.next(time.Now(), l.Timing.Resync)
+	if id != "" {
+		l.reconcile(ctx, id)
+		return 0
+	}
+	if len(l.prunes) == 0 || !l.mayPrune() {
+		return wait
+	}
+	mode, wait := l.prunes.next(time.Now(), wait)
+	if mode != "" {
+		l.prune(ctx, mode)
+		return 0
+	}
+	return wait
+}
+
+// reconcile plans one network and applies it. A network whose endpoints were not
+// read yet is dirty again when they are: it must not be taken for an empty one.
+func (l *Loop) reconcile(ctx context.Context, id string) {
+	if following, ok := l.follows[id]; ok && !following.read {
+		l.schedule.skip(id)
+		return
+	}
+	segment, wanted := l.view.segment(id)
+	if !wanted {
+		l.forget(id)
+		return
+	}
+	l.placed(id, segment.Network.Mode)
+	l.report(segment.Network, l.apply(ctx, segment))
+	l.schedule.take(time.Now(), id)
+	l.answer(ctx, segment)
+}
+
+func (l *Loop) apply(ctx context.Context, segment fabric.Segment) error {
+	plane, err := l.plane(segment.Network.Mode)
+	if err != nil {
+		return err
+	}
+	repaired, err := plane.Apply(ctx, segment)
+	if repaired > 0 {
+		l.Log.WithFields(logrus.Fields{"network": segment.Network.Label(), "entries": repaired}).
+			Warn("the kernel had lost entries of the network; they are restored")
+	}
+	return err
+}
+
+// report notes how the last Apply of a network ended.
+func (l *Loop) report(network fabric.Network, err error) {
+	scope := health.Scope{Part: health.Network, Object: network.ID}
+	if err == nil {
+		delete(l.faults, network.ID)
+		l.Board.Report(scope, nil)
+		return
+	}
+	if errors.Is(err, context.Canceled) {
+		return // we are stopping
+	}
+	l.faults[network.ID] = err
+	l.Board.Report(scope, fmt.Errorf("network %s cannot be applied, it is retried: %w", network.Label(), err))
+}
+
+// placed notes which plane has a network, and has the one that had it before prune.
+func (l *Loop) placed(id string, mode fabric.Mode) {
+	if before, ok := l.modes[id]; ok && before != mode {
+		l.prunes.mark(time.Now(), before)
+	}
+	l.modes[id] = mode
+}
+
+// forget drops a network that this host does not need any more.
+func (l *Loop) forget(id string) {
+	l.schedule.forget(id)
+	l.placed(id, "")
+	delete(l.modes, id)
+	if _, faulty := l.faults[id]; faulty {
+		delete(l.faults, id)
+		l.Board.Retain(health.Network, func(object string) bool { return object != id })
+	}
+}
+
+// resync reads every segment back from the kernel, one after the other and spread
+// over the period, so that nothing has to wait for all of them.
+func (l *Loop) resync() {
+	l.invalidate()
+	ids := l.view.needed()
+	for i, id := range ids {
+		l.schedule.markAt(time.Now().Add(l.Timing.Resync*time.Duration(i)/time.Duration(len(ids))), id)
+	}
+	l.bad.report(true)
+}
+
+func (l *Loop) invalidate() {
+	for _, plane := range l.Planes {
+		plane.Invalidate()
+	}
+	l.pruneAll()
+}
+
+// Kick reads the whole kernel back now.
+func (l *Loop) Kick() {
+	_ = l.post(context.Background(), func(context.Context) {
+		l.invalidate()
+		l.markAll()
+	})
+}
+
+func (l *Loop) mark(ids ...string) {
+	for _, id := range ids {
+		l.schedule.mark(time.Now(), id)
+		if len(l.joins[id]) > 0 {
+			l.schedule.hurry(time.Now(), id)
+		}
+	}
+}
+
+func (l *Loop) markAll() { l.mark(l.view.needed()...) }
+
+// retry applies again what failed, and asks the planes that cannot tell by
+// themselves whether the kernel lost what they made.
+func (l *Loop) retry(ctx context.Context) {
+	for id := range l.faults {
+		l.mark(id)
+	}
+	l.bad.report(false)
+	l.view.reportHeld()
+	for mode, plane := range l.Planes {
+		if _, watches := plane.(watcher); !watches && plane.Drifted(ctx) {
+			plane.Invalidate()
+			l.mark(l.view.neededBy(mode)...)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package reconcile_test
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/causeway-net/causeway/internal/hosttest"
+	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
+)
+
+func TestDeadEndpointIsDeletedAfterGrace(t *testing.T) {
+	h1 := hosttest.Start(t, kvstore.NewMemory(), 1)
+	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
+	h1.Enter(t, foo, "e1", "192.168.1.2")
+	begin := time.Now()
+	h1.Plane.Set(func(s *hosttest.State) { s.Living["e1"] = false })
+	hosttest.Eventually(t, "the endpoint is deleted", func() bool { return !h1.Has(t, records.EndpointKey(foo.ID, "e1")) })
+	if took := time.Since(begin); took < hosttest.Grace {
+		t.Errorf("it was deleted after %v", took)
+	}
+	h1.PutEndpoint(t, foo, "e2", "192.168.1.2")
+}
+
+// kind reads what an address is claimed for.
+func kind(t *testing.T, store kvstore.Store, key string) records.AddressKind {
+	t.Helper()
+	address, _, err := kvstore.Read[records.Address](t.Context(), store, key)
+	if err != nil && !errors.Is(err, kvstore.ErrNotFound) {
+		t.Fatal(err)
+	}
+	return address.Kind
+}
+
+// Docker died between RequestAddress and CreateEndpoint, or before ReleaseAddress.
+func TestLeakedClaimsAreReleased(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1 := hosttest.Start(t, store, 1)
+	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
+	key := func(addr string) string { return records.AddressKey(foo.Subnets[0].Pool, netip.MustParseAddr(addr)) }
+	h1.Enter(t, foo, "e1", "192.168.1.2")
+	h1.Enter(t, foo, "e2", "192.168.1.3")
+	h1.Commit(t,
+		kvstore.Put(key("192.168.1.4"), records.Address{Kind: records.KindEndpoint, Host: "h1"}),
+		kvstore.Put(key("192.168.1.5"), records.Address{Kind: records.KindEndpoint, Host: "h2"}),
+		kvstore.Put(key("192.168.1.6"), records.Address{Kind: records.KindEndpoint, Host: "h1", Endpoint: "e9"}))
+	if err := h1.Records.DeleteEndpoint(t.Context(), foo.ID, "e1", false); err != nil {
+		t.Fatal(err)
+	}
+	for _, leaked := range []string{"192.168.1.2", "192.168.1.4", "192.168.1.6"} {
+		hosttest.Eventually(t, leaked+" is released", func() bool { return kind(t, store, key(leaked)) == records.KindFree })
+	}
+	for _, held := range []string{"192.168.1.3", "192.168.1.5"} {
+		if kind(t, store, key(held)) != records.KindEndpoint {
+			t.Errorf("%s was released", held)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
+)
+
+// following is the watch on one network's endpoints. It lives while this host has
+// containers on the network.
+type following struct {
+	cancel context.CancelFunc
+	read   bool
+	// revision is what must have been read before the watch may end.
+	revision int64
+}
+
+// follow hands the loop each change below prefix until ctx ends; first may be told
+// before, outside of the loop.
+func follow[T any](ctx context.Context, l *Loop, prefix string, first func(context.Context, kvstore.Change[T]), take func(context.Context, kvstore.Change[T])) {
+	l.group.Go(func() error {
+		err := kvstore.Watch(ctx, l.Store, prefix, func(c kvstore.Change[T]) {
+			if first != nil {
+				first(ctx, c)
+			}
+			_ = l.post(ctx, func(ctx context.Context) { take(ctx, c) })
+		})
+		if ctx.Err() != nil {
+			return nil // asked to end
+		}
+		return err
+	})
+}
+
+// followTables follows what every host reads: all hosts, all networks, and its
+// own attachments.
+func (l *Loop) followTables(ctx context.Context) {
+	follow(ctx, l, records.HostsPrefix, l.Membership.HostsChanged, func(_ context.Context, c kvstore.Change[fabric.Host]) {
+		l.mark(l.view.hostsChanged(c)...)
+	})
+	follow(ctx, l, records.NetworksPrefix, nil, func(_ context.Context, c kvstore.Change[fabric.Network]) {
+		l.mark(l.view.networksChanged(c)...)
+	})
+	follow(ctx, l, records.HostAttachments(l.Host.Name), nil, func(ctx context.Context, c kvstore.Change[records.Attachment]) {
+		concerned := l.view.attachmentsChanged(c)
+		l.mark(concerned...)
+		if c.First {
+			for _, network := range concerned {
+				l.startFollowing(ctx, network, 0)
+			}
+			l.pruneAll()
+		}
+	})
+}
+
+// Follow has the network's endpoints read at least to revision.
+func (l *Loop) Follow(ctx context.Context, network string, revision int64) error {
+	return l.post(ctx, func(ctx context.Context) { l.startFollowing(ctx, network, revision) })
+}
+
+func (l *Loop) startFollowing(ctx context.Context, network string, revision int64) {
+	if f, ok := l.follows[network]; ok {
+		f.revision = max(f.revision, revision)
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	f := &following{cancel: cancel, revision: revision}
+	l.follows[network] = f
+	follow(ctx, l, records.NetworkEndpoints(network), nil, func(_ context.Context, c kvstore.Change[fabric.Endpoint]) {
+		if l.follows[network] != f {
+			return // ended meanwhile
+		}
+		f.read = true
+		l.collector.suspect(l.view.state.Networks[network], l.view.endpointsChanged(network, c))
+		l.mark(network)
+		if len(l.view.own[network]) == 0 && c.Revision >= f.revision {
+			l.stopFollowing(network)
+		}
+	})
+}
+
+// stopFollowing lets a network go that has no container here any more.
+func (l *Loop) stopFollowing(network string) {
+	l.follows[network].cancel()
+	delete(l.follows, network)
+	l.view.unfollowed(network)
+}
+
+// mayPrune says that all networks of this host are known: before that, nothing may
+// be taken for too much.
+func (l *Loop) mayPrune() bool {
+	for _, following := range l.follows {
+		if !following.read {
+			return false
+		}
+	}
+	scope := health.Scope{Part: health.Prune}
+	id, unknown := l.view.unknown()
+	if unknown {
+		l.Board.Report(scope, fmt.Errorf("the record of network %s cannot be read and containers of this host are on it: nothing is deleted until it can", id))
+		return false
+	}
+	l.Board.Report(scope, nil)
+	return true
+}

@@ -1,0 +1,220 @@
+// Package reconcile keeps this host's kernel as the cluster's records say.
+//
+// A record is written by a handler of driver or by another host. The watch on its
+// prefix (follow.go) hands it to the loop (loop.go), the one goroutine that owns
+// the data planes and the view of the records (view.go, record.go). The networks
+// that the change concerns become dirty (schedule.go). Each is planned by
+// [fabric.Plan] and given to its plane (apply.go); then the endpoints that Docker
+// has asked for are plugged (plug.go). What is no longer wanted is pruned
+// (prune.go). A start is the same: everything is dirty.
+//
+// What Docker does not tell of is collected (collect.go, claims.go): endpoints
+// without a container, and addresses without an endpoint.
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
+)
+
+// Membership is this host's standing in the cluster.
+type Membership interface {
+	// Ready waits until this host may act under its name.
+	Ready(ctx context.Context) error
+	// Refusal says why this host may not act now; nil while it may.
+	Refusal() error
+	// HostsChanged is told each change of the hosts' records, in order.
+	HostsChanged(ctx context.Context, change kvstore.Change[fabric.Host])
+}
+
+// Config is what a Loop works with; Timing may be left out.
+type Config struct {
+	Host       fabric.Host
+	Store      kvstore.Store
+	Planes     map[fabric.Mode]fabric.Dataplane
+	Membership Membership
+	Board      *health.Board
+	Log        *logrus.Entry
+	Timing     Timing
+}
+
+// Timing are the loop's periods; a zero field takes the default.
+type Timing struct {
+	Resync   time.Duration // each segment is read back from the kernel once in (1 min)
+	Retry    time.Duration // after a failed Apply (2 s)
+	Coalesce time.Duration // between two Applies of a network, unless a Join waits (20 ms)
+	Collect  time.Duration // look for dead endpoints and addresses (15 s)
+	Grace    time.Duration // between the first and the last look (30 s)
+}
+
+// Loop is the reconciler of one host.
+type Loop struct {
+	Config
+	records records.Records
+	tasks   chan func(context.Context)
+	done    chan struct{}
+	group   *errgroup.Group
+
+	// The loop's goroutine alone uses what follows.
+	view     *view
+	follows  map[string]*following // by network
+	schedule *schedule
+	joins    joins
+	faults   map[string]error       // by network: why the last Apply failed
+	modes    map[string]fabric.Mode // by network: whose plane it was applied by
+	prunes   prunes
+
+	drifts    *drifts
+	bad       *badRecords
+	collector *collector
+}
+
+// New makes a Loop; nothing happens before Run.
+func New(config Config) *Loop {
+	t := &config.Timing
+	t.Resync = cmp.Or(t.Resync, time.Minute)
+	t.Retry = cmp.Or(t.Retry, 2*time.Second)
+	t.Coalesce = cmp.Or(t.Coalesce, 20*time.Millisecond)
+	t.Collect = cmp.Or(t.Collect, 15*time.Second)
+	t.Grace = cmp.Or(t.Grace, 30*time.Second)
+	l := &Loop{
+		Config:   config,
+		records:  records.Records{Store: config.Store, Host: config.Host.Name},
+		tasks:    make(chan func(context.Context), 256),
+		done:     make(chan struct{}),
+		follows:  map[string]*following{},
+		schedule: newSchedule(t.Coalesce),
+		joins:    joins{},
+		faults:   map[string]error{},
+		modes:    map[string]fabric.Mode{},
+		prunes:   prunes{},
+		drifts:   newDrifts(),
+		bad:      newBadRecords(config.Board),
+	}
+	l.view = newView(config.Host, l.bad)
+	l.collector = newCollector(l)
+	return l
+}
+
+// Run keeps the kernel as the records say until ctx ends, and leaves it then as
+// it is: containers keep running.
+func (l *Loop) Run(ctx context.Context) error {
+	defer close(l.done)
+	group, ctx := errgroup.WithContext(ctx)
+	l.group = group
+	group.Go(func() error { return l.turn(ctx) })
+	group.Go(func() error {
+		// Until this host has its name, the records below it may be another's.
+		if err := l.Membership.Ready(ctx); err != nil {
+			return err
+		}
+		l.followTables(ctx)
+		return l.collector.run(ctx)
+	})
+	for mode, plane := range l.Planes {
+		group.Go(func() error { return l.watchPlane(ctx, mode, plane) })
+	}
+	err := group.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// turn is the loop itself. It takes in all that waits, and then does one piece of
+// work: so a burst of changes costs a network one Apply, and a Join that comes
+// meanwhile is next.
+func (l *Loop) turn(ctx context.Context) error {
+	resync := time.NewTicker(l.Timing.Resync)
+	defer resync.Stop()
+	retry := time.NewTicker(l.Timing.Retry)
+	defer retry.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case task := <-l.tasks:
+			task(ctx)
+		case <-resync.C:
+			l.resync()
+		case <-retry.C:
+			l.retry(ctx)
+		case <-l.drifts.wake:
+			l.takeDrifts()
+		case <-due.C:
+		}
+		l.drain(ctx)
+		due.Reset(l.work(ctx))
+	}
+}
+
+func (l *Loop) drain(ctx context.Context) {
+	for range 1000 {
+		select {
+		case task := <-l.tasks:
+			task(ctx)
+		default:
+			return
+		}
+	}
+}
+
+// post hands task to the loop and does not wait for it to run.
+func (l *Loop) post(ctx context.Context, task func(context.Context)) error {
+	select {
+	case l.tasks <- task:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.done:
+		return errStopping
+	}
+}
+
+var errStopping = errors.New("causeway is stopping")
+
+// do runs task in the loop and returns its error. task gets the caller's ctx.
+func (l *Loop) do(ctx context.Context, task func(context.Context) error) error {
+	result := make(chan error, 1)
+	if err := l.post(ctx, func(context.Context) { result <- task(ctx) }); err != nil {
+		return err
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("the data planes are busy: %w", ctx.Err())
+	case <-l.done:
+		return errStopping
+	}
+}
+
+// Check says why this host cannot have network, before anything is changed.
+func (l *Loop) Check(ctx context.Context, network fabric.Network) error {
+	plane, err := l.plane(network.Mode)
+	if err != nil {
+		return err
+	}
+	return l.do(ctx, func(ctx context.Context) error { return plane.Check(ctx, network) })
+}
+
+func (l *Loop) plane(mode fabric.Mode) (fabric.Dataplane, error) {
+	plane, ok := l.Planes[mode]
+	if !ok {
+		return nil, fmt.Errorf("this causeway has no data plane for mode=%s", mode)
+	}
+	return plane, nil
+}

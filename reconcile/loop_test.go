@@ -1,0 +1,144 @@
+package reconcile_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/hosttest"
+	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func underlay(n *fabric.Network) { n.Mode, n.Parent = fabric.ModeUnderlay, "eth0" }
+
+// An underlay network is applied without containers too: after a restart it
+// must not be taken for empty before its endpoints were read.
+func TestRestartAppliesNoEmptyNetwork(t *testing.T) {
+	store := kvstore.NewMemory()
+	first := hosttest.Start(t, store, 1)
+	foo := first.CreateNetwork(t, "foo", "192.168.1.0/24", underlay)
+	first.Enter(t, foo, "e1", "192.168.1.2")
+	first.Stop()
+	for range 20 {
+		again := hosttest.Start(t, store, 1)
+		again.Physical.Set(func(s *hosttest.State) { s.Living["e1"] = true })
+		hosttest.Eventually(t, "the segment is applied again", func() bool { _, ok := again.Physical.Segment(foo.ID); return ok })
+		again.Stop()
+		if fewest := again.Physical.Fewest[foo.ID]; fewest != 1 {
+			t.Fatalf("it was applied with %d endpoints", fewest)
+		}
+	}
+}
+
+func TestFaultIsReportedOnceAndItsEndOnce(t *testing.T) {
+	h1 := hosttest.Start(t, kvstore.NewMemory(), 1)
+	h1.Plane.Set(func(s *hosttest.State) { s.Fault, s.Living["e1"] = errors.New("the kernel is out of sorts"), true })
+	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
+	h1.PutEndpoint(t, foo, "e1", "192.168.1.2")
+	if _, _, err := h1.Loop.Plug(t.Context(), foo.ID, "e1"); err == nil || !strings.Contains(err.Error(), "the kernel is out of sorts") {
+		t.Errorf("Plug: %v", err)
+	}
+	if got := h1.Fault(health.Network, foo.ID); !strings.Contains(got, "network foo cannot be applied, it is retried: the kernel is out of sorts") {
+		t.Errorf("the fault is %q", got)
+	}
+	applies := func() (n int) { h1.Plane.Set(func(s *hosttest.State) { n = s.Applies[foo.ID] }); return n }
+	tried := applies()
+	hosttest.Eventually(t, "it is tried again and again", func() bool { return applies() > tried+3 })
+	h1.Plane.Set(func(s *hosttest.State) { s.Fault = nil })
+	hosttest.Eventually(t, "it is applied", func() bool { _, ok := h1.Plane.Segment(foo.ID); return ok })
+	hosttest.Eventually(t, "it has recovered", func() bool { return h1.Fault(health.Network, foo.ID) == "" })
+	h1.Stop()
+	for text, want := range map[string]int{"msg=\"network foo cannot be applied": 1, "recovered: ": 1} {
+		if got := strings.Count(h1.Log.String(), text); got != want {
+			t.Errorf("logged %d times: %s", got, text)
+		}
+	}
+}
+
+func TestPruneThatFailsIsReportedAndRetried(t *testing.T) {
+	h1 := hosttest.Start(t, kvstore.NewMemory(), 1)
+	h1.Plane.Set(func(s *hosttest.State) { s.Pruning = errors.New("namespace is busy") })
+	hosttest.Eventually(t, "it is reported", func() bool {
+		return strings.Contains(h1.Fault(health.Prune, "vxlan"), "could not all be deleted, it is retried: namespace is busy")
+	})
+	h1.Plane.Set(func(s *hosttest.State) { s.Pruning = nil })
+	hosttest.Eventually(t, "it has recovered", func() bool { return h1.Fault(health.Prune, "vxlan") == "" })
+}
+
+// A burst of changes costs a network one Apply for each time that Coalesce has
+// passed, and a Join waits for none of them.
+func TestBurstIsCoalesced(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1 := hosttest.Start(t, store, 1)
+	h2 := hosttest.Start(t, store, 2)
+	foo := h1.CreateNetwork(t, "foo", "192.168.0.0/16")
+	h1.Enter(t, foo, "e1", "192.168.1.2")
+	h2.Attach(t, foo)
+	const burst = 200
+	var before int
+	h1.Plane.Set(func(s *hosttest.State) { before = s.Applies[foo.ID] })
+	for i := range burst {
+		e := fabric.Endpoint{ID: "b" + string(rune('A'+i)), Network: foo.ID, Host: "h2"}
+		h2.Commit(t, kvstore.Put(records.EndpointKey(foo.ID, e.ID), e))
+	}
+	hosttest.Eventually(t, "all are applied", func() bool { s, _ := h1.Plane.Segment(foo.ID); return len(s.Remote) == burst })
+	var after int
+	h1.Plane.Set(func(s *hosttest.State) { after = s.Applies[foo.ID] })
+	if after-before > burst/2 {
+		t.Errorf("%d changes cost %d applies", burst, after-before)
+	}
+}
+
+// A host whose record changes concerns the networks that it has endpoints on.
+func TestHostChangesConcernItsNetworks(t *testing.T) {
+	store := kvstore.NewMemory()
+	h1, h2 := hosttest.Start(t, store, 1), hosttest.Start(t, store, 2)
+	foo, bar := h1.CreateNetwork(t, "foo", "192.168.1.0/24"), h1.CreateNetwork(t, "bar", "192.168.2.0/24")
+	h1.Enter(t, foo, "e1", "192.168.1.2")
+	h1.Enter(t, bar, "e2", "192.168.2.2")
+	h2.Attach(t, foo)
+	h2.Enter(t, foo, "e3", "192.168.1.3")
+	hosttest.Eventually(t, "h1 has the peer", func() bool { s, _ := h1.Plane.Segment(foo.ID); return len(s.Remote) == 1 })
+	var before int
+	h1.Plane.Set(func(s *hosttest.State) { before = s.Applies[bar.ID] })
+	h2.Stop()
+	moved := h2.Host
+	moved.VTEP = moved.VTEP.Next().Next()
+	h1.Commit(t, kvstore.Put(records.HostKey("h2"), moved))
+	hosttest.Eventually(t, "h1 has the new VTEP", func() bool {
+		s, _ := h1.Plane.Segment(foo.ID)
+		return len(s.Remote) == 1 && s.Remote[0].VTEP == moved.VTEP
+	})
+	h1.Plane.Set(func(s *hosttest.State) {
+		if s.Applies[bar.ID] != before {
+			t.Errorf("a network without an endpoint of h2 was applied %d times more", s.Applies[bar.ID]-before)
+		}
+	})
+}
+
+// What others change in the kernel is repaired, on that network alone.
+func TestDriftIsApplied(t *testing.T) {
+	h1 := hosttest.Start(t, kvstore.NewMemory(), 1)
+	foo, bar := h1.CreateNetwork(t, "foo", "192.168.1.0/24"), h1.CreateNetwork(t, "bar", "192.168.2.0/24")
+	h1.Enter(t, foo, "e1", "192.168.1.2")
+	h1.Enter(t, bar, "e2", "192.168.2.2")
+	var before [2]int
+	h1.Plane.Set(func(s *hosttest.State) { before = [2]int{s.Applies[foo.ID], s.Applies[bar.ID]} })
+	hosttest.Eventually(t, "the plane is watched", func() bool { return h1.Plane.Drift(foo.ID) })
+	hosttest.Eventually(t, "it is applied again", func() (ok bool) {
+		h1.Plane.Set(func(s *hosttest.State) { ok = s.Applies[foo.ID] > before[0] })
+		return ok
+	})
+	h1.Plane.Set(func(s *hosttest.State) {
+		if s.Applies[bar.ID] != before[1] {
+			t.Error("the other network was applied too")
+		}
+	})
+}

@@ -1,0 +1,107 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// joins are Docker's Joins that wait for their endpoint to be in view and its
+// segment to be applied, by network.
+type joins map[string][]*join
+
+type join struct {
+	endpoint string
+	reply    chan plugged
+}
+
+type plugged struct {
+	link     string
+	endpoint fabric.Endpoint
+	err      error
+}
+
+func (j joins) add(network string, wait *join) { j[network] = append(j[network], wait) }
+
+func (j joins) remove(network string, wait *join) {
+	j.keep(network, slices.DeleteFunc(j[network], func(other *join) bool { return other == wait }))
+}
+
+func (j joins) keep(network string, waiting []*join) {
+	if len(waiting) == 0 {
+		delete(j, network)
+		return
+	}
+	j[network] = waiting
+}
+
+// Plug waits until the endpoint's segment is applied, and returns the link that
+// Docker moves into the container.
+func (l *Loop) Plug(ctx context.Context, network, endpoint string) (string, fabric.Endpoint, error) {
+	wait := &join{endpoint: endpoint, reply: make(chan plugged, 1)}
+	err := l.post(ctx, func(context.Context) {
+		l.joins.add(network, wait)
+		l.schedule.hurry(time.Now(), network)
+	})
+	if err != nil {
+		return "", fabric.Endpoint{}, err
+	}
+	select {
+	case done := <-wait.reply:
+		return done.link, done.endpoint, done.err
+	case <-l.done:
+		return "", fabric.Endpoint{}, errStopping
+	case <-ctx.Done():
+	}
+	go func() { // the loop may be what took so long
+		_ = l.post(context.WithoutCancel(ctx), func(context.Context) { l.joins.remove(network, wait) })
+	}()
+	return "", fabric.Endpoint{}, fmt.Errorf("endpoint %.12s is not ready: its record was not read back from the store in time", endpoint)
+}
+
+// answer plugs the endpoints of the Joins that wait for segment and are in it.
+func (l *Loop) answer(ctx context.Context, segment fabric.Segment) {
+	id := segment.Network.ID
+	var waiting []*join
+	for _, wait := range l.joins[id] {
+		index := slices.IndexFunc(segment.Local, func(e fabric.Endpoint) bool { return e.ID == wait.endpoint })
+		if index < 0 {
+			waiting = append(waiting, wait)
+			continue
+		}
+		done := plugged{endpoint: segment.Local[index], err: l.faults[id]}
+		if done.err == nil {
+			done.link, done.err = l.Planes[segment.Network.Mode].Plug(ctx, segment, done.endpoint)
+		}
+		wait.reply <- done
+	}
+	l.joins.keep(id, waiting)
+}
+
+// Alive says whether an endpoint of this host has its container's link. One that
+// is not in view yet counts as alive.
+func (l *Loop) Alive(ctx context.Context, network, endpoint string) (bool, error) {
+	answer := make(chan bool, 1) // the loop may come to it after we are gone
+	err := l.do(ctx, func(ctx context.Context) error {
+		segment, ok := l.view.local(network)
+		if !ok || !slices.ContainsFunc(segment.Local, func(e fabric.Endpoint) bool { return e.ID == endpoint }) {
+			answer <- true
+			return nil
+		}
+		plane, err := l.plane(segment.Network.Mode)
+		if err != nil {
+			answer <- true
+			return nil
+		}
+		alive, err := plane.Alive(ctx, segment)
+		answer <- alive[endpoint]
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	return <-answer, nil
+}

@@ -1,0 +1,287 @@
+package reconcile
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
+)
+
+// view is what this host has read of the records, as far as it can be used. Its
+// methods that take in a change return the networks that the change concerns.
+type view struct {
+	self        fabric.Host
+	state       fabric.State
+	attachments map[string]records.Attachment // by Docker's NetworkID
+	// own are this host's endpoints, by network and ID.
+	own map[string]map[string]fabric.Endpoint
+	// on counts the endpoints in view by host and network.
+	on  map[string]map[string]int
+	bad *badRecords
+	// held are the networks whose record went wrong under this host's endpoints.
+	held map[string]*heldNetwork
+
+	hostsRead, networksRead, attachmentsRead bool
+}
+
+func newView(self fabric.Host, bad *badRecords) *view {
+	return &view{
+		self: self,
+		state: fabric.State{
+			Hosts:     map[string]fabric.Host{self.Name: self},
+			Networks:  map[string]fabric.Network{},
+			Endpoints: map[string]map[string]fabric.Endpoint{},
+			Attached:  map[string]bool{},
+		},
+		attachments: map[string]records.Attachment{},
+		own:         map[string]map[string]fabric.Endpoint{},
+		on:          map[string]map[string]int{},
+		bad:         bad,
+		held:        map[string]*heldNetwork{},
+	}
+}
+
+// synced says that all tables were read once: before that, nothing is planned.
+func (v *view) synced() bool { return v.hostsRead && v.networksRead && v.attachmentsRead }
+
+// hostsChanged concerns the networks that a changed host has endpoints on; all,
+// when there is a new MTU in the cluster or one is gone.
+func (v *view) hostsChanged(c kvstore.Change[fabric.Host]) []string {
+	before := v.frames()
+	concerned := make(map[string]bool)
+	for name, err := range c.Bad {
+		v.bad.note(records.HostKey(name), err)
+	}
+	for name, host := range c.Put {
+		host, err := v.usable(name, host)
+		v.bad.note(records.HostKey(name), err)
+		if host.Name == "" || name == v.self.Name {
+			continue
+		}
+		if old := v.state.Hosts[name]; old.VTEP != host.VTEP {
+			maps.Copy(concerned, v.networksOn(name))
+		}
+		v.state.Hosts[name] = host
+	}
+	for _, name := range c.Gone {
+		v.bad.note(records.HostKey(name), nil)
+		if name != v.self.Name {
+			maps.Copy(concerned, v.networksOn(name))
+			delete(v.state.Hosts, name)
+		}
+	}
+	if !v.hostsRead || !maps.Equal(v.frames(), before) {
+		v.hostsRead = true
+		return v.needed()
+	}
+	return slices.Collect(maps.Keys(concerned))
+}
+
+func (v *view) networksOn(host string) map[string]bool {
+	networks := make(map[string]bool)
+	for id := range v.on[host] {
+		networks[id] = true
+	}
+	return networks
+}
+
+// frames are the MTUs that the hosts have, by the size of a VTEP's address: all
+// that hosts add to the MTU of a network.
+func (v *view) frames() map[[2]int]bool {
+	frames := make(map[[2]int]bool)
+	for _, host := range v.state.Hosts {
+		frames[[2]int{host.VTEP.BitLen(), host.MTU}] = true
+	}
+	return frames
+}
+
+// networksChanged concerns the networks that changed.
+func (v *view) networksChanged(c kvstore.Change[fabric.Network]) []string {
+	v.networksRead = true
+	var concerned []string
+	for id, err := range c.Bad {
+		v.bad.note(records.NetworkKey(id), err)
+	}
+	for id, network := range c.Put {
+		err := checkNetwork(id, network)
+		v.bad.note(records.NetworkKey(id), err)
+		if err == nil && v.takeNetwork(id, &network) {
+			concerned = append(concerned, id)
+		}
+	}
+	for _, id := range c.Gone {
+		v.bad.note(records.NetworkKey(id), nil)
+		if v.takeNetwork(id, nil) {
+			concerned = append(concerned, id)
+		}
+	}
+	return concerned
+}
+
+// attachmentsChanged concerns the networks that were attached or detached.
+func (v *view) attachmentsChanged(c kvstore.Change[records.Attachment]) []string {
+	v.attachmentsRead = true
+	concerned := make(map[string]bool)
+	for id, err := range c.Bad {
+		v.bad.note(records.AttachmentKey(v.self.Name, id), err)
+	}
+	touch := func(dockerID string) {
+		if attachment, known := v.attachments[dockerID]; known {
+			concerned[attachment.Network] = true
+		}
+	}
+	for dockerID, attachment := range c.Put {
+		v.bad.note(records.AttachmentKey(v.self.Name, dockerID), nil)
+		touch(dockerID)
+		v.attachments[dockerID] = attachment
+		touch(dockerID)
+	}
+	for _, dockerID := range c.Gone {
+		v.bad.note(records.AttachmentKey(v.self.Name, dockerID), nil)
+		touch(dockerID)
+		delete(v.attachments, dockerID)
+	}
+	v.state.Attached = make(map[string]bool, len(v.attachments))
+	v.state.Forced = make(map[string]bool)
+	for _, attachment := range v.attachments {
+		v.state.Attached[attachment.Network] = true
+		v.state.Forced[attachment.Network] = v.state.Forced[attachment.Network] || attachment.Force
+	}
+	return slices.Collect(maps.Keys(concerned))
+}
+
+// endpointsChanged takes in a change of one network, and returns the endpoints of
+// this host that are gone.
+func (v *view) endpointsChanged(network string, c kvstore.Change[fabric.Endpoint]) (gone []fabric.Endpoint) {
+	if v.state.Endpoints[network] == nil {
+		v.state.Endpoints[network] = map[string]fabric.Endpoint{}
+	}
+	for id, err := range c.Bad {
+		v.bad.note(records.EndpointKey(network, id), err)
+	}
+	for id, endpoint := range c.Put {
+		err := checkEndpoint(network, id, endpoint)
+		v.bad.note(records.EndpointKey(network, id), err)
+		if err != nil {
+			continue
+		}
+		v.dropEndpoint(network, id)
+		v.addEndpoint(endpoint)
+	}
+	for _, id := range c.Gone {
+		v.bad.note(records.EndpointKey(network, id), nil)
+		if own, ok := v.own[network][id]; ok {
+			gone = append(gone, own)
+		}
+		v.dropEndpoint(network, id)
+	}
+	if len(v.own[network]) == 0 {
+		v.letGo(network)
+	}
+	return gone
+}
+
+func (v *view) addEndpoint(e fabric.Endpoint) {
+	v.state.Endpoints[e.Network][e.ID] = e
+	if v.on[e.Host] == nil {
+		v.on[e.Host] = map[string]int{}
+	}
+	v.on[e.Host][e.Network]++
+	if e.Host == v.self.Name {
+		if v.own[e.Network] == nil {
+			v.own[e.Network] = map[string]fabric.Endpoint{}
+		}
+		v.own[e.Network][e.ID] = e
+	}
+}
+
+func (v *view) dropEndpoint(network, id string) {
+	e, known := v.state.Endpoints[network][id]
+	if !known {
+		return
+	}
+	delete(v.state.Endpoints[network], id)
+	if v.on[e.Host][network]--; v.on[e.Host][network] == 0 {
+		delete(v.on[e.Host], network)
+	}
+	if len(v.on[e.Host]) == 0 {
+		delete(v.on, e.Host)
+	}
+	if delete(v.own[network], id); len(v.own[network]) == 0 {
+		delete(v.own, network)
+	}
+}
+
+// unfollowed drops the endpoints of a network.
+func (v *view) unfollowed(network string) {
+	for id := range v.state.Endpoints[network] {
+		v.dropEndpoint(network, id)
+	}
+	delete(v.state.Endpoints, network)
+	v.bad.forget(records.NetworkEndpoints(network))
+}
+
+// segment plans one network; false says that this host does not need it.
+func (v *view) segment(id string) (fabric.Segment, bool) {
+	return v.plan(id, v.state.Endpoints[id])
+}
+
+// local is segment without what other hosts have.
+func (v *view) local(id string) (fabric.Segment, bool) { return v.plan(id, v.own[id]) }
+
+func (v *view) plan(id string, endpoints map[string]fabric.Endpoint) (fabric.Segment, bool) {
+	network, known := v.state.Networks[id]
+	if !known {
+		return fabric.Segment{}, false
+	}
+	one := v.state
+	one.Networks = map[string]fabric.Network{id: network}
+	one.Endpoints = map[string]map[string]fabric.Endpoint{id: endpoints}
+	segments := fabric.Plan(one, v.self.Name)
+	if len(segments) == 0 {
+		return fabric.Segment{}, false
+	}
+	return segments[0], true
+}
+
+// needed are the networks that this host needs, sorted.
+func (v *view) needed() []string {
+	ids := make(map[string]bool)
+	for id := range v.own {
+		ids[id] = true
+	}
+	for id := range v.state.Attached {
+		if v.state.Networks[id].Mode == fabric.ModeUnderlay {
+			ids[id] = true // its bridge stays while containers come and go
+		}
+	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
+// neededBy are those of them that a mode's plane applies.
+func (v *view) neededBy(mode fabric.Mode) []string {
+	return slices.DeleteFunc(v.needed(), func(id string) bool { return v.state.Networks[id].Mode != mode })
+}
+
+// wanted are the local parts of the segments that a mode's plane keeps.
+func (v *view) wanted(mode fabric.Mode) []fabric.Segment {
+	var keep []fabric.Segment
+	for _, id := range v.neededBy(mode) {
+		if segment, ok := v.local(id); ok {
+			keep = append(keep, segment)
+		}
+	}
+	return keep
+}
+
+// unknown gives a network that this host has endpoints on and no record of.
+func (v *view) unknown() (string, bool) {
+	for _, id := range slices.Sorted(maps.Keys(v.own)) {
+		if _, known := v.state.Networks[id]; !known {
+			return id, true
+		}
+	}
+	return "", false
+}

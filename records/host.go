@@ -1,0 +1,186 @@
+package records
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// RefusedError says why a host may not be in the cluster as it is.
+type RefusedError struct{ reason string }
+
+func (e *RefusedError) Error() string { return e.reason }
+
+func refused(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
+
+// PutHost writes a host's record. It is refused, with a [RefusedError], while
+// another host lives that has its name or its VTEP, or a VTEP of the other address
+// family: no tunnel would lead from the one to the other. A host of its name with
+// another VTEP may be this one before a restart: then its lease runs out.
+func PutHost(ctx context.Context, store kvstore.Store, host fabric.Host) error {
+	if err := checkPeers(ctx, store, host); err != nil {
+		return err
+	}
+	key := HostKey(host.Name)
+	txn := kvstore.Txn{Then: []kvstore.Op{kvstore.Put(key, host)}}
+	item, err := store.Get(ctx, key)
+	switch {
+	case errors.Is(err, kvstore.ErrNotFound):
+		txn.If = append(txn.If, kvstore.Missing(key))
+	case err != nil:
+		return err
+	default:
+		txn.If = append(txn.If, kvstore.Unchanged(item))
+		other, err := kvstore.Decode[fabric.Host](item)
+		if err != nil || other.VTEP == host.VTEP {
+			break
+		}
+		alive := AliveKey(host.Name)
+		if _, err := store.Get(ctx, alive); err == nil {
+			return refused("host name %s is in use by the host with VTEP %s: give --host-name", other.Name, other.VTEP)
+		} else if !errors.Is(err, kvstore.ErrNotFound) {
+			return err
+		}
+		txn.If = append(txn.If, kvstore.Missing(alive))
+	}
+	_, err = store.Commit(ctx, txn)
+	return err
+}
+
+// checkPeers refuses a host whose VTEP does not go with those of the hosts that live.
+func checkPeers(ctx context.Context, store kvstore.Store, host fabric.Host) error {
+	hosts, err := store.List(ctx, HostsPrefix)
+	if err != nil {
+		return err
+	}
+	alive, err := store.List(ctx, AlivePrefix)
+	if err != nil {
+		return err
+	}
+	peers, _ := kvstore.DecodeAll[fabric.Host](hosts, HostsPrefix)
+	for _, name := range slices.Sorted(maps.Keys(peers)) {
+		peer := peers[name]
+		if _, lives := alive.Items[AliveKey(name)]; !lives || name == host.Name || CheckHost(name, peer) != nil {
+			continue
+		}
+		if peer.VTEP == host.VTEP {
+			return refused("VTEP %s is in use by host %s: give --vtep", host.VTEP, name)
+		}
+		if peer.VTEP.Is4() != host.VTEP.Is4() {
+			return refused("VTEP %s is an %s address and that of host %s (%s) is not: give all hosts a --vtep of one family",
+				host.VTEP, familyOf(host.VTEP), name, peer.VTEP)
+		}
+	}
+	return nil
+}
+
+func familyOf(addr netip.Addr) string {
+	if addr.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+// CheckHost says what is wrong with the record of host name, which any host can
+// have written; nil when it can be used. How it goes with
+// this host, [fabric.CheckPeer] says.
+func CheckHost(name string, host fabric.Host) error {
+	const longest = 253 // a host name's (RFC 1035 §2.3.4)
+	switch {
+	case host.Name != name:
+		return fmt.Errorf("record %.80s is of host %.80q", HostKey(name), host.Name)
+	case len(name) > longest || len(host.Version) > longest || len(host.BootID) > longest:
+		return fmt.Errorf("record %.80s has a text of more than %d bytes", HostKey(name), longest)
+	case !host.VTEP.IsValid() || host.VTEP.IsUnspecified() || host.VTEP.IsMulticast():
+		return fmt.Errorf("record %s has the VTEP %q, which is no host's address", HostKey(name), host.VTEP)
+	}
+	return nil
+}
+
+// ReleaseHost deletes all that a host which is gone had: its endpoints with their
+// addresses, its claims, its attachments, and itself. It returns the number of
+// endpoints. A host that lives is refused; one that is not known is
+// [kvstore.ErrNotFound].
+func ReleaseHost(ctx context.Context, store kvstore.Store, host string) (int, error) {
+	alive := AliveKey(host)
+	switch _, err := store.Get(ctx, alive); {
+	case err == nil:
+		return 0, fmt.Errorf("host %s is alive: stop causeway there first", host)
+	case !errors.Is(err, kvstore.ErrNotFound):
+		return 0, err
+	}
+	if _, err := store.Get(ctx, HostKey(host)); err != nil {
+		return 0, fmt.Errorf("host %s: %w", host, err)
+	}
+	gone := Records{Store: store, Host: host, While: []kvstore.Guard{kvstore.Missing(alive)}}
+	endpoints, err := gone.releaseAll(ctx)
+	if errors.Is(err, kvstore.ErrConflict) {
+		if _, dead := store.Get(ctx, alive); dead == nil {
+			return endpoints, fmt.Errorf("host %s came back meanwhile, and %d of its endpoints were released: restart their containers: %w", host, endpoints, err)
+		}
+	}
+	return endpoints, err
+}
+
+// releaseAll deletes what the host had, its own record last: what fails is
+// found by the next try.
+func (r Records) releaseAll(ctx context.Context) (int, error) {
+	endpoints, err := r.deleteEndpoints(ctx)
+	if err != nil {
+		return endpoints, err
+	}
+	if err := r.releaseClaims(ctx); err != nil {
+		return endpoints, err
+	}
+	if err := r.ReleaseMembers(ctx); err != nil {
+		return endpoints, err
+	}
+	txn := r.guarded()
+	txn.Then = []kvstore.Op{kvstore.DeletePrefix(HostAttachments(r.Host)), kvstore.Delete(HostKey(r.Host))}
+	_, err = r.Store.Commit(ctx, txn)
+	return endpoints, err
+}
+
+// deleteEndpoints deletes the host's endpoints on all networks, and counts them.
+func (r Records) deleteEndpoints(ctx context.Context) (int, error) {
+	snapshot, err := r.Store.List(ctx, EndpointsPrefix)
+	if err != nil {
+		return 0, err
+	}
+	deleted := 0
+	for _, item := range snapshot.Items {
+		endpoint, err := kvstore.Decode[fabric.Endpoint](item)
+		if err != nil || endpoint.Host != r.Host {
+			continue
+		}
+		if err := r.DeleteEndpoint(ctx, endpoint.Network, endpoint.ID, true); err != nil {
+			return deleted, err
+		}
+		deleted++
+	}
+	return deleted, nil
+}
+
+// releaseClaims releases what the host claimed for endpoints that never came.
+func (r Records) releaseClaims(ctx context.Context) error {
+	snapshot, err := r.Store.List(ctx, AddressesPrefix)
+	if err != nil {
+		return err
+	}
+	for _, item := range snapshot.Items {
+		address, err := kvstore.Decode[Address](item)
+		if err != nil || address.Kind != KindEndpoint || address.Host != r.Host {
+			continue
+		}
+		if err := r.ReleaseClaim(ctx, item); err != nil && !errors.Is(err, kvstore.ErrConflict) {
+			return err
+		}
+	}
+	return nil
+}
