@@ -405,7 +405,7 @@ func TestBadInput(t *testing.T) {
 		"IPv4 as IPv6":    {"RequestPool", pool("::ffff:10.0.0.0/120"), "subnet ::ffff:10.0.0.0/120 is IPv4 written as IPv6: write it as IPv4"},
 		"host bits":       {"RequestPool", pool("10.3.0.7/24"), "subnet 10.3.0.7/24 has bits behind its length: write 10.3.0.0/24"},
 		"everything":      {"RequestPool", pool("0.0.0.0/0"), "subnet 0.0.0.0/0 holds every address"},
-		"unknown option":  {"RequestPool", pool("10.3.0.0/24", "colour=red"), `IPAM option "colour" is not known; known are network, space`},
+		"unknown option":  {"RequestPool", pool("10.3.0.0/24", "colour=red"), `IPAM option "colour" is not known; known is space`},
 		"bad space":       {"RequestPool", pool("10.3.0.0/24", "space=a/b"), `IPAM option space="a/b" must be a word of small letters, digits, dots and underscores`},
 		"foreign space":   {"RequestPool", &ipam.RequestPoolRequest{AddressSpace: "LocalDefault"}, `address space "LocalDefault" is not causeway's: it has causeway.local and causeway.global`},
 		"range elsewhere": {"RequestPool", &ipam.RequestPoolRequest{AddressSpace: localSpace, Pool: "10.3.0.0/24", SubPool: "10.4.0.0/25"}, "range 10.4.0.0/25 is not inside the subnet 10.3.0.0/24"},

@@ -13,12 +13,8 @@ import (
 	"github.com/causeway-net/causeway/records"
 )
 
-// The options of --ipam-opt: pools of different spaces may overlap; network names
-// a network of the cluster whose pool is meant.
-const (
-	optionSpace   = "space"
-	optionNetwork = "network"
-)
+// optionSpace is --ipam-opt space=NAME: pools of different spaces may overlap.
+const optionSpace = "space"
 
 // labelDocker begins the options that an engine adds by itself.
 const labelDocker = "com.docker."
@@ -58,14 +54,10 @@ func decodePoolOptions(options map[string]string, want *records.PoolRequest) err
 		switch {
 		case option == labelType, strings.HasPrefix(option, labelDocker):
 			// swarm's leader hands on its own
-		case option == optionNetwork && value != "":
-			want.Network = value
 		case option != optionSpace:
-			return fmt.Errorf("IPAM option %q is not known; known are %s, %s", option, optionNetwork, optionSpace)
+			return fmt.Errorf("IPAM option %q is not known; known is %s", option, optionSpace)
 		case !regexp.MustCompile(`^[a-z0-9][a-z0-9_.]{0,62}$`).MatchString(value):
 			return fmt.Errorf("IPAM option %s=%q must be a word of small letters, digits, dots and underscores", option, value)
-		case strings.HasPrefix(value, records.SpacePrefix):
-			return fmt.Errorf("IPAM option %s=%q: spaces that begin with %q are those of single networks", option, value, records.SpacePrefix)
 		default:
 			want.Space = value
 		}

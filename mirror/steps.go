@@ -145,7 +145,7 @@ func (m *Mirror) options(cluster fabric.Network, space string) client.NetworkCre
 	if cluster.IPAM.Driver != "default" {
 		options.IPAM.Options = maps.Clone(cluster.IPAM.Options)
 	}
-	if space != records.DefaultSpace && options.IPAM.Options["space"] == "" {
+	if space != records.DefaultSpace && options.IPAM.Options["space"] != space {
 		options.IPAM.Options = map[string]string{"space": space}
 	}
 	ipv4, ipv6 := false, cluster.IPv6

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -15,13 +14,6 @@ import (
 
 // DefaultSpace is where pools are made unless the user names a space.
 const DefaultSpace = "default"
-
-// SpacePrefix begins the spaces of single networks.
-const SpacePrefix = "net."
-
-// InOwnSpace says whether the pool of an ID is in the space of a single network:
-// its subnet overlapped another's when the network was created.
-func InOwnSpace(pool string) bool { return strings.HasPrefix(pool, SpacePrefix) }
 
 // Overlapping finds a pool of space that shares addresses with prefix; the first by key.
 func Overlapping(pools map[string]Pool, space string, prefix netip.Prefix) (Pool, bool) {
@@ -94,7 +86,9 @@ func (r Records) BindPools(ctx context.Context, network *fabric.Network, dockerI
 // traffic meets nowhere.
 func keptApart(mode fabric.Mode) bool { return mode == fabric.ModeVXLAN || mode == fabric.ModeOVS }
 
-func ownSpace(network fabric.Network) string { return SpacePrefix + network.ID }
+// ownSpace is the space of a network whose subnets overlap another's. Its mirrors
+// name it by --ipam-opt space.
+func ownSpace(network fabric.Network) string { return "net." + network.ID }
 
 // dockerSpace gives the space for the pools of a network whose subnets Docker's
 // allocator has chosen. Each engine chooses by itself, so that different networks

@@ -14,9 +14,8 @@ import (
 
 // PoolRequest is what an engine asks causeway's IPAM for.
 type PoolRequest struct {
-	// Space is where the pool is; Network, if set, is the name or the ID of the
-	// cluster's network whose pool it is instead.
-	Space, Network string
+	// Space is where the pool is: pools of different spaces may overlap.
+	Space string
 	// Prefix has an unspecified address where any of its length will do.
 	Prefix netip.Prefix
 	// Global says that swarm's leader asks, for the whole cluster.
@@ -39,11 +38,6 @@ func (r Records) tryRequestPool(ctx context.Context, want PoolRequest) (id strin
 	pools, snapshot, err := r.pools(ctx)
 	if err != nil {
 		return "", pool, err
-	}
-	if want.Network != "" {
-		if want.Space, err = r.spaceOn(ctx, want.Network, want.Prefix); err != nil {
-			return "", pool, err
-		}
 	}
 	if want.Prefix.Addr().IsUnspecified() {
 		if want.Prefix, err = pickPrefix(pools, want); err != nil {
@@ -68,24 +62,6 @@ func (r Records) tryRequestPool(ctx context.Context, want PoolRequest) (id strin
 	txn.Then = []kvstore.Op{kvstore.Put(key, pool)}
 	_, err = r.Store.Commit(ctx, txn)
 	return id, pool, err
-}
-
-// spaceOn gives the space that the pool of prefix on a network is in.
-func (r Records) spaceOn(ctx context.Context, name string, prefix netip.Prefix) (string, error) {
-	network, err := r.NetworkNamed(ctx, name)
-	if errors.Is(err, kvstore.ErrNotFound) {
-		network, err = r.Network(ctx, name)
-	}
-	if err != nil {
-		return "", fmt.Errorf("network %s: %w", name, err)
-	}
-	for _, subnet := range network.Subnets {
-		if subnet.Prefix == prefix {
-			space, _, err := parsePoolID(subnet.Pool)
-			return space, err
-		}
-	}
-	return "", fmt.Errorf("network %s has no subnet %s", name, prefix)
 }
 
 // Where subnets are picked from when the user gives none: a part of RFC 1918's
