@@ -28,7 +28,12 @@ type rig struct {
 // newRig makes the pool; with shared, Docker's own allocator has part in it.
 func newRig(t *testing.T, hosts int, cidr string, shared bool) *rig {
 	t.Helper()
-	r := &rig{store: kvstore.NewMemory(), now: time.Now()}
+	return newRigOn(t, kvstore.NewMemory(), hosts, cidr, shared)
+}
+
+func newRigOn(t *testing.T, store kvstore.Store, hosts int, cidr string, shared bool) *rig {
+	t.Helper()
+	r := &rig{store: store, now: time.Now()}
 	for n := range hosts {
 		host := newIPAM(t, r.store, fmt.Sprint("h", n))
 		host.claimer.Now = func() time.Time { return r.now }

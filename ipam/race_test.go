@@ -3,6 +3,7 @@ package ipam
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -70,6 +71,50 @@ func TestAHundredWereFaster(t *testing.T) {
 	}}
 	if got := r.hosts[0].must(t, r.pool, ""); got != "10.1.0.101/24" || looks != 2 {
 		t.Errorf("got %s after %d looks", got, looks)
+	}
+}
+
+// Forty containers start at once in a pool of thirty addresses, and again when all
+// of these are in quarantine: nobody is refused while an address is free.
+func TestFortyContainersAtOnce(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		t.Run(fmt.Sprint("shared with Docker ", shared), func(t *testing.T) {
+			store, err := kvstore.StartEmbedded(t.Context(), kvstore.EmbeddedConfig{DataDir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			r := newRigOn(t, store, 4, "10.1.0.0/27", shared)
+			for range 2 {
+				type answer struct {
+					host int
+					addr netip.Addr
+					err  error
+				}
+				answers := make(chan answer, 40)
+				for n := range 40 {
+					go func() {
+						addr, err := r.ask(t, n%4)
+						answers <- answer{n % 4, addr, err}
+					}()
+				}
+				given := map[netip.Addr]int{}
+				for range 40 {
+					switch a := <-answers; {
+					case a.err == nil:
+						given[a.addr] = a.host
+					case a.err.Error() != "pool 10.1.0.0/27 is full: all of its 30 addresses are in use":
+						t.Error(a.err)
+					}
+				}
+				if len(given) != 30 {
+					t.Errorf("%d addresses were given, want 30", len(given))
+				}
+				for addr, host := range given {
+					r.release(t, host, addr)
+				}
+			}
+		})
 	}
 }
 

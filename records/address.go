@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
 )
 
@@ -140,6 +141,30 @@ func (v *PoolView) String() string {
 		return fmt.Sprintf("range %s of pool %s", v.within, v.Pool.Prefix)
 	}
 	return "pool " + v.Pool.Prefix.String()
+}
+
+// inUse is the error of an address that an engine chose and another has. Docker's
+// allocator does not know what the other hosts have, and offers the same address
+// again the next time: the error names one that is free, where there is one.
+func (r Records) inUse(ctx context.Context, network fabric.Network, subnet fabric.Subnet, addr netip.Addr, holder Address, dockerIPAM bool) error {
+	v, err := r.ViewPool(ctx, subnet.Pool, Pool{Prefix: subnet.Prefix}, subnet.Range)
+	if err != nil {
+		return err
+	}
+	if v.Room() <= 0 {
+		return v.full()
+	}
+	remedy := "start the container with another --ip"
+	for free := range Addrs(v.First, v.Last, false) {
+		if v.Free(free) {
+			remedy += fmt.Sprintf(" (%s is free)", free)
+			break
+		}
+	}
+	if dockerIPAM {
+		remedy += ", or create the network with --ipam-driver causeway"
+	}
+	return fmt.Errorf("address %s on network %s is in use %s: %s", addr, network.Label(), holder.Holder(), remedy)
 }
 
 // KeepFreed is how long a freed address keeps its record: as good as fresh then,

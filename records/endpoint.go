@@ -71,11 +71,7 @@ func (r Records) claim(ctx context.Context, network fabric.Network, endpoint fab
 		return err
 	}
 	if !free {
-		remedy := "start the container with another --ip"
-		if dockerIPAM {
-			remedy += ", or create the network with --ipam-driver causeway"
-		}
-		return fmt.Errorf("address %s on network %s is in use %s: %s", addr, network.Label(), holder.Holder(), remedy)
+		return r.inUse(ctx, network, subnet, addr, holder, dockerIPAM)
 	}
 	if taken.Name == "" && holder.Endpoint == "" {
 		taken.Name = holder.Name
