@@ -23,6 +23,9 @@ import (
 func (e *Etcd) connect(config clientv3.Config) {
 	for wait := (pause{}); e.ctx.Err() == nil; wait.after(e.ctx) {
 		client, err := clientv3.New(config)
+		if err != nil && e.ctx.Err() != nil {
+			return
+		}
 		if err != nil {
 			cause := plainCause(err)
 			e.cause.Store(&cause)

@@ -37,7 +37,7 @@ func (e *Etcd) explain(ctx context.Context, err error) error {
 	switch {
 	case e.ctx.Err() != nil:
 		cause = "it is closed"
-	case errors.Is(err, context.DeadlineExceeded), codeOf(err) == codes.DeadlineExceeded:
+	case isDeadline(err):
 		cause = noAnswer
 		if known := e.cause.Load(); known != nil {
 			cause = *known
@@ -48,6 +48,10 @@ func (e *Etcd) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("store %s: %w", e.name, err)
 	}
 	return &unavailableError{store: e.name, cause: cause, err: err}
+}
+
+func isDeadline(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || codeOf(err) == codes.DeadlineExceeded
 }
 
 // codeOf also knows the errors of an etcd in this process.
@@ -74,7 +78,7 @@ func plainCause(err error) string {
 			text = rest
 		}
 	}
-	if strings.HasSuffix(text, net.ErrClosed.Error()) {
+	if strings.HasSuffix(text, net.ErrClosed.Error()) || strings.HasSuffix(text, context.DeadlineExceeded.Error()) {
 		// gRPC closes a connection itself when the server says nothing on it.
 		return noAnswer
 	}

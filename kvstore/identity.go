@@ -132,8 +132,10 @@ func (e *Etcd) otherStore(why string) error {
 }
 
 // transact runs one transaction on the store that this process belongs to, and
-// on no other.
+// on no other, within the request timeout.
 func (e *Etcd) transact(ctx context.Context, guards []clientv3.Cmp, then []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	id, err := e.identified(ctx)
 	for err == nil {
 		var value []byte

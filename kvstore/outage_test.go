@@ -175,6 +175,46 @@ func TestOpenDoesNotWait(t *testing.T) {
 	}
 }
 
+// A store that is gone and has a user holds no request beyond its time, nor Close.
+func TestNoRequestOutlivesItsContext(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeStore(t, silent)
+	store, err := Open(Config{Endpoints: []string{"https://" + silent.Addr().String()}, Username: "u", Password: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "store https://" + silent.Addr().String() + " unavailable: no answer in time"
+	ended := make(chan error)
+	// The last ones' time is up soon after the first attempt to connect is given up.
+	const requests = 200
+	for i := range requests {
+		go func() {
+			<-time.After(time.Duration(i) * 200 * time.Microsecond)
+			ended <- store.Health(t.Context())
+		}()
+	}
+	late := time.After(requestTimeout + 3*time.Second)
+	for range requests {
+		select {
+		case err := <-ended:
+			if !errors.Is(err, ErrUnavailable) || err.Error() != want {
+				t.Errorf("got  %v\nwant %s", err, want)
+			}
+		case <-late:
+			t.Fatal("a request hangs")
+		}
+	}
+	start := time.Now()
+	closeStore(t, store)
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("Close took %v", took)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	for want, config := range map[string]Config{

@@ -16,17 +16,10 @@ import (
 )
 
 // findHost tells what host this is, and the network that its VTEP is in.
-func findHost(s settings) (fabric.Host, netip.Prefix, error) {
-	host := fabric.Host{Name: s.hostName, Version: version()}
-	if host.Name == "" {
-		name, err := os.Hostname()
-		if err != nil {
-			return host, netip.Prefix{}, fmt.Errorf("host name: %w", err)
-		}
-		host.Name = name
-	}
-	if strings.ContainsAny(host.Name, "/ \t\n") {
-		return host, netip.Prefix{}, fmt.Errorf("host name %q must have no slash and no blank", host.Name)
+func findHost(s settings, key, name string) (fabric.Host, netip.Prefix, error) {
+	host := fabric.Host{Name: key, Version: version()}
+	if name != key {
+		host.Display = name
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

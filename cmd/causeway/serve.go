@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -74,7 +75,15 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	defer warn(log, planes.close)
-	host, vtepNet, err := findHost(s)
+	name, err := hostName(s)
+	if err != nil {
+		return err
+	}
+	self, err := readIdentity(s.dataDir, name)
+	if err != nil {
+		return err
+	}
+	host, vtepNet, err := findHost(s, self.Host, name)
 	if err != nil {
 		return err
 	}
@@ -83,7 +92,11 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	board := health.New(log)
-	store, err := openStore(ctx, s, host.Name, board, log)
+	if s.storeReset {
+		board.Report(health.Scope{Part: health.Environment, Object: "store-reset"},
+			errors.New("--store-reset is set: remove it, or an emptied store is accepted at the next start too"))
+	}
+	store, err := openStore(ctx, s, self, board, log)
 	if err != nil {
 		return err
 	}
@@ -109,7 +122,7 @@ func serve(ctx context.Context, s settings) error {
 	})
 
 	log.WithFields(logrus.Fields{
-		"version": host.Version, "host": host.Name, "vtep": host.VTEP, "socket": s.socket, "scope": s.scope,
+		"version": host.Version, "host": host.Shown(), "vtep": host.VTEP, "socket": s.socket, "scope": s.scope,
 	}).Info("causeway serves")
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serveDocker(ctx, sockets.docker, networks, addresses, log) })
@@ -157,17 +170,21 @@ type recordStore interface {
 	Close() error
 }
 
-func openStore(ctx context.Context, s settings, host string, board *health.Board, log *logrus.Entry) (recordStore, error) {
-	identity := kvstore.Identity{Mark: records.HostKey(host)}
+func openStore(ctx context.Context, s settings, self *identity, board *health.Board, log *logrus.Entry) (recordStore, error) {
+	password, err := s.storePassword()
+	if err != nil {
+		return nil, err
+	}
+	identity := kvstore.Identity{Known: self.Store, Keep: self.keepStore, Mark: records.HostKey(self.Host), Reset: s.storeReset}
 	if len(s.store) > 0 {
 		return kvstore.Open(kvstore.Config{
-			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.caCert, Cert: s.cert, Key: s.key,
-			Username: s.username, Password: s.password, Identity: identity, Board: board,
+			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.onHost(s.caCert), Cert: s.onHost(s.cert), Key: s.onHost(s.key),
+			Username: s.username, Password: password, Identity: identity, Board: board,
 		})
 	}
 	return kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{
 		DataDir: s.dataDir, Listen: s.storeListen, Prefix: s.storePrefix,
-		CACert: s.caCert, Cert: s.cert, Key: s.key, Identity: identity, Board: board, Log: log,
+		CACert: s.onHost(s.caCert), Cert: s.onHost(s.cert), Key: s.onHost(s.key), Identity: identity, Board: board, Log: log,
 	})
 }
 

@@ -19,10 +19,14 @@ type settings struct {
 	storePrefix string
 	username    string
 	password    string
-	caCert      string
-	cert, key   string
-	vtep        string
-	vxlanPort   uint16
+	// passwordFile holds the password, so that it is not among the plugin's settings.
+	passwordFile string
+	// storeReset accepts another store than the one this host belongs to.
+	storeReset bool
+	caCert     string
+	cert, key  string
+	vtep       string
+	vxlanPort  uint16
 	// ovsDatapath and ovsVXLANPort are for networks of mode=ovs.
 	ovsDatapath  string
 	ovsVXLANPort uint16
@@ -42,7 +46,9 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.storeListen, "store-listen", "", "`address` to offer the embedded etcd to other hosts at, such as http://10.0.0.1:2379")
 	flags.StringVar(&s.storePrefix, "store-prefix", "/causeway/v1/", "`prefix` of all keys: clusters with other prefixes can share one etcd")
 	flags.StringVar(&s.username, "store-user", "", "etcd `user`")
-	flags.StringVar(&s.password, "store-password", "", "its `password`; better given by environment")
+	flags.StringVar(&s.password, "store-password", "", "its `password`; better given in a file")
+	flags.StringVar(&s.passwordFile, "store-password-file", "", "`file` with the password of --store-user")
+	flags.BoolVar(&s.storeReset, "store-reset", false, "accept an empty store, or another cluster's, in place of the one this host belongs to, and put this host's records into it")
 	flags.StringVar(&s.caCert, "cacert", "", "`file` of the authority that signed etcd's certificates")
 	flags.StringVar(&s.cert, "cert", "", "`file` of this host's certificate for etcd")
 	flags.StringVar(&s.key, "key", "", "`file` of its key")
@@ -100,8 +106,26 @@ func (s *settings) check() error {
 		return fmt.Errorf("--vxlan-port and --ovs-vxlan-port are both %d: the kernel's devices and the switch cannot share one", s.vxlanPort)
 	case s.hostExpiry != 0 && s.hostExpiry < time.Minute:
 		return fmt.Errorf("--host-expiry is %v: it must be 0 or at least 1m, as a host that restarts is gone for a moment", s.hostExpiry)
-	case (s.username == "") != (s.password == ""):
-		return fmt.Errorf("--store-user and --store-password go together")
+	case s.password != "" && s.passwordFile != "":
+		return fmt.Errorf("--store-password and --store-password-file both give the password: give one of them")
+	case (s.username == "") != (s.password == "" && s.passwordFile == ""):
+		return fmt.Errorf("--store-user and --store-password or --store-password-file go together")
 	}
 	return nil
+}
+
+// storePassword gives the password of the store's user. A file may end in a newline.
+func (s *settings) storePassword() (string, error) {
+	if s.passwordFile == "" {
+		return s.password, nil
+	}
+	text, err := os.ReadFile(s.onHost(s.passwordFile))
+	if err != nil {
+		return "", fmt.Errorf("--store-password-file: %w", err)
+	}
+	password := strings.TrimRight(string(text), "\r\n")
+	if password == "" {
+		return "", fmt.Errorf("--store-password-file: %s is empty", s.passwordFile)
+	}
+	return password, nil
 }

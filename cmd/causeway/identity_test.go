@@ -1,0 +1,68 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestIdentityOutlivesARename(t *testing.T) {
+	dir := t.TempDir()
+	first, err := readIdentity(dir, "h1")
+	if err != nil || first.Host != "h1" || first.Store != "" {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if err := first.keepStore("A"); err != nil {
+		t.Fatal(err)
+	}
+	renamed, err := readIdentity(dir, "web")
+	if err != nil || renamed.Host != "h1" || renamed.Store != "A" {
+		t.Errorf("%+v, %v", renamed, err)
+	}
+	host, _, err := findHost(settings{vtep: "127.0.0.1"}, renamed.Host, "web")
+	if err != nil || host.Name != "h1" || host.Display != "web" || host.Shown() != "web" {
+		t.Errorf("%+v, %v", host, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "identity.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readIdentity(dir, "h1"); err == nil || !strings.Contains(err.Error(), "identity.json is damaged") {
+		t.Errorf("a damaged file: %v", err)
+	}
+}
+
+func TestStorePassword(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	s := settings{passwordFile: file}
+	if _, err := s.storePassword(); err == nil {
+		t.Error("a missing file was taken")
+	}
+	for text, want := range map[string]string{"secret\n": "secret", "a b": "a b", "\n": ""} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.storePassword(); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: got %q, %v", text, got, err)
+		}
+	}
+}
+
+func TestSettingsAreChecked(t *testing.T) {
+	for want, set := range map[string]func(*settings){
+		"":                            func(s *settings) { s.username, s.passwordFile = "u", "/f" },
+		"go together":                 func(s *settings) { s.username = "u" },
+		"both give the password":      func(s *settings) { s.username, s.password, s.passwordFile = "u", "p", "/f" },
+		"it must be local or global":  func(s *settings) { s.scope = "swarm" },
+		"--store names another":       func(s *settings) { s.store, s.storeListen = []string{"http://h"}, "http://h" },
+		"cannot share one":            func(s *settings) { s.vxlanPort = s.ovsVXLANPort },
+		"must be 0 or at least 1m":    func(s *settings) { s.hostExpiry = 1 },
+		"--vxlan-port and --ovs-vxla": func(s *settings) { s.vxlanPort = 0 },
+	} {
+		s := settings{scope: "local", vxlanPort: 4789, ovsVXLANPort: 8472}
+		set(&s)
+		if err := s.check(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
