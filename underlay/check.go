@@ -4,19 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/nicmove"
 )
 
-// Check says why the network's parent cannot be taken, or its bridge not be
+// Check says why the network's parent cannot be used, or its bridge not be
 // used, before anything is touched.
+//
+// A move that could cut the host off is tried: the NIC is moved, what must answer
+// is asked, and the NIC is moved back.
 func (p *Plane) Check(ctx context.Context, network fabric.Network) error {
-	return wrap(p.check(ctx, network))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.check(ctx, network)
+	if _, ours := p.place(bridgeName(network)); err == nil && !ours && network.Parent != "" && !network.Force {
+		err = p.mover.Try(ctx, placeOf(network))
+	}
+	return wrap(err)
 }
 
 func (p *Plane) check(ctx context.Context, network fabric.Network) error {
@@ -30,7 +39,7 @@ func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	}
 	if ours || network.Parent == "" {
 		bridge, err := p.foreignBridge(name)
-		if ours && errors.Is(err, errGone) {
+		if ours && errors.Is(err, nicmove.ErrGone) {
 			return nil // Apply makes it again
 		}
 		if err != nil {
@@ -41,12 +50,12 @@ func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	if err := p.checkFree(name); err != nil {
 		return err
 	}
-	parent, found, err := p.kernel.find(network.Parent)
+	parent, found, err := p.find(network.Parent)
 	if err != nil {
 		return err
 	}
 	if !found {
-		return fmt.Errorf("parent %s: %w", network.Parent, errGone)
+		return fmt.Errorf("parent %s: %w", network.Parent, nicmove.ErrGone)
 	}
 	if err := checkMTU(network, "parent", parent); err != nil {
 		return err
@@ -56,31 +65,26 @@ func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	} else {
 		err = p.checkParent(ctx, parent)
 	}
-	if err != nil || forced(network) {
+	if err != nil || network.Force {
 		return err
-	}
-	if network.VLAN == 0 {
-		if err := p.checkRules(ctx, naming{deviceOf(parent), name}); err != nil {
-			return err
-		}
 	}
 	return checkWire(parent)
 }
 
 // checkRecords says whether the bridge is ours already.
 func (p *Plane) checkRecords(network fabric.Network, name string) (ours bool, err error) {
-	for _, r := range p.records {
+	wanted := placeOf(network)
+	for _, have := range p.mover.Places() {
 		switch {
 		case network.Parent == "":
-			ours = ours || r.Bridge == name
-		case r.isOf(network) && r.Bridge == name:
+			ours = ours || have.Bridge == name
+		case have.SameNIC(wanted) && have.Bridge == name:
 			ours = true
-		case r.isOf(network):
+		case have.SameNIC(wanted):
 			return false, fmt.Errorf("parent %s is in bridge %s: another network cannot put it into %s",
-				describe(network), r.Bridge, name)
-		case r.Bridge == name:
-			return false, fmt.Errorf("bridge %s is that of %s: %s needs another",
-				name, describe(fabric.Network{Parent: r.Parent, VLAN: r.VLAN}), describe(network))
+				describe(wanted), have.Bridge, name)
+		case have.Bridge == name:
+			return false, fmt.Errorf("bridge %s is that of %s: %s needs another", name, describe(have), describe(wanted))
 		}
 	}
 	return ours, nil
@@ -88,7 +92,7 @@ func (p *Plane) checkRecords(network fabric.Network, name string) (ours bool, er
 
 // checkFree refuses to make a bridge where a link has the name.
 func (p *Plane) checkFree(name string) error {
-	link, found, err := p.kernel.find(name)
+	link, found, err := p.find(name)
 	if err != nil || !found {
 		return err
 	}
@@ -98,11 +102,11 @@ func (p *Plane) checkFree(name string) error {
 	return fmt.Errorf("bridge %s is there already: leave parent out to use it as it is, or give another name", name)
 }
 
-func describe(network fabric.Network) string {
-	if network.VLAN == 0 {
-		return network.Parent
+func describe(place nicmove.Place) string {
+	if place.VLAN == 0 {
+		return place.Parent
 	}
-	return fmt.Sprintf("%s, VLAN %d,", network.Parent, network.VLAN)
+	return fmt.Sprintf("%s, VLAN %d,", place.Parent, place.VLAN)
 }
 
 // checkName holds a name to what the kernel's dev_valid_name takes.
@@ -116,7 +120,7 @@ func checkName(name string) error {
 // foreignBridge finds a bridge that a user made.
 func (p *Plane) foreignBridge(name string) (netlink.Link, error) {
 	bridge, err := p.bridge(name)
-	if errors.Is(err, errGone) {
+	if errors.Is(err, nicmove.ErrGone) {
 		return nil, fmt.Errorf("%w; give -o parent=… to have it made", err)
 	}
 	return bridge, err
@@ -130,14 +134,14 @@ func checkMTU(network fabric.Network, what string, link netlink.Link) error {
 	return nil
 }
 
-// bridge finds a bridge, whoever made it.
+// bridge finds a bridge, ours or a user's.
 func (p *Plane) bridge(name string) (netlink.Link, error) {
-	link, found, err := p.kernel.find(name)
+	link, found, err := p.find(name)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
-		return nil, fmt.Errorf("bridge %s: %w", name, errGone)
+		return nil, fmt.Errorf("bridge %s: %w", name, nicmove.ErrGone)
 	}
 	if link.Type() != "bridge" {
 		return nil, fmt.Errorf("%s is no bridge but a %s", name, link.Type())
@@ -145,36 +149,10 @@ func (p *Plane) bridge(name string) (netlink.Link, error) {
 	return link, nil
 }
 
-// checkRules refuses a move that the host's own firewall is not ready for.
-func (p *Plane) checkRules(ctx context.Context, n naming) error {
-	for _, rule := range p.rulesNaming(ctx, n) {
-		if !rule.translates {
-			return fmt.Errorf("parent %s is named by the host's firewall (%s), which will see bridge %s in its place: "+
-				"add the rule for that too, or take it all the same with -o force=true", n.nic.name, rule.text, n.bridge)
-		}
-	}
-	return nil
-}
-
-// rulesNaming lists the rules of the host's firewall that name the NIC, as far as
-// they can be read.
-func (p *Plane) rulesNaming(ctx context.Context, n naming) []namedRule {
-	rules, err := p.firewall.rulesNaming(ctx, n)
-	if err != nil {
-		p.log.WithError(err).Warnf("look for firewall rules that name %s", n.nic.name)
-	}
-	return rules
-}
-
 // checkWire refuses a parent without carrier: it is most often the wrong one.
 func checkWire(parent netlink.Link) error {
 	if parent.Attrs().RawFlags&unix.IFF_LOWER_UP == 0 {
-		return fmt.Errorf("parent %s has no carrier; take it all the same with -o force=true", parent.Attrs().Name)
+		return fmt.Errorf("parent %s has no carrier; use it all the same with -o force=true", parent.Attrs().Name)
 	}
 	return nil
-}
-
-func forced(network fabric.Network) bool {
-	force, err := strconv.ParseBool(network.Options["force"])
-	return err == nil && force
 }

@@ -9,11 +9,12 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/lantest"
 )
 
 func TestCheckRefuses(t *testing.T) {
-	l := newLAN(t)
-	l.host.ip(`link add br0 type bridge
+	l := lantest.NewLAN(t)
+	l.Host.IP(`link add br0 type bridge
 		link add port0 type veth peer name port1
 		link set port0 master br0 up
 		link set port1 up
@@ -27,25 +28,25 @@ func TestCheckRefuses(t *testing.T) {
 		link add mac0 link base0 type macvlan
 		link set mac0 up
 		tuntap add tun0 mode tun`)
-	p := newPlane(t, l.host, t.TempDir())
-	p.inUse = func(_ context.Context, device string) string {
+	p := newPlane(t, l.Host, t.TempDir())
+	p.InUse = func(_ context.Context, device string) string {
 		return map[string]string{"ovs0": "ovsbr"}[device]
 	}
 	apply(t, p, segment("first", nil)) // eth0 is taken
-	text := func() string { return timers.ReplaceAllString(l.host.run("ip", "-d", "addr"), "timer") }
+	text := func() string { return lantest.WithoutTimers(l.Host.Run("ip", "-d", "addr")) }
 	before := text()
 	for name, test := range map[string]struct {
 		network fabric.Network
 		want    string
 	}{
 		"missing":       {fabric.Network{Parent: "eth9"}, "parent eth9: no such interface"},
-		"loopback":      {fabric.Network{Parent: "lo"}, "parent lo cannot be taken: it is the loopback"},
-		"bridge":        {fabric.Network{Parent: "br0"}, "parent br0 cannot be taken: it is a bridge itself; use -o bridge=br0"},
-		"port":          {fabric.Network{Parent: "port0"}, "parent port0 cannot be taken: it is in bridge br0 already; use -o bridge=br0"},
-		"no Ethernet":   {fabric.Network{Parent: "tun0"}, "parent tun0 cannot be taken: it is no Ethernet device but none"},
-		"macvlan":       {fabric.Network{Parent: "mac0"}, "parent mac0 cannot be taken: a macvlan hears no frames but its own"},
-		"under macvlan": {fabric.Network{Parent: "base0"}, "parent base0 cannot be taken: the macvlan mac0 is on it"},
-		"no carrier":    {fabric.Network{Parent: "dead0"}, "parent dead0 has no carrier; take it all the same with -o force=true"},
+		"loopback":      {fabric.Network{Parent: "lo"}, "parent lo cannot be used: it is the loopback"},
+		"bridge":        {fabric.Network{Parent: "br0"}, "parent br0 cannot be used: it is a bridge itself; use -o bridge=br0"},
+		"port":          {fabric.Network{Parent: "port0"}, "parent port0 cannot be used: it is in bridge br0 already; use -o bridge=br0"},
+		"no Ethernet":   {fabric.Network{Parent: "tun0"}, "parent tun0 cannot be used: it is no Ethernet device but none"},
+		"macvlan":       {fabric.Network{Parent: "mac0"}, "parent mac0 cannot be used: a macvlan hears no frames but its own"},
+		"under macvlan": {fabric.Network{Parent: "base0"}, "parent base0 cannot be used: the macvlan mac0 is on it"},
+		"no carrier":    {fabric.Network{Parent: "dead0"}, "parent dead0 has no carrier; use it all the same with -o force=true"},
 		"MTU":           {fabric.Network{Parent: "port1", MTU: 9000}, "option mtu=9000 is more than the 1500 of parent port1"},
 		"name too long": {
 			fabric.Network{Parent: "port1", Bridge: "sixteen-bytes-xy"},
@@ -61,9 +62,9 @@ func TestCheckRefuses(t *testing.T) {
 			fabric.Network{Parent: "port1", Bridge: "eth0"},
 			"eth0 is there already and no bridge but a veth: give the bridge another name",
 		},
-		"VLAN of loopback":    {fabric.Network{Parent: "lo", VLAN: 7}, "parent lo cannot be taken: it is the loopback"},
-		"VLAN of no Ethernet": {fabric.Network{Parent: "tun0", VLAN: 7}, "parent tun0 cannot be taken: it is no Ethernet device but none"},
-		"in Open vSwitch":     {fabric.Network{Parent: "ovs0"}, "parent ovs0 cannot be taken: it is in the Open vSwitch bridge ovsbr already"},
+		"VLAN of loopback":    {fabric.Network{Parent: "lo", VLAN: 7}, "parent lo cannot be used: it is the loopback"},
+		"VLAN of no Ethernet": {fabric.Network{Parent: "tun0", VLAN: 7}, "parent tun0 cannot be used: it is no Ethernet device but none"},
+		"in Open vSwitch":     {fabric.Network{Parent: "ovs0"}, "parent ovs0 cannot be used: it is in the Open vSwitch bridge ovsbr already"},
 		"two bridges": {
 			fabric.Network{Parent: "eth0", Bridge: "other"},
 			"parent eth0 is in bridge cw-eth0: another network cannot put it into other",
@@ -90,7 +91,7 @@ func TestCheckRefuses(t *testing.T) {
 	}
 	for _, fine := range []fabric.Network{
 		{Parent: "eth0"}, {Parent: "port1"}, {Bridge: "br0"}, {Bridge: "cw-eth0"},
-		{Parent: "dead0", Options: map[string]string{"force": "true"}},
+		{Parent: "dead0", Force: true},
 	} {
 		if err := p.Check(t.Context(), fine); err != nil {
 			t.Errorf("%+v: %v", fine, err)
@@ -101,10 +102,10 @@ func TestCheckRefuses(t *testing.T) {
 // TestMasters has what the test's own kernel may lack.
 func TestMasters(t *testing.T) {
 	for kind, want := range map[string]string{
-		"bond":        "parent port0 cannot be taken: it is in the bond over0 already; take that as the parent",
-		"team":        "parent port0 cannot be taken: it is in the team over0 already; take that as the parent",
-		"vrf":         "parent port0 cannot be taken: it is in the vrf over0 already",
-		"openvswitch": "parent port0 cannot be taken: it is in an Open vSwitch bridge already",
+		"bond":        "parent port0 cannot be used: it is in the bond over0 already; use that as the parent",
+		"team":        "parent port0 cannot be used: it is in the team over0 already; use that as the parent",
+		"vrf":         "parent port0 cannot be used: it is in the vrf over0 already",
+		"openvswitch": "parent port0 cannot be used: it is in an Open vSwitch bridge already",
 	} {
 		t.Run(kind, func(t *testing.T) {
 			port := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "port0"}}
@@ -115,15 +116,15 @@ func TestMasters(t *testing.T) {
 			if kind == "openvswitch" {
 				return // its ports are not put in by netlink
 			}
-			host := newMachine(t, "host")
+			host := lantest.NewMachine(t, "host")
 			words := strings.Fields("link add over0 type " + kind)
 			if kind == "vrf" {
 				words = append(words, "table", "10")
 			}
-			if out, err := host.command("ip", words...); err != nil {
+			if out, err := host.Command("ip", words...); err != nil {
 				t.Skipf("the kernel has no %s: %s", kind, out)
 			}
-			host.ip(`link add port0 type veth peer name port1
+			host.IP(`link add port0 type veth peer name port1
 				link set port1 up
 				link set port0 master over0
 				link set port0 up`)
@@ -154,30 +155,30 @@ func TestTagIsTaken(t *testing.T) {
 }
 
 func TestForcedWithoutCarrier(t *testing.T) {
-	l := newLAN(t)
-	l.host.ip(`link add dead0 type veth peer name dead1
+	l := lantest.NewLAN(t)
+	l.Host.IP(`link add dead0 type veth peer name dead1
 		addr add 198.51.100.10/24 dev dead0`)
-	before := l.host.text("dead0")
-	p := newPlane(t, l.host, t.TempDir())
+	before := l.Host.Text("dead0")
+	p := newPlane(t, l.Host, t.TempDir())
 	apply(t, p, segment("phys", func(n *fabric.Network) {
-		n.Parent, n.Options = "dead0", map[string]string{"force": "true"}
+		n.Parent, n.Force = "dead0", true
 	}))
-	if got := l.host.text("cw-dead0"); !strings.Contains(got, "198.51.100.10/24") {
+	if got := l.Host.Text("cw-dead0"); !strings.Contains(got, "198.51.100.10/24") {
 		t.Errorf("the bridge has no address:\n%s", got)
 	}
 	prune(t, p)
-	if diff := cmp.Diff(before, l.host.text("dead0")); diff != "" {
+	if diff := cmp.Diff(before, l.Host.Text("dead0")); diff != "" {
 		t.Errorf("the host is not as it was:\n%s", diff)
 	}
-	if got := l.host.run("ip", "-o", "link", "show", "dead0"); strings.Contains(got, "UP") {
+	if got := l.Host.Run("ip", "-o", "link", "show", "dead0"); strings.Contains(got, "UP") {
 		t.Errorf("the NIC was down: %s", got)
 	}
 }
 
 func TestVLAN(t *testing.T) {
-	l := newLAN(t)
-	before := l.host.run("ip", "addr") + l.host.text("eth0")
-	p := newPlane(t, l.host, t.TempDir())
+	l := lantest.NewLAN(t)
+	before := l.Host.Run("ip", "addr") + l.Host.Text("eth0")
+	p := newPlane(t, l.Host, t.TempDir())
 	e := endpoint("e1", "198.51.100.10/24")
 	s := segment("tagged", func(n *fabric.Network) { n.VLAN = 100 }, e)
 	if err := p.Check(t.Context(), s.Network); err != nil {
@@ -185,23 +186,23 @@ func TestVLAN(t *testing.T) {
 		if err.Error() != want {
 			t.Fatalf("got  %v\nwant %s", err, want)
 		}
-		if after := l.host.run("ip", "addr") + l.host.text("eth0"); after != before {
+		if after := l.Host.Run("ip", "addr") + l.Host.Text("eth0"); after != before {
 			t.Errorf("the refusal changed the host:\n%s", cmp.Diff(before, after))
 		}
 		t.Skip("the kernel lacks 802.1q; that it is said was tested")
 	}
 	apply(t, p, s)
-	c := l.start(p, s, e)
-	l.plain.ip(`link add link eth0 name eth0.100 type vlan id 100
+	c := start(l, p, s, e)
+	l.Plain.IP(`link add link eth0 name eth0.100 type vlan id 100
 		addr add 198.51.100.20/24 dev eth0.100
 		link set eth0.100 up`)
-	c.reaches("198.51.100.20")
-	l.host.reaches("192.0.2.1")
+	c.Reaches("198.51.100.20")
+	l.Host.Reaches("192.0.2.1")
 	apply(t, p, segment("phys", nil)) // the untagged wire of the same NIC
-	c.reaches("198.51.100.20")
-	l.host.reaches("192.0.2.1")
+	c.Reaches("198.51.100.20")
+	l.Host.Reaches("192.0.2.1")
 	prune(t, p)
-	if diff := cmp.Diff(before, l.host.run("ip", "addr")+l.host.text("eth0")); diff != "" {
+	if diff := cmp.Diff(before, l.Host.Run("ip", "addr")+l.Host.Text("eth0")); diff != "" {
 		t.Errorf("the host is not as it was:\n%s", diff)
 	}
 }

@@ -2,12 +2,13 @@ package underlay
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/nicmove"
 )
 
 // checkParent refuses links that cannot be, or are already, a port.
@@ -16,11 +17,11 @@ func (p *Plane) checkParent(ctx context.Context, parent netlink.Link) error {
 	if parent.Type() == "bridge" {
 		return refusal(parent, "it is a bridge itself; use -o bridge=%s", attrs.Name)
 	}
-	if err := checkKind(parent); err != nil {
+	if err := nicmove.CheckKind(parent); err != nil {
 		return err
 	}
-	if p.inUse != nil {
-		if bridge := p.inUse(ctx, attrs.Name); bridge != "" {
+	if p.InUse != nil {
+		if bridge := p.InUse(ctx, attrs.Name); bridge != "" {
 			return refusal(parent, "it is in the Open vSwitch bridge %s already", bridge)
 		}
 	}
@@ -44,34 +45,17 @@ func (p *Plane) checkParent(ctx context.Context, parent netlink.Link) error {
 }
 
 func refusal(parent netlink.Link, format string, args ...any) error {
-	return fmt.Errorf("parent %s cannot be taken: %s", parent.Attrs().Name, fmt.Sprintf(format, args...))
+	return fmt.Errorf("parent %s cannot be used: %s", parent.Attrs().Name, fmt.Sprintf(format, args...))
 }
 
-// checkKind refuses links that hear and send too little for a container to be
-// behind them, or to have a VLAN.
-func checkKind(parent netlink.Link) error {
-	attrs := parent.Attrs()
-	switch {
-	case attrs.RawFlags&unix.IFF_LOOPBACK != 0:
-		return refusal(parent, "it is the loopback")
-	case attrs.EncapType != "ether":
-		return refusal(parent, "it is no Ethernet device but %s", attrs.EncapType)
-	case parent.Type() == "macvlan" || parent.Type() == "ipvlan":
-		return refusal(parent, "a %s hears no frames but its own", parent.Type())
-	case isWireless(attrs.Name):
-		return refusal(parent, "it is wireless, and an access point takes frames of the station's own MAC only")
-	}
-	return nil
-}
-
-// inMaster tells what to do about the device that has the parent already.
+// inMaster says which device has the parent already, and what to do about it.
 func inMaster(parent, master netlink.Link) error {
 	name := master.Attrs().Name
 	switch kind := master.Type(); kind {
 	case "bridge":
 		return refusal(parent, "it is in bridge %s already; use -o bridge=%[1]s", name)
 	case "bond", "team":
-		return refusal(parent, "it is in the %s %s already; take that as the parent", kind, name)
+		return refusal(parent, "it is in the %s %s already; use that as the parent", kind, name)
 	case "openvswitch": // all ports of all bridges are in one device
 		return refusal(parent, "it is in an Open vSwitch bridge already")
 	default:
@@ -79,8 +63,40 @@ func inMaster(parent, master netlink.Link) error {
 	}
 }
 
-// isWireless asks cfg80211, which links each of its devices to its radio.
-func isWireless(name string) bool {
-	_, err := os.Stat(filepath.Join("/sys/class/net", name, "phy80211"))
-	return err == nil
+// checkVLAN says why the parent cannot have the VLAN device. Whether the kernel
+// knows VLANs is asked with a tag that it must refuse: one that does says so of
+// the tag, the other of the type.
+func (p *Plane) checkVLAN(parent netlink.Link, tag int) error {
+	if err := nicmove.CheckKind(parent); err != nil {
+		return err
+	}
+	const invalid = 4095
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex = "cw-no-vlan", parent.Attrs().Index
+	err := p.kernel.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: invalid})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("the kernel lacks 802.1q (module 8021q), which -o vlan=%d needs", tag)
+	}
+	links, err := p.kernel.LinkList()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	return checkTag(links, parent, tag)
+}
+
+// checkTag refuses a second device for the same tag, which the kernel would,
+// and one of the same name.
+func checkTag(links []netlink.Link, parent netlink.Link, tag int) error {
+	name := vlanName(parent.Attrs().Name, tag)
+	for _, link := range links {
+		attrs := link.Attrs()
+		vlan, tagged := link.(*netlink.Vlan)
+		if tagged && vlan.VlanId == tag && attrs.ParentIndex == parent.Attrs().Index {
+			return fmt.Errorf("%s is VLAN %d of %s already: use -o parent=%[1]s without vlan", attrs.Name, tag, parent.Attrs().Name)
+		}
+		if attrs.Name == name {
+			return fmt.Errorf("%s is there already and not VLAN %d of %s: give it another name", name, tag, parent.Attrs().Name)
+		}
+	}
+	return nil
 }

@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/addrprobe"
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
@@ -18,6 +18,8 @@ import (
 // for Docker to take. The neighbours are told at once where the address is now;
 // when the container is up, Apply tells them again.
 func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	bridge, err := p.bridge(bridgeName(segment.Network))
 	if err != nil {
 		return "", wrap(err)
@@ -26,23 +28,29 @@ func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.
 	mtu := bridge.Attrs().MTU
 	pair := nl.Pair{
 		Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: cmp.Or(segment.Network.MTU, mtu), HostMTU: mtu,
-		Alias: aliasOf(segment.Network.ID, endpoint.ID), Master: bridge.Attrs().Index,
+		Alias: p.pairsOf(segment.Network.ID).Mark + endpoint.ID, Master: bridge.Attrs().Index,
 	}
-	if _, err := pair.Ensure(p.kernel.Handle, p.kernel.Handle); err != nil {
+	if _, err := pair.Ensure(p.kernel, p.kernel); err != nil {
 		return "", wrap(err)
 	}
 	p.unheard[endpoint.ID] = segment.Network.ID
 	return nl.ContainerEnd(endpoint.ID), wrap(p.announce(bridge, endpoint))
 }
 
-// aliasOf is what a container's port bears: whose it is, for `ip link` to show
-// and for us to know after a restart.
-func aliasOf(network, endpoint string) string { return mark + "endpoint " + network + "/" + endpoint }
+// pairsOf are the pairs of a network; of all for the empty one. The alias of a
+// port says whose it is, for `ip link` to show and for us to know after a restart.
+func (p *Plane) pairsOf(network string) nl.Pairs {
+	pairs := nl.Pairs{Host: p.kernel, Home: p.kernel, Mark: mark + "endpoint "}
+	if network != "" {
+		pairs.Mark += network + "/"
+	}
+	return pairs
+}
 
-func parseAlias(alias string) (network, endpoint string, ours bool) {
-	ids, ours := strings.CutPrefix(alias, mark+"endpoint ")
-	network, endpoint, split := strings.Cut(ids, "/")
-	return network, endpoint, ours && split
+// Alive tells which local endpoints have a container.
+func (p *Plane) Alive(ctx context.Context, segment fabric.Segment) (map[string]bool, error) {
+	alive, err := p.pairsOf(segment.Network.ID).Alive(ctx, segment.Local)
+	return alive, wrap(err)
 }
 
 // joinPorts has the links of the local endpoints in the bridge and up, as far
@@ -53,7 +61,7 @@ func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 		return 0, err
 	}
 	for _, endpoint := range segment.Local {
-		port, found, err := p.kernel.find(nl.HostEnd(endpoint.ID))
+		port, found, err := p.find(nl.HostEnd(endpoint.ID))
 		if err != nil {
 			return changed, err
 		}
@@ -76,49 +84,22 @@ func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 	return changed, nil
 }
 
-// waiting says that a container came up whose address was not announced since.
-func (p *Plane) waiting() bool {
-	for id := range p.unheard {
-		if port, found, err := p.kernel.find(nl.HostEnd(id)); err == nil && found && hasCarrier(port) {
-			return true
-		}
+// announce tells the neighbours that the endpoint has its addresses now.
+func (p *Plane) announce(bridge netlink.Link, endpoint fabric.Endpoint) error {
+	if err := addrprobe.Announce(p.kernel.NS(), bridge, endpoint.MAC, endpoint.Addrs); err != nil {
+		return fmt.Errorf("endpoint %.12s: %w", endpoint.ID, err)
 	}
-	return false
+	return nil
 }
 
 // hasCarrier tells of a veth that its other end is up.
 func hasCarrier(link netlink.Link) bool { return link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 }
 
-// Alive tells which local endpoints have a container.
-func (p *Plane) Alive(_ context.Context, segment fabric.Segment) (map[string]bool, error) {
-	alive := make(map[string]bool)
-	for _, endpoint := range segment.Local {
-		_, plugged, err := p.kernel.find(nl.HostEnd(endpoint.ID))
-		if err != nil {
-			return nil, wrap(err)
-		}
-		_, here, err := p.kernel.find(nl.ContainerEnd(endpoint.ID))
-		if err != nil {
-			return nil, wrap(err)
-		}
-		alive[endpoint.ID] = plugged && !here
+// find is Link for what may well be missing.
+func (p *Plane) find(name string) (link netlink.Link, found bool, err error) {
+	link, err = p.kernel.Link(name)
+	if errors.Is(err, nl.ErrNotFound) {
+		return nil, false, nil
 	}
-	return alive, nil
-}
-
-// unplug removes our links but those for which keep holds.
-func (p *Plane) unplug(keep func(network, endpoint string) bool) error {
-	links, err := p.kernel.LinkList()
-	if err != nil {
-		return fmt.Errorf("list links: %w", err)
-	}
-	var errs []error
-	for _, link := range links {
-		network, endpoint, ours := parseAlias(link.Attrs().Alias)
-		if !ours || keep(network, endpoint) || link.Attrs().Name != nl.HostEnd(endpoint) {
-			continue
-		}
-		errs = append(errs, p.kernel.Remove(link.Attrs().Name))
-	}
-	return errors.Join(errs...)
+	return link, err == nil, err
 }

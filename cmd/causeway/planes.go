@@ -45,7 +45,7 @@ func openUnderlay(ctx context.Context, s settings, log *logrus.Entry) (*planes, 
 		return nil, err
 	}
 	if err := p.underlay.Recover(ctx); err != nil {
-		log.WithError(err).Error("an underlay network could not be put in order; trying again with its next change")
+		log.WithError(err).Error("an underlay network could not be recovered; it is tried again with its next change, or within a minute")
 	}
 	return p, nil
 }

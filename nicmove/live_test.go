@@ -1,4 +1,4 @@
-package underlay
+package nicmove
 
 import (
 	"io"
@@ -11,6 +11,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/causeway-net/causeway/internal/lantest"
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // session is a TCP connection from the plain machine to the host, as an
@@ -22,27 +25,27 @@ type session struct {
 	done    chan error
 }
 
-func (l *lan) session(addr string) *session {
-	l.t.Helper()
+func openSession(l *lantest.LAN, addr string) *session {
+	l.T.Helper()
 	var listener net.Listener
-	err := inNamespace(l.host.ns, func() (err error) {
+	err := nl.Do(l.Host.NS, func() (err error) {
 		listener, err = net.Listen("tcp", net.JoinHostPort(addr, "0"))
 		return err
 	})
 	if err != nil {
-		l.t.Fatal(err)
+		l.T.Fatal(err)
 	}
 	var client net.Conn
-	err = inNamespace(l.plain.ns, func() (err error) {
+	err = nl.Do(l.Plain.NS, func() (err error) {
 		client, err = net.DialTimeout("tcp", listener.Addr().String(), 5*time.Second)
 		return err
 	})
 	if err != nil {
-		l.t.Fatal(err)
+		l.T.Fatal(err)
 	}
 	server, err := listener.Accept()
 	if err != nil {
-		l.t.Fatal(err)
+		l.T.Fatal(err)
 	}
 	_ = listener.Close()
 	s := &session{stop: make(chan struct{}), done: make(chan error, 1)}
@@ -101,10 +104,10 @@ type pings struct {
 	out io.Reader
 }
 
-func (m *machine) pings(addr string) *pings {
-	m.t.Helper()
+func startPings(m *lantest.Machine, addr string) *pings {
+	m.T.Helper()
 	p := &pings{}
-	err := inNamespace(m.ns, func() error {
+	err := nl.Do(m.NS, func() error {
 		p.cmd = exec.Command("ping", "-n", "-q", "-i0.01", addr)
 		out, err := p.cmd.StdoutPipe()
 		p.out = out
@@ -114,9 +117,9 @@ func (m *machine) pings(addr string) *pings {
 		return p.cmd.Start()
 	})
 	if err != nil {
-		m.t.Fatal(err)
+		m.T.Fatal(err)
 	}
-	m.t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	m.T.Cleanup(func() { _ = p.cmd.Process.Kill() })
 	return p
 }
 
@@ -142,37 +145,37 @@ func (p *pings) lost(t *testing.T) (sent, lost int) {
 }
 
 // tunnel joins the host and the plain machine by VXLAN over eth0's addresses.
-func (l *lan) tunnel() {
-	l.host.ip(`link add vx type vxlan id 42 local 192.0.2.10 remote 192.0.2.200 dstport 4789
+func tunnel(l *lantest.LAN) {
+	l.Host.IP(`link add vx type vxlan id 42 local 192.0.2.10 remote 192.0.2.200 dstport 4789
 		addr add 10.9.0.1/24 dev vx
 		link set vx up`)
-	l.plain.ip(`link add vx type vxlan id 42 local 192.0.2.200 remote 192.0.2.10 dstport 4789
+	l.Plain.IP(`link add vx type vxlan id 42 local 192.0.2.200 remote 192.0.2.10 dstport 4789
 		addr add 10.9.0.2/24 dev vx
 		link set vx up`)
-	l.plain.reaches("10.9.0.1")
+	l.Plain.Reaches("10.9.0.1")
 }
 
 // TestTrafficGoesOnThroughTheMove moves the NIC to and fro under traffic.
 func TestTrafficGoesOnThroughTheMove(t *testing.T) {
-	l := newLAN(t)
-	l.tunnel()
-	p := newPlane(t, l.host, t.TempDir())
-	s := segment("phys", nil)
+	l := lantest.NewLAN(t)
+	tunnel(l)
+	p := newMover(t, l.Host, t.TempDir())
+	s := nic("eth0")
 	sessions := map[string]*session{
-		"TCP over IPv4": l.session("192.0.2.10"), "TCP over IPv6": l.session("2001:db8:1::10"), "TCP over VXLAN": l.session("10.9.0.1"),
+		"TCP over IPv4": openSession(l, "192.0.2.10"), "TCP over IPv6": openSession(l, "2001:db8:1::10"), "TCP over VXLAN": openSession(l, "10.9.0.1"),
 	}
 	flows := map[string]*pings{
-		"in over IPv4": l.plain.pings("192.0.2.10"), "in over IPv6": l.plain.pings("2001:db8:1::10"),
-		"out over IPv4": l.host.pings("198.51.100.1"), "out over IPv6": l.host.pings("2001:db8:ffff::1"), "over VXLAN": l.host.pings("10.9.0.2"),
+		"in over IPv4": startPings(l.Plain, "192.0.2.10"), "in over IPv6": startPings(l.Plain, "2001:db8:1::10"),
+		"out over IPv4": startPings(l.Host, "198.51.100.1"), "out over IPv6": startPings(l.Host, "2001:db8:ffff::1"), "over VXLAN": startPings(l.Host, "10.9.0.2"),
 	}
 	const moves = 5
 	for range moves {
-		l.chatter(sessions)
+		chatter(l, sessions)
 		apply(t, p, s)
-		l.chatter(sessions)
+		chatter(l, sessions)
 		prune(t, p)
 	}
-	l.chatter(sessions)
+	chatter(l, sessions)
 	for what, session := range sessions {
 		session.end(t, what)
 	}
@@ -187,11 +190,11 @@ func TestTrafficGoesOnThroughTheMove(t *testing.T) {
 }
 
 // chatter waits until each session made some more rounds.
-func (l *lan) chatter(sessions map[string]*session) {
-	l.t.Helper()
+func chatter(l *lantest.LAN, sessions map[string]*session) {
+	l.T.Helper()
 	for what, s := range sessions {
 		from := s.rounds.Load()
-		eventually(l.t, what+" goes on", func() error {
+		lantest.Eventually(l.T, what+" goes on", func() error {
 			if s.rounds.Load() < from+20 {
 				return os.ErrDeadlineExceeded
 			}

@@ -1,4 +1,4 @@
-package underlay
+package addrprobe
 
 import (
 	"encoding/binary"

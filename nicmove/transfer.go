@@ -1,4 +1,4 @@
-package underlay
+package nicmove
 
 import (
 	"fmt"
@@ -8,17 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// move carries want from one device to another; want is in the terms of to.
-type move struct {
+// transfer carries want from one device to another; want is in the terms of to.
+type transfer struct {
 	*kernel
 	from, to device
 	want     state
 }
 
-func (m move) run(steps ...func() error) error {
+func (t transfer) run(steps ...func() error) error {
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return fmt.Errorf("move %s to %s: %w", m.from.name, m.to.name, err)
+			return fmt.Errorf("move %s to %s: %w", t.from.name, t.to.name, err)
 		}
 	}
 	return nil
@@ -27,12 +27,12 @@ func (m move) run(steps ...func() error) error {
 // addAddresses gives to the addresses, while from still has them. IPv6 ones
 // come without duplicate address detection, which would take a second and may
 // see from's; and without a route, which would compete with from's: settle sets both right.
-func (m move) addAddresses() error {
-	there, err := m.read(m.to)
+func (t transfer) addAddresses() error {
+	there, err := t.read(t.to)
 	if err != nil {
 		return err
 	}
-	for _, a := range without(m.want.Addresses, there.Addresses) {
+	for _, a := range without(t.want.Addresses, there.Addresses) {
 		if a.is6() {
 			a = a.clone()
 			flags := a.addressFlags() | unix.IFA_F_NOPREFIXROUTE
@@ -41,27 +41,27 @@ func (m move) addAddresses() error {
 			}
 			a.setAddressFlags(flags)
 		}
-		if err := m.add(a, m.to, unix.NLM_F_EXCL); err != nil {
+		if err := t.add(a, t.to, unix.NLM_F_EXCL); err != nil {
 			return err
 		}
 	}
-	if err := m.renew(there); err != nil {
+	if err := t.renew(there); err != nil {
 		return err
 	}
-	return m.awaitLocal()
+	return t.awaitLocal()
 }
 
 // renew gives to the lifetimes that a DHCP client set on from since.
-func (m move) renew(there state) error {
-	old, err := m.read(m.from)
+func (t transfer) renew(there state) error {
+	old, err := t.read(t.from)
 	if err != nil {
 		return err
 	}
-	moved := old.on(m.from, m.to).Addresses
+	moved := old.on(t.from, t.to).Addresses
 	fresh := without(moved, there.Addresses)
 	for _, a := range without(moved, fresh) {
 		if a.isDynamic() {
-			if err := m.add(a, m.to, unix.NLM_F_REPLACE); err != nil {
+			if err := t.add(a, t.to, unix.NLM_F_REPLACE); err != nil {
 				return err
 			}
 		}
@@ -72,23 +72,23 @@ func (m move) renew(there state) error {
 // awaitLocal waits until the kernel takes in packets for to's IPv6 addresses: it
 // adds their local routes later, from a worker. Packets that come between from's
 // end and that moment would be lost; if it does not come soon, they have to be.
-func (m move) awaitLocal() error {
-	const patience = time.Second
+func (t transfer) awaitLocal() error {
+	const limit = time.Second
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for start := time.Now(); time.Since(start) < patience; <-tick.C {
-		routes, err := m.dump(route, unix.AF_INET6)
+	for start := time.Now(); time.Since(start) < limit; <-tick.C {
+		routes, err := t.dump(route, unix.AF_INET6)
 		if err != nil {
 			return err
 		}
 		local := make(map[string]bool)
 		for _, r := range routes {
-			if r.header[7] == unix.RTN_LOCAL && r.leaves(m.to.index) {
+			if r.header[7] == unix.RTN_LOCAL && r.leaves(t.to.index) {
 				local[string(r.get(unix.RTA_DST))] = true
 			}
 		}
 		missing := func(a message) bool { return a.is6() && !local[string(a.get(unix.IFA_ADDRESS))] }
-		if !slices.ContainsFunc(m.want.Addresses, missing) {
+		if !slices.ContainsFunc(t.want.Addresses, missing) {
 			return nil
 		}
 	}
@@ -97,21 +97,21 @@ func (m move) awaitLocal() error {
 
 // moveRoutes adds all routes before it removes the first, those that others
 // rest on first, and removes in reverse.
-func (m move) moveRoutes() error {
-	for _, n := range m.want.Neighbours {
-		if err := m.add(n, m.to, unix.NLM_F_REPLACE); err != nil {
+func (t transfer) moveRoutes() error {
+	for _, n := range t.want.Neighbours {
+		if err := t.add(n, t.to, unix.NLM_F_REPLACE); err != nil {
 			return err
 		}
 	}
-	if err := m.addRoutes(); err != nil {
+	if err := t.addRoutes(); err != nil {
 		return err
 	}
-	old, err := m.read(m.from)
-	if err != nil || m.from.index == 0 {
+	old, err := t.read(t.from)
+	if err != nil || t.from.index == 0 {
 		return err
 	}
 	for _, r := range slices.Backward(old.Routes) {
-		if err := m.remove(r, m.from); err != nil {
+		if err := t.remove(r, t.from); err != nil {
 			return err
 		}
 	}
@@ -121,17 +121,17 @@ func (m move) moveRoutes() error {
 // addRoutes adds the routes that to lacks. A next hop takes its routes along. Two IPv6 routes that differ in their
 // next hop alone become one multipath route, so those replace the old one; IPv4
 // has them side by side.
-func (m move) addRoutes() error {
-	there, err := m.read(m.to)
+func (t transfer) addRoutes() error {
+	there, err := t.read(t.to)
 	if err != nil {
 		return err
 	}
-	for _, r := range without(m.want.Routes, there.Routes) {
+	for _, r := range without(t.want.Routes, there.Routes) {
 		flags := unix.NLM_F_APPEND
 		if r.kind == nextHop || r.is6() && r.viaGateway() {
 			flags = unix.NLM_F_REPLACE
 		}
-		if err := m.add(r, m.to, flags); err != nil {
+		if err := t.add(r, t.to, flags); err != nil {
 			return err
 		}
 	}
@@ -140,13 +140,13 @@ func (m move) addRoutes() error {
 
 // removeAddresses takes them off from, in reverse: with the first IPv4 address
 // of a subnet its secondary ones would go.
-func (m move) removeAddresses() error {
-	old, err := m.read(m.from)
+func (t transfer) removeAddresses() error {
+	old, err := t.read(t.from)
 	if err != nil {
 		return err
 	}
 	for _, a := range slices.Backward(old.Addresses) {
-		if err := m.remove(a, m.from); err != nil {
+		if err := t.remove(a, t.from); err != nil {
 			return err
 		}
 	}
@@ -155,16 +155,16 @@ func (m move) removeAddresses() error {
 
 // settle adds what the kernel removed along with from's addresses, and gives
 // the IPv6 addresses their own flags.
-func (m move) settle() error {
-	if err := m.addRoutes(); err != nil {
+func (t transfer) settle() error {
+	if err := t.addRoutes(); err != nil {
 		return err
 	}
-	have, err := m.read(m.to)
+	have, err := t.read(t.to)
 	if err != nil {
 		return err
 	}
 	wanted := make(map[string]message)
-	for _, a := range m.want.Addresses {
+	for _, a := range t.want.Addresses {
 		wanted[a.key()] = a
 	}
 	const ours = unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE
@@ -175,7 +175,7 @@ func (m move) settle() error {
 		}
 		a = a.clone()
 		a.setAddressFlags(a.addressFlags()&^ours | want.addressFlags()&ours)
-		if err := m.add(a, m.to, unix.NLM_F_REPLACE); err != nil {
+		if err := t.add(a, t.to, unix.NLM_F_REPLACE); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package underlay
+package nicmove
 
 import (
 	"encoding/binary"
@@ -72,8 +72,22 @@ func (m *message) routeOn(from, to device) {
 			m.setUint32(unix.RTA_EXPIRES, max(1, expires/100))
 		}
 	}
+	// The kernel refuses a router's next advertisement where it finds the same route
+	// made by a program (ndisc_router_discovery: "failed to add default route"), and
+	// with it the advertised prefixes: what is carried leaves that place to it, with
+	// the next metric, and runs out.
+	if m.byRouter() {
+		m.setUint32(unix.RTA_PRIORITY, m.uint32(unix.RTA_PRIORITY)|1)
+	}
 	m.drop(unix.RTA_CACHEINFO)
 	m.dropNextHop()
+}
+
+// byRouter tells a default route that a router advertised, for a time (RFC 4861 §6.3.4).
+func (m message) byRouter() bool {
+	info := m.get(unix.RTA_CACHEINFO)
+	expires := m.get(unix.RTA_EXPIRES) != nil || len(info) >= 12 && binary.NativeEndian.Uint32(info[8:]) > 0
+	return m.kind == route && m.is6() && m.header[5] == unix.RTPROT_RA && m.header[1] == 0 && expires
 }
 
 // rtaNextHop is RTA_NH_ID, which the library lacks.

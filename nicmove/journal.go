@@ -1,4 +1,4 @@
-package underlay
+package nicmove
 
 import (
 	"encoding/json"
@@ -10,38 +10,33 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
-
-	"github.com/causeway-net/causeway/fabric"
 )
 
-// phase is how far a bridge's life has come.
+// phase is how far a move has come.
 type phase string
 
 const (
-	taking    phase = "taking"    // the NIC's addresses are on their way to the bridge
-	taken     phase = "taken"     // they are there
-	returning phase = "returning" // they are on their way back
+	enslaving phase = "taking"    // the NIC's addresses are being moved to the bridge, or are not confirmed there
+	enslaved  phase = "taken"     // they are there
+	releasing phase = "returning" // they are being moved back
 )
 
 // record is one bridge of ours. It is written before the kernel is touched and
-// erased after the last trace is gone: whoever finds it knows what was meant.
+// erased after the last trace is gone: it tells a later process what was meant.
 type record struct {
-	Bridge string `json:"bridge"`
-	Parent string `json:"parent"`
-	VLAN   int    `json:"vlan,omitempty"`
+	Place
 	// Index and MAC are the parent's, Boot is that of the kernel which gave them.
-	Index int        `json:"index"`
-	MAC   fabric.MAC `json:"mac"`
-	Boot  string     `json:"boot"`
+	Index int    `json:"index"`
+	MAC   string `json:"mac"`
+	Boot  string `json:"boot"`
 	// WasDown says that the parent was down, and is to be so again.
 	WasDown bool  `json:"was_down,omitempty"`
 	Phase   phase `json:"phase"`
-	// Saved is what the parent had when it was taken or, in phase returning, the bridge.
+	// Confirm says that the move has to be confirmed; Answered is what must answer.
+	Confirm  bool     `json:"confirm,omitempty"`
+	Answered []string `json:"answered,omitempty"`
+	// Saved is what the port had when it was enslaved or, in phase releasing, the bridge.
 	Saved state `json:"saved"`
-}
-
-func (r *record) isOf(network fabric.Network) bool {
-	return r.Parent == network.Parent && r.VLAN == network.VLAN
 }
 
 // journal keeps records in a folder, a file for each bridge.
@@ -79,7 +74,7 @@ func (j journal) erase(r *record) error {
 
 // read returns all records by bridge. What was being written when the host went
 // down has the suffix .new and counts for nothing. A file that says nothing is
-// set aside, for whoever repairs the host by hand: what the kernel has is adopted.
+// set aside for a repair by hand: what the kernel has is adopted.
 func (j journal) read(log *logrus.Entry) (map[string]*record, error) {
 	records := make(map[string]*record)
 	entries, err := os.ReadDir(string(j))
@@ -117,7 +112,7 @@ func readRecord(path string) (*record, error) {
 		return nil, err
 	}
 	if r.Bridge == "" || r.Parent == "" {
-		return nil, errors.New("it names no bridge and parent")
+		return nil, errors.New("it names no bridge and no parent")
 	}
 	return r, nil
 }

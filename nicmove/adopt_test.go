@@ -1,4 +1,4 @@
-package underlay
+package nicmove
 
 import (
 	"os"
@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 
-	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/lantest"
 )
 
 // TestJournalIsLost has the next causeway start without what the last one wrote.
@@ -19,19 +19,19 @@ func TestJournalIsLost(t *testing.T) {
 			return os.WriteFile(filepath.Join(folder, "cw-eth0.json"), []byte("{"), 0o600)
 		},
 	} {
-		for what, keep := range map[string][]fabric.Segment{"and goes on": {segment("phys", nil)}, "and has no network": nil} {
+		for what, keep := range map[string][]Place{"and goes on": {nic("eth0")}, "and has no network": nil} {
 			t.Run(name+" "+what, func(t *testing.T) {
-				l := newLAN(t)
-				l.host.ip("link add br0 type bridge")
-				l.host.run("ip", "link", "set", "br0", "alias", mark+"eth0") // without the NIC, not provably ours
-				before := l.host.text("eth0")
+				l := lantest.NewLAN(t)
+				l.Host.IP("link add br0 type bridge")
+				l.Host.Run("ip", "link", "set", "br0", "alias", mark+"eth0") // without the NIC, not provably ours
+				before := l.Host.Text("eth0")
 				folder := t.TempDir()
-				apply(t, newPlane(t, l.host, folder), segment("phys", nil))
-				moved := l.host.text("cw-eth0")
+				apply(t, newMover(t, l.Host, folder), nic("eth0"))
+				moved := l.Host.Text("cw-eth0")
 				if err := lose(folder); err != nil {
 					t.Fatal(err)
 				}
-				p := newPlane(t, l.host, folder)
+				p := newMover(t, l.Host, folder)
 				if err := p.Recover(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -43,15 +43,15 @@ func TestJournalIsLost(t *testing.T) {
 				if keep != nil {
 					want, device = moved, "cw-eth0"
 				}
-				if diff := cmp.Diff(want, l.host.text(device)); diff != "" {
+				if diff := cmp.Diff(want, l.Host.Text(device)); diff != "" {
 					t.Errorf("%s has not what it had:\n%s", device, diff)
 				}
-				l.router.reaches("192.0.2.10")
-				prune(t, newPlane(t, l.host, folder)) // it is in the journal again
-				if diff := cmp.Diff(before, l.host.text("eth0")); diff != "" {
+				l.Router.Reaches("192.0.2.10")
+				prune(t, newMover(t, l.Host, folder)) // it is in the journal again
+				if diff := cmp.Diff(before, l.Host.Text("eth0")); diff != "" {
 					t.Errorf("the host is not as it was:\n%s", diff)
 				}
-				l.host.ip("link show br0")
+				l.Host.IP("link show br0")
 				if bad, _ := filepath.Glob(filepath.Join(folder, "*.bad")); (len(bad) == 1) != (name != "removed") {
 					t.Errorf("set aside: %v", bad)
 				}
@@ -75,11 +75,11 @@ func TestAdoptedVLAN(t *testing.T) {
 	parent := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eth0", Index: 3}}
 	vlan := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "eth0.7", Index: 5, ParentIndex: 3, Alias: mark + "eth0"}, VlanId: 7}
 	links := []netlink.Link{parent, vlan}
-	if r := adopted("cw-eth0.7", "eth0", vlan, links); r == nil || r.VLAN != 7 || r.Index != 3 || r.Phase != taken {
+	if r := adopted(mark, "cw-eth0.7", "eth0", vlan, links); r == nil || r.VLAN != 7 || r.Index != 3 || r.Phase != enslaved {
 		t.Errorf("got %+v", r)
 	}
 	vlan.Alias = ""
-	if r := adopted("cw-eth0.7", "eth0", vlan, links); r != nil {
+	if r := adopted(mark, "cw-eth0.7", "eth0", vlan, links); r != nil {
 		t.Errorf("a VLAN that is not ours: %+v", r)
 	}
 }

@@ -1,4 +1,4 @@
-package underlay
+package forward
 
 import (
 	"context"
@@ -8,22 +8,23 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
-	"github.com/vishvananda/netns"
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // legacyChain is the FORWARD chain of ip_tables, which only its own program can
 // read: the table is one binary lump.
 type legacyChain struct {
+	Rules
 	family family
-	ns     netns.NsHandle
 }
 
 func (c *legacyChain) String() string { return c.family.tool() + " (legacy)" }
 
 var errNoTool = errors.New("not installed")
 
-// run calls iptables and waits for its lock as long as a handler may take.
+// run calls iptables and waits for its lock for two seconds.
 func (c *legacyChain) run(ctx context.Context, args ...string) (string, error) {
 	tool, err := exec.LookPath(c.family.tool() + "-legacy")
 	if err != nil {
@@ -33,11 +34,16 @@ func (c *legacyChain) run(ctx context.Context, args ...string) (string, error) {
 		}
 	}
 	var out []byte
-	err = inNamespace(c.ns, func() (err error) {
-		out, err = exec.CommandContext(ctx, tool, append([]string{"-w", "5"}, args...)...).Output()
+	err = nl.Do(c.NS, func() (err error) {
+		command := exec.CommandContext(ctx, tool, append([]string{"-w", "2"}, args...)...)
+		command.WaitDelay = time.Second // what it started may hold its output open
+		out, err = command.Output()
 		return err
 	})
 	var exit *exec.ExitError
+	if err != nil && ctx.Err() != nil {
+		return "", fmt.Errorf("%s %s: no answer: %w", tool, strings.Join(args, " "), ctx.Err())
+	}
 	if errors.As(err, &exit) {
 		err = fmt.Errorf("%s %s: %s", tool, strings.Join(args, " "), strings.TrimSpace(string(exit.Stderr)))
 	}
@@ -47,7 +53,7 @@ func (c *legacyChain) run(ctx context.Context, args ...string) (string, error) {
 func (c *legacyChain) accepted(ctx context.Context) ([]string, error) {
 	rules, err := c.run(ctx, "-S", "FORWARD")
 	var bridges []string
-	for _, match := range regexp.MustCompile(`--comment "`+comment+`([^"]+)"`).FindAllStringSubmatch(rules, -1) {
+	for _, match := range regexp.MustCompile(`--comment "`+regexp.QuoteMeta(c.Comment)+`([^"]+)"`).FindAllStringSubmatch(rules, -1) {
 		bridges = append(bridges, match[1])
 	}
 	return bridges, err
@@ -76,6 +82,6 @@ func (c *legacyChain) revoke(ctx context.Context, bridge string) error {
 func (c *legacyChain) rule(bridge string) []string {
 	return []string{
 		"-i", bridge, "-o", bridge, "-m", "physdev", "--physdev-is-bridged",
-		"-m", "comment", "--comment", comment + bridge, "-j", "ACCEPT",
+		"-m", "comment", "--comment", c.Comment + bridge, "-j", "ACCEPT",
 	}
 }

@@ -1,4 +1,4 @@
-package underlay
+package nicmove
 
 import (
 	"errors"
@@ -18,6 +18,8 @@ type kernel struct {
 	socket *rtnl.SocketHandle // for whole messages, which Handle does not offer
 	// step is told of each write before it is made; a test ends the process there.
 	step func(what string)
+	// vlan gives the device of a tag; a test whose kernel has none puts another here.
+	vlan func(attrs netlink.LinkAttrs, tag int) netlink.Link
 }
 
 func openKernel(ns netns.NsHandle) (*kernel, error) {
@@ -31,6 +33,9 @@ func openKernel(ns netns.NsHandle) (*kernel, error) {
 	}
 	return &kernel{
 		Handle: handle, socket: &rtnl.SocketHandle{Socket: socket}, step: func(string) {},
+		vlan: func(attrs netlink.LinkAttrs, tag int) netlink.Link {
+			return &netlink.Vlan{LinkAttrs: attrs, VlanId: tag}
+		},
 	}, nil
 }
 

@@ -1,4 +1,4 @@
-package underlay
+package forward
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,6 +18,7 @@ import (
 //
 //	-A FORWARD -i BRIDGE -o BRIDGE -m physdev --physdev-is-bridged -m comment … -j ACCEPT
 type nftChain struct {
+	Rules
 	conn   *nftables.Conn
 	chain  *nftables.Chain
 	family family
@@ -26,32 +26,40 @@ type nftChain struct {
 
 func (c *nftChain) String() string { return c.family.tool() + " (nf_tables)" }
 
-func findNFTChain(ns netns.NsHandle, family family) (*nftChain, bool, error) {
-	conn, err := nftables.New(nftables.WithNetNSFd(int(ns)))
+func findNFTChain(r Rules, family family) (*nftChain, bool, error) {
+	conn, err := nftables.New(nftables.WithNetNSFd(int(r.NS)))
 	if err != nil {
 		return nil, false, fmt.Errorf("open nf_tables: %w", err)
 	}
-	table := [...]nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6}[family]
-	chains, err := conn.ListChainsOfTableFamily(table)
+	c := &nftChain{Rules: r, conn: conn, family: family}
+	found, err := c.find()
+	return c, found, err
+}
+
+// find looks for the chain in the kernel.
+func (c *nftChain) find() (found bool, err error) {
+	table := [...]nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6}[c.family]
+	chains, err := c.conn.ListChainsOfTableFamily(table)
 	if lacksNFT(err) {
-		return nil, false, nil
+		return false, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("list the chains of nf_tables: %w", err)
+		return false, fmt.Errorf("list the chains of nf_tables: %w", err)
 	}
 	for _, chain := range chains {
 		if chain.Table.Name == "filter" && chain.Name == "FORWARD" {
-			return &nftChain{conn: conn, chain: chain, family: family}, true, nil
+			c.chain = chain
+			return true, nil
 		}
 	}
-	return nil, false, nil
+	return false, nil
 }
 
 func (c *nftChain) accepted(context.Context) ([]string, error) {
 	rules, err := c.rules()
 	var bridges []string
 	for _, rule := range rules {
-		if bridge, ours := ruleBridge(rule); ours {
+		if bridge, ours := c.bridgeOf(rule); ours {
 			bridges = append(bridges, bridge)
 		}
 	}
@@ -60,13 +68,14 @@ func (c *nftChain) accepted(context.Context) ([]string, error) {
 
 func (c *nftChain) rules() ([]*nftables.Rule, error) {
 	rules, err := c.conn.GetRules(c.chain.Table, c.chain)
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil // the chain went meanwhile
+	if err == nil {
+		return rules, nil
 	}
-	if err != nil {
+	// The library's error hides the kernel's number: ask whether the chain went meanwhile.
+	if found, failed := c.find(); failed != nil || found {
 		return nil, fmt.Errorf("list the rules of %s: %w", c, err)
 	}
-	return rules, nil
+	return nil, nil
 }
 
 func (c *nftChain) accept(_ context.Context, bridge string) error {
@@ -80,7 +89,7 @@ func (c *nftChain) accept(_ context.Context, bridge string) error {
 		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: append([]byte(bridge), 0)},
 		&expr.Match{Name: "physdev", Info: isBridged()},
-		&expr.Match{Name: "comment", Info: commentFor(bridge)},
+		&expr.Match{Name: "comment", Info: c.commentFor(bridge)},
 		&expr.Counter{},
 		&expr.Verdict{Kind: expr.VerdictAccept},
 	}}
@@ -103,7 +112,7 @@ func (c *nftChain) revoke(_ context.Context, bridge string) error {
 		return err
 	}
 	for _, rule := range rules {
-		if found, ours := ruleBridge(rule); !ours || found != bridge {
+		if found, ours := c.bridgeOf(rule); !ours || found != bridge {
 			continue
 		}
 		err := c.conn.DelRule(rule)
@@ -111,7 +120,7 @@ func (c *nftChain) revoke(_ context.Context, bridge string) error {
 			err = c.conn.Flush()
 		}
 		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("remove the rule of bridge %s from %s: %w", bridge, c, err)
+			return fmt.Errorf("delete the rule of bridge %s from %s: %w", bridge, c, err)
 		}
 		return nil
 	}
@@ -127,17 +136,17 @@ func isBridged() *xt.Unknown {
 	return &info
 }
 
-func commentFor(bridge string) *xt.Comment {
-	c := xt.Comment(comment + bridge)
-	return &c
+func (c *nftChain) commentFor(bridge string) *xt.Comment {
+	comment := xt.Comment(c.Comment + bridge)
+	return &comment
 }
 
-// ruleBridge reads the bridge from the comment of a rule of ours.
-func ruleBridge(rule *nftables.Rule) (bridge string, ours bool) {
+// bridgeOf reads the bridge from the comment of a rule of ours.
+func (c *nftChain) bridgeOf(rule *nftables.Rule) (bridge string, ours bool) {
 	for _, e := range rule.Exprs {
 		if match, ok := e.(*expr.Match); ok {
 			if text, ok := match.Info.(*xt.Comment); ok {
-				return strings.CutPrefix(string(*text), comment)
+				return strings.CutPrefix(string(*text), c.Comment)
 			}
 		}
 	}
@@ -151,4 +160,9 @@ func jumpsTo(rule *nftables.Rule, chain string) bool {
 		}
 	}
 	return false
+}
+
+// lacksNFT says of an error that the kernel has no nf_tables, and so no rules.
+func lacksNFT(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT)
 }

@@ -1,4 +1,4 @@
-package underlay
+package nicmove
 
 import (
 	"encoding/base64"

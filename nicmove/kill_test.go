@@ -1,4 +1,4 @@
-package underlay
+package nicmove
 
 import (
 	"context"
@@ -13,15 +13,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netns"
 
-	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/lantest"
 )
 
 // childEnv has the test's own program be a causeway that is killed: its value is
 // "<journal> <take or return> <steps to do before the kill>".
-const childEnv = "CAUSEWAY_UNDERLAY_CHILD"
+const childEnv = "CAUSEWAY_NICMOVE_CHILD"
 
 // childNS is the file descriptor of the host's namespace in the child.
 const childNS = 3
@@ -33,9 +32,7 @@ func runChild(work string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	p, err := New(Config{HostNS: netns.NsHandle(childNS), Journal: folder, Log: logrus.NewEntry(log)})
+	p, err := open(netns.NsHandle(childNS), folder, io.Discard)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
@@ -48,9 +45,9 @@ func runChild(work string) int {
 	}
 	ctx := context.Background()
 	if what == "take" {
-		_, err = p.Apply(ctx, segment("phys", nil))
+		_, err = p.Ensure(ctx, nic("eth0"), false)
 	} else {
-		err = p.Prune(ctx, nil)
+		err = p.Release("cw-eth0")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -61,11 +58,11 @@ func runChild(work string) int {
 
 // killed runs a causeway that dies before its step number n, and returns what
 // that step was; false when it came to its end before.
-func (l *lan) killed(folder, what string, n int) (step string, killed bool) {
-	l.t.Helper()
-	ns, err := syscall.Dup(int(l.host.ns))
+func killed(l *lantest.LAN, folder, what string, n int) (step string, killed bool) {
+	l.T.Helper()
+	ns, err := syscall.Dup(int(l.Host.NS))
 	if err != nil {
-		l.t.Fatal(err)
+		l.T.Fatal(err)
 	}
 	file := os.NewFile(uintptr(ns), "host")
 	defer file.Close()
@@ -80,15 +77,15 @@ func (l *lan) killed(folder, what string, n int) (step string, killed bool) {
 	case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
 		return strings.TrimSpace(string(out)), true
 	default:
-		l.t.Fatalf("%s, step %d: %v: %s", what, n, err, out)
+		l.T.Fatalf("%s, step %d: %v: %s", what, n, err, out)
 		return "", false
 	}
 }
 
 // crowd gives the host about everything that a move must carry.
-func (l *lan) crowd() {
-	l.connect(l.host, "eth1", "203.0.113.10/24", "2001:db8:3::10/64")
-	l.host.ip(`addr add 192.0.2.11/24 dev eth0 label eth0:web
+func crowd(l *lantest.LAN) {
+	l.Connect(l.Host, "eth1", "203.0.113.10/24", "2001:db8:3::10/64")
+	l.Host.IP(`addr add 192.0.2.11/24 dev eth0 label eth0:web
 		addr add 192.0.2.12/32 peer 192.0.2.13/32 dev eth0
 		addr add 198.18.0.1/16 dev eth0 noprefixroute
 		addr add 198.19.0.1/16 dev eth0 metric 77
@@ -111,39 +108,39 @@ func (l *lan) crowd() {
 		-6 route add 2001:db8:d::/48 nhid 8
 		rule add from 192.0.2.11 lookup 100
 		neigh add 192.0.2.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent`)
-	l.host.settled()
+	l.Host.Settled()
 }
 
 func TestKilledAtAnyStep(t *testing.T) {
-	l := newLAN(t)
-	l.crowd()
-	before := l.host.text("eth0")
-	s := segment("phys", nil)
+	l := lantest.NewLAN(t)
+	crowd(l)
+	before := l.Host.Text("eth0")
+	s := nic("eth0")
 	folder := t.TempDir()
-	apply(t, newPlane(t, l.host, folder), s)
-	moved := l.bridgeText()
+	apply(t, newMover(t, l.Host, folder), s)
+	moved := bridgeText(l)
 	want := strings.Split(strings.ReplaceAll(before, "eth0", "cw-eth0"), "\n")
-	if diff := cmp.Diff(want, strings.Split(l.host.text("cw-eth0"), "\n"), cmpopts.SortSlices(strings.Compare)); diff != "" {
+	if diff := cmp.Diff(want, strings.Split(l.Host.Text("cw-eth0"), "\n"), cmpopts.SortSlices(strings.Compare)); diff != "" {
 		t.Fatalf("the bridge has not what the NIC had:\n%s", diff)
 	}
-	prune(t, newPlane(t, l.host, folder))
-	if diff := cmp.Diff(before, l.host.text("eth0")); diff != "" {
+	prune(t, newMover(t, l.Host, folder))
+	if diff := cmp.Diff(before, l.Host.Text("eth0")); diff != "" {
 		t.Fatalf("the host is not as it was:\n%s", diff)
 	}
 	for _, what := range []string{"take", "return"} {
 		for n := 0; ; n++ {
 			if what == "return" {
-				apply(t, newPlane(t, l.host, folder), s)
+				apply(t, newMover(t, l.Host, folder), s)
 			}
-			step, killed := l.killed(folder, what, n)
+			step, killed := killed(l, folder, what, n)
 			where := fmt.Sprintf("%s, killed before step %d (%s)", what, n, step)
-			l.reachable(where + ", before the next start")
-			p := newPlane(t, l.host, folder)
+			reachable(l, where+", before the next start")
+			p := newMover(t, l.Host, folder)
 			if n%2 == 0 { // else the network is removed meanwhile, and nothing is left to finish
-				l.finish(p, s, what == "take", moved, where)
+				finish(l, p, s, what == "take", moved, where)
 			}
 			prune(t, p)
-			if diff := cmp.Diff(before, l.host.text("eth0")); diff != "" {
+			if diff := cmp.Diff(before, l.Host.Text("eth0")); diff != "" {
 				t.Fatalf("%s: the host is not as it was:\n%s", where, diff)
 			}
 			if !killed {
@@ -156,52 +153,38 @@ func TestKilledAtAnyStep(t *testing.T) {
 
 // finish has the next start do what it must before it knows of any record, and
 // then what the records say.
-func (l *lan) finish(p *Plane, s fabric.Segment, take bool, moved, where string) {
-	l.t.Helper()
-	if err := p.Recover(l.t.Context()); err != nil {
-		l.t.Fatalf("%s: %v", where, err)
+func finish(l *lantest.LAN, p *Mover, s Place, take bool, moved, where string) {
+	l.T.Helper()
+	if err := p.Recover(l.T.Context()); err != nil {
+		l.T.Fatalf("%s: %v", where, err)
 	}
-	l.reachable(where)
+	reachable(l, where)
 	if !take {
 		return
 	}
-	apply(l.t, p, s)
-	if diff := cmp.Diff(moved, l.bridgeText()); diff != "" {
-		l.t.Fatalf("%s: the bridge has not all:\n%s", where, diff)
+	apply(l.T, p, s)
+	if diff := cmp.Diff(moved, bridgeText(l)); diff != "" {
+		l.T.Fatalf("%s: the bridge has not all:\n%s", where, diff)
 	}
-	if text := l.host.text("eth0"); strings.TrimSpace(text) != "" {
-		l.t.Fatalf("%s: the NIC still has\n%s", where, text)
+	if text := l.Host.Text("eth0"); strings.TrimSpace(text) != "" {
+		l.T.Fatalf("%s: the NIC still has\n%s", where, text)
 	}
 }
 
 // bridgeText is the bridge with all its settings, as it is each time that it is made.
-func (l *lan) bridgeText() string {
-	l.t.Helper()
-	_, link, _ := strings.Cut(l.host.run("ip", "-d", "-o", "link", "show", "dev", "cw-eth0"), ": ")
-	return timers.ReplaceAllString(link, "timer") + l.host.text("cw-eth0")
+func bridgeText(l *lantest.LAN) string {
+	l.T.Helper()
+	_, link, _ := strings.Cut(l.Host.Run("ip", "-d", "-o", "link", "show", "dev", "cw-eth0"), ": ")
+	return lantest.WithoutTimers(link) + l.Host.Text("cw-eth0")
 }
 
 // reachable holds the host to being reached at its addresses.
-func (l *lan) reachable(when string) {
-	l.t.Helper()
+func reachable(l *lantest.LAN, when string) {
+	l.T.Helper()
 	for _, addr := range []string{"192.0.2.10", "192.0.2.11", "2001:db8:1::10"} {
-		eventually(l.t, fmt.Sprintf("%s: the router reaches %s", when, addr), func() error {
-			_, err := l.router.command("ping", "-n", "-c1", "-W1", addr)
+		lantest.Eventually(l.T, fmt.Sprintf("%s: the router reaches %s", when, addr), func() error {
+			_, err := l.Router.Command("ping", "-n", "-c1", "-W1", addr)
 			return err
 		})
-	}
-}
-
-func apply(t *testing.T, p *Plane, s fabric.Segment) {
-	t.Helper()
-	if _, err := p.Apply(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func prune(t *testing.T, p *Plane, keep ...fabric.Segment) {
-	t.Helper()
-	if err := p.Prune(t.Context(), keep); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -1,0 +1,145 @@
+// Package addrprobe asks on a link who has an address, and announces who has it:
+// by ARP for IPv4, by Neighbour Discovery for IPv6.
+//
+// A question's path: [Probe] opens a packet socket on the link, broadcasts the
+// question (frame.go), and reads until somebody claims the address or the time
+// is over. The socket takes nothing but ARP, or neighbour messages (wire.go).
+package addrprobe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// Three probes, as RFC 5227 §1.1 has it, but closer together: a container must
+// not wait for seconds. A station that answers at all does so within a few milliseconds.
+const (
+	probes     = 3
+	probeEvery = 100 * time.Millisecond
+	probeLimit = 400 * time.Millisecond
+)
+
+// Probe asks on link, in namespace ns, whether a station has addr: an ARP probe
+// (RFC 5227 §2.1.1), or the solicitation of Duplicate Address Detection (RFC 4862
+// §5.4), which change no neighbour cache. It returns the holder's MAC if one
+// answers, or probes for the same address; after 400 ms the address is free.
+func Probe(ctx context.Context, ns netns.NsHandle, link netlink.Link, addr netip.Addr) (holder fabric.MAC, taken bool, err error) {
+	addr = addr.Unmap()
+	own := macOf(link)
+	wire, err := openWire(ns, link, filterFor(addr))
+	if err != nil {
+		return fabric.MAC{}, false, err
+	}
+	defer wire.Close()
+	question := question(own, addr)
+	frame := make([]byte, 2048)
+	start := time.Now()
+	for n := range probes {
+		if _, err := wire.Write(question); err != nil {
+			return fabric.MAC{}, false, err
+		}
+		until := start.Add(time.Duration(n+1) * probeEvery)
+		if n == probes-1 {
+			until = start.Add(probeLimit)
+		}
+		holder, taken, err := listen(ctx, wire, frame, until, own, addr)
+		if taken || err != nil {
+			return holder, taken, err
+		}
+	}
+	return fabric.MAC{}, false, ctx.Err()
+}
+
+// listen waits until the given time for a frame that tells who holds addr.
+func listen(ctx context.Context, wire *os.File, frame []byte, until time.Time, own fabric.MAC, addr netip.Addr) (fabric.MAC, bool, error) {
+	end, limited := ctx.Deadline()
+	limited = limited && end.Before(until)
+	if limited {
+		until = end
+	}
+	if err := wire.SetReadDeadline(until); err != nil {
+		return fabric.MAC{}, false, err
+	}
+	for {
+		n, err := wire.Read(frame)
+		if errors.Is(err, os.ErrDeadlineExceeded) && limited {
+			return fabric.MAC{}, false, context.DeadlineExceeded // ctx itself may be a moment late
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return fabric.MAC{}, false, ctx.Err()
+		}
+		if err != nil {
+			return fabric.MAC{}, false, err
+		}
+		if mac, claims := claims(frame[:n], addr); claims && mac != own {
+			return mac, true, nil
+		}
+	}
+}
+
+// question asks for addr without claiming it: no cache learns from it.
+func question(from fabric.MAC, addr netip.Addr) []byte {
+	if addr.Is4() {
+		return arp{op: arpRequest, senderMAC: from, sender: netip.IPv4Unspecified(), target: addr}.broadcast()
+	}
+	return nd{
+		kind: neighbourSolicitation, mac: from, source: netip.IPv6Unspecified(), target: addr,
+	}.multicast(solicitedNode(addr))
+}
+
+// claims reads who claims addr: a station that answers for it, sends from it, or
+// probes for it as well.
+func claims(frame []byte, addr netip.Addr) (fabric.MAC, bool) {
+	if a, ok := parseARP(frame); ok {
+		probes := a.op == arpRequest && a.sender.IsUnspecified() && a.target == addr
+		return a.senderMAC, a.sender == addr || probes
+	}
+	if n, ok := parseND(frame); ok && n.target == addr {
+		return n.mac, n.kind == neighbourAdvertisement || n.source.IsUnspecified()
+	}
+	return fabric.MAC{}, false
+}
+
+// Announce tells the neighbours on link that mac has the addresses now, and the
+// switches behind which port. The frames are the container's own, sent for it
+// out of all ports: neighbours that knew the holder before would not find a
+// container that sends nothing, and engines before 28.0 let it send nothing.
+func Announce(ns netns.NsHandle, link netlink.Link, mac fabric.MAC, addrs []netip.Prefix) error {
+	wire, err := openWire(ns, link, filter{}) // it only sends
+	if err != nil {
+		return err
+	}
+	defer wire.Close()
+	for _, prefix := range addrs {
+		if _, err := wire.Write(announcement(mac, prefix.Addr())); err != nil {
+			return fmt.Errorf("announce %s: %w", prefix.Addr(), err)
+		}
+	}
+	return nil
+}
+
+// announcement is the ARP announcement of RFC 5227 §2.3, or the unsolicited
+// Neighbour Advertisement of RFC 4861 §7.2.6.
+func announcement(mac fabric.MAC, addr netip.Addr) []byte {
+	if addr.Is4() {
+		return arp{op: arpRequest, senderMAC: mac, sender: addr, target: addr}.broadcast()
+	}
+	const override, targetLinkLayerAddress = 0x20, 2
+	return nd{
+		kind: neighbourAdvertisement, flags: override, mac: mac, source: addr, target: addr, option: targetLinkLayerAddress,
+	}.multicast(netip.IPv6LinkLocalAllNodes())
+}
+
+func macOf(link netlink.Link) (mac fabric.MAC) {
+	copy(mac[:], link.Attrs().HardwareAddr)
+	return mac
+}

@@ -1,0 +1,171 @@
+// Package forward lets frames that a bridge forwards pass the host's own firewall.
+//
+// With br_netfilter (net.bridge.bridge-nf-call-iptables), such frames go through
+// the host's FORWARD chain as if they were routed, and Docker's policy there is
+// DROP. A drop is final: no table of our own can undo it. So each bridge in use
+// gets one rule in FORWARD itself, which accepts what is bridged from one of its
+// ports to another, and nothing that is routed. It stands behind DOCKER-USER, so
+// that a user's rules come first. Where there is no FORWARD chain, nothing drops.
+//
+// A rule's path: [Rules.Open] lists the FORWARD chains, of IPv4 and IPv6, of
+// nf_tables (nft.go) and of the ip_tables before it (legacy.go), and adds the
+// rule where it is missing; [Rules.CloseAllBut] deletes those of other bridges.
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netns"
+
+	"github.com/causeway-net/causeway/internal/nl"
+)
+
+// Rules are ours in the FORWARD chains of one network namespace.
+type Rules struct {
+	NS netns.NsHandle
+	// Comment is what they bear, ahead of the bridge's name.
+	Comment string
+}
+
+// timeout bounds each method: iptables waits for a lock that others hold.
+const timeout = 5 * time.Second
+
+// chain is one FORWARD chain of the host: of a family and of an implementation.
+type chain interface {
+	// accepted lists the bridges with a rule of ours, once for each rule.
+	accepted(ctx context.Context) ([]string, error)
+	accept(ctx context.Context, bridge string) error
+	// revoke deletes one rule of ours for the bridge.
+	revoke(ctx context.Context, bridge string) error
+	String() string
+}
+
+// Open has the bridge's rule in each chain that sees bridged frames, and counts
+// those that it had to add.
+func (r Rules) Open(ctx context.Context, bridge string) (added int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	chains, err := r.chains(seeBridged)
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range chains {
+		have, err := c.accepted(ctx)
+		if err == nil && !slices.Contains(have, bridge) {
+			added++
+			err = c.accept(ctx, bridge)
+		}
+		if err != nil {
+			return added, fmt.Errorf("let bridge %s through %s: %w", bridge, c, err)
+		}
+	}
+	return added, nil
+}
+
+// CloseAllBut deletes our rules for all bridges but those to keep.
+func (r Rules) CloseAllBut(ctx context.Context, keep map[string]bool) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	chains, err := r.chains(allThere)
+	errs := []error{err}
+	for _, c := range chains {
+		have, err := c.accepted(ctx)
+		if errors.Is(err, errNoTool) {
+			continue // nor was it there to make a rule
+		}
+		errs = append(errs, err)
+		for _, bridge := range have {
+			if !keep[bridge] {
+				errs = append(errs, c.revoke(ctx, bridge))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Lost says that an nft chain lacks the rule of one of the bridges. A legacy
+// chain takes a process to read, and announces no change: [Rules.Open] looks there.
+func (r Rules) Lost(ctx context.Context, bridges []string) bool {
+	chains, err := r.chains(seeBridged)
+	if err != nil {
+		return false
+	}
+	for _, c := range chains {
+		if _, quick := c.(*nftChain); !quick {
+			continue
+		}
+		have, err := c.accepted(ctx)
+		lacks := func(bridge string) bool { return !slices.Contains(have, bridge) }
+		if err == nil && slices.ContainsFunc(bridges, lacks) {
+			return true
+		}
+	}
+	return false
+}
+
+// which of the host's FORWARD chains are meant.
+type which bool
+
+const (
+	allThere   which = false
+	seeBridged which = true // those that bridged frames pass now
+)
+
+// chains lists the FORWARD chains of the host.
+func (r Rules) chains(which which) ([]chain, error) {
+	var found []chain
+	err := nl.Do(r.NS, func() error {
+		for _, family := range []family{ipv4, ipv6} {
+			if which == seeBridged && setting("bridge/bridge-nf-call-"+family.tool()) != "1" {
+				continue
+			}
+			if legacyInUse(family) {
+				found = append(found, &legacyChain{Rules: r, family: family})
+			}
+			nft, there, err := findNFTChain(r, family)
+			if err != nil {
+				return err
+			}
+			if there {
+				found = append(found, nft)
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+// legacyInUse says whether the namespace of the thread has a filter table of
+// the ip_tables that came before nf_tables.
+func legacyInUse(family family) bool {
+	names, err := os.ReadFile("/proc/thread-self/net/" + family.legacyNames())
+	return err == nil && slices.Contains(strings.Fields(string(names)), "filter")
+}
+
+// setting reads a value below /proc/sys/net as the thread's namespace has it;
+// empty where there is none.
+func setting(path string) string {
+	text, err := os.ReadFile("/proc/sys/net/" + path)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// family is what iptables has a program of its own for.
+type family int
+
+const (
+	ipv4 family = iota
+	ipv6
+)
+
+func (f family) tool() string { return [...]string{"iptables", "ip6tables"}[f] }
+
+func (f family) legacyNames() string { return [...]string{"ip_tables_names", "ip6_tables_names"}[f] }

@@ -1,0 +1,154 @@
+package underlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/internal/nl"
+)
+
+// Changes of the kernel come in bursts: one look is enough for those that come
+// this close together. The firewall changes with each container that Docker starts.
+const (
+	linksSettle = 50 * time.Millisecond
+	rulesSettle = 300 * time.Millisecond
+)
+
+// Watch calls drifted with the ID of each network that others changed, until ctx
+// ends: its bridge is gone or has lost its NIC or a container's link, its
+// firewall rule was flushed, or a container came up and has to be announced.
+// What the kernel tells only makes it look: our own changes lead to nothing.
+func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
+	links, rules := make(chan struct{}, 1), make(chan struct{}, 1)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR
+		return p.listen(ctx, unix.NETLINK_ROUTE, groups, links)
+	})
+	group.Go(func() error {
+		const groups = 1 << (unix.NFNLGRP_NFTABLES - 1)
+		return p.listen(ctx, unix.NETLINK_NETFILTER, groups, rules)
+	})
+	look := func(changes <-chan struct{}, settle time.Duration, find func(context.Context) []string) {
+		group.Go(func() error {
+			for {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-changes:
+				}
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(settle):
+				}
+				for _, network := range find(ctx) {
+					drifted(network)
+				}
+			}
+		})
+	}
+	look(links, linksSettle, p.lostLinks)
+	look(rules, rulesSettle, p.lostRules)
+	return group.Wait()
+}
+
+// listen signals changes when the kernel sends a notification of the groups.
+// There may have been one before the socket was open.
+func (p *Plane) listen(ctx context.Context, family int, groups uint32, changes chan<- struct{}) error {
+	conn, err := netlink.Dial(family, &netlink.Config{NetNS: int(p.kernel.NS()), Groups: groups})
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		<-ctx.Done() // a kernel without nf_tables
+		return ctx.Err()
+	}
+	if err != nil {
+		return wrap(fmt.Errorf("watch the kernel: %w", err))
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	for {
+		select {
+		case changes <- struct{}{}:
+		default:
+		}
+		_, err := conn.Receive()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) { // some were lost: look all the same
+			return wrap(fmt.Errorf("watch the kernel: %w", errors.Join(err, conn.Close())))
+		}
+	}
+}
+
+// lostLinks names the networks whose links are not as Apply left them; the next
+// Apply reads them back.
+func (p *Plane) lostLinks(context.Context) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var lost []string
+	for _, id := range slices.Sorted(maps.Keys(p.applied)) {
+		if p.bridgeLost(id) || p.portLost(id) {
+			lost = append(lost, id)
+			delete(p.applied, id)
+		}
+	}
+	return lost
+}
+
+func (p *Plane) bridgeLost(id string) bool {
+	name := bridgeName(p.applied[id].Network)
+	if !p.mover.Has(name) {
+		return false
+	}
+	fine, err := p.mover.InPlace(name)
+	return err == nil && !fine
+}
+
+// portLost says that a container's link is not in the bridge, or that it came up
+// and was not announced since.
+func (p *Plane) portLost(id string) bool {
+	segment := p.applied[id]
+	bridge, err := p.bridge(bridgeName(segment.Network))
+	if err != nil {
+		return false
+	}
+	ends, err := p.pairsOf(id).List()
+	if err != nil {
+		return false
+	}
+	for _, endpoint := range segment.Local {
+		port, plugged := ends[nl.HostEnd(endpoint.ID)]
+		if plugged && (port.Attrs().MasterIndex != bridge.Attrs().Index || port.Attrs().RawFlags&unix.IFF_UP == 0 ||
+			p.unheard[endpoint.ID] != "" && hasCarrier(port)) {
+			return true
+		}
+	}
+	return false
+}
+
+// lostRules names the networks whose firewall rule is gone.
+func (p *Plane) lostRules(ctx context.Context) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var lost []string
+	for _, id := range slices.Sorted(maps.Keys(p.applied)) {
+		if p.rules.Lost(ctx, []string{bridgeName(p.applied[id].Network)}) {
+			lost = append(lost, id)
+			delete(p.applied, id)
+		}
+	}
+	return lost
+}
+
+// Drifted is for a loop that does not watch yet.
+func (p *Plane) Drifted(ctx context.Context) bool {
+	return len(p.lostLinks(ctx))+len(p.lostRules(ctx)) > 0
+}
