@@ -22,6 +22,7 @@ func TestImportsPointDown(t *testing.T) {
 		"internal/addrprobe": {"fabric", "internal/nl"},
 		"internal/lantest":   {"internal/nl"},
 		"names":              {"fabric", "internal/nl", "internal/health"},
+		"trust":              {},
 		"internal/nl":        {"fabric"},
 		"internal/plugin":    {},
 		"internal/health":    {},

@@ -1,0 +1,133 @@
+package trust
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Dir is the folder that holds what this host trusts and is known by. Keys are
+// readable by root alone.
+type Dir struct{ path string }
+
+// NewDir names the folder; it is made when something is written.
+func NewDir(path string) Dir { return Dir{path: path} }
+
+// The files. etcd reads them itself, at each handshake all but CAFile.
+func (d Dir) CAFile() string    { return filepath.Join(d.path, "ca.pem") }
+func (d Dir) CAKeyFile() string { return filepath.Join(d.path, "ca.key") }
+func (d Dir) CRLFile() string   { return filepath.Join(d.path, "revoked.crl") }
+
+// HostFile has this host's certificate, its authority's and its key: one file,
+// so that a crash leaves a pair that matches.
+func (d Dir) HostFile() string { return filepath.Join(d.path, "host.pem") }
+
+// HasCertificate says whether this host has joined a closed cluster.
+func (d Dir) HasCertificate() bool {
+	_, err := os.Stat(d.HostFile())
+	return err == nil
+}
+
+// SaveCA replaces the authorities that this host believes: the one that signs
+// first, and those that did before or will later.
+func (d Dir) SaveCA(bundle []byte) error {
+	if _, err := ParseCertificates(bundle); err != nil {
+		return fmt.Errorf("authorities: %w", err)
+	}
+	return writeFile(d.CAFile(), bundle)
+}
+
+// SaveHost replaces this host's certificate and key.
+func (d Dir) SaveHost(certificate, key []byte) error {
+	if _, err := tls.X509KeyPair(certificate, key); err != nil {
+		return fmt.Errorf("this host's certificate: %w", err)
+	}
+	return writeFile(d.HostFile(), slices.Concat(certificate, key))
+}
+
+// SaveAuthority keeps the authority's key: this host holds the store.
+func (d Dir) SaveAuthority(a *Authority) error {
+	key, err := a.KeyPEM()
+	if err != nil {
+		return err
+	}
+	return writeFile(d.CAKeyFile(), key)
+}
+
+// SaveRevoked replaces the list of revoked certificates.
+func (d Dir) SaveRevoked(list []byte) error { return writeFile(d.CRLFile(), list) }
+
+// Authority reads the authority whose key this host has; the error is
+// [fs.ErrNotExist] where it has none.
+func (d Dir) Authority() (*Authority, error) {
+	key, err := os.ReadFile(d.CAKeyFile())
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := os.ReadFile(d.CAFile())
+	if err != nil {
+		return nil, err
+	}
+	return ParseAuthority(bundle, key)
+}
+
+// CA reads the authorities that this host believes.
+func (d Dir) CA() ([]byte, error) { return os.ReadFile(d.CAFile()) }
+
+// Certificate reads this host's own.
+func (d Dir) Certificate() (*x509.Certificate, error) {
+	text, err := os.ReadFile(d.HostFile())
+	if err != nil {
+		return nil, err
+	}
+	certificates, err := ParseCertificates(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.HostFile(), err)
+	}
+	return certificates[0], nil
+}
+
+// Due says whether this host's certificate should be renewed: a third of its
+// life is over, or the authority that signs now is another.
+func (d Dir) Due(now time.Time) (bool, error) {
+	certificate, err := d.Certificate()
+	if err != nil {
+		return false, err
+	}
+	bundle, err := d.CA()
+	if err != nil {
+		return false, err
+	}
+	authorities, err := ParseCertificates(bundle)
+	if err != nil {
+		return false, err
+	}
+	third := certificate.NotAfter.Sub(certificate.NotBefore) / 3
+	return now.After(certificate.NotBefore.Add(third)) || certificate.CheckSignatureFrom(authorities[0]) != nil, nil
+}
+
+// writeFile replaces a file as a whole: a crash leaves the old one or the new.
+func writeFile(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	_, err = file.Write(data)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(file.Name(), path)
+}
+
+// IsNotThere says of an error of Dir that there is no such file yet.
+func IsNotThere(err error) bool { return errors.Is(err, fs.ErrNotExist) }
