@@ -26,9 +26,7 @@ type Config struct {
 	Store kvstore.Store
 	// Faults lists what is wrong on this host, as [health.Board.Faults] does.
 	Faults func() []health.Fault
-	// Troubles lists what parts that report to no Board could not do, as sentences.
-	Troubles func() []string
-	Log      *logrus.Entry
+	Log    *logrus.Entry
 }
 
 type nothing struct{}
@@ -58,7 +56,7 @@ const (
 func NewServer(config Config) *plugin.Server {
 	server := plugin.NewServer(config.Log)
 	plugin.Handle(server, statusPath, func(ctx context.Context, _ *nothing) (*Status, error) {
-		s := status(kvstore.Hasty(ctx), config.Store, config.Host, config.troubles())
+		s := status(kvstore.Hasty(ctx), config.Store, config.Host, config.Faults())
 		return &s, nil
 	})
 	plugin.Handle(server, releasePath, func(ctx context.Context, request *hostName) (*Released, error) {
@@ -81,22 +79,10 @@ func NewServer(config Config) *plugin.Server {
 	return server
 }
 
-// troubles are the sentences about what is wrong on this host.
-func (c Config) troubles() []string {
-	var texts []string
-	for _, fault := range c.Faults() {
-		texts = append(texts, fault.Text)
-	}
-	if c.Troubles != nil {
-		texts = append(texts, c.Troubles()...)
-	}
-	return texts
-}
-
 // hostKey finds the key of the host that is shown as name, else takes name for
 // the key.
 func hostKey(ctx context.Context, store kvstore.Store, name string) (string, error) {
-	r := &reader{store: store}
+	r := newReader(store)
 	for key, host := range all[fabric.Host](ctx, r, records.HostsPrefix) {
 		if host.Shown() == name {
 			return key, nil

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -72,8 +73,10 @@ type Endpoint struct {
 type reader struct {
 	store kvstore.Store
 	err   error
-	bad   []string // a sentence for each prefix with records that cannot be decoded
+	bad   map[string]string // a sentence for each prefix with records that cannot be decoded
 }
+
+func newReader(store kvstore.Store) *reader { return &reader{store: store, bad: map[string]string{}} }
 
 // all reads every record below prefix; after an error it does nothing more. What
 // cannot be decoded is left out and counted: it hides no other record.
@@ -98,18 +101,18 @@ func all[T any](ctx context.Context, r *reader, prefix string) map[string]T {
 	}
 	if len(bad) > 0 {
 		example := bad[slices.Min(slices.Collect(maps.Keys(bad)))]
-		r.bad = append(r.bad, fmt.Sprintf("%d of the records below %s cannot be read and are ignored, for example %v", len(bad), prefix, example))
+		r.bad[prefix] = fmt.Sprintf("%d of the records below %s cannot be read and are ignored, for example %v", len(bad), prefix, example)
 	}
 	return values
 }
 
 // status reads the records.
-func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles []string) Status {
+func status(ctx context.Context, store kvstore.Store, host fabric.Host, faults []health.Fault) Status {
 	s := Status{
 		Host: host.Shown(), Version: host.Version, Troubles: []string{},
 		Hosts: []Host{}, Networks: []Network{}, Endpoints: []Endpoint{}, // [] in JSON, not null
 	}
-	r := &reader{store: store}
+	r := newReader(store)
 	hosts := all[fabric.Host](ctx, r, records.HostsPrefix)
 	alive := all[records.Alive](ctx, r, records.AlivePrefix)
 	networks := all[fabric.Network](ctx, r, records.NetworksPrefix)
@@ -118,10 +121,18 @@ func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles
 	if r.err != nil {
 		s.Store = r.err.Error()
 		s.Troubles = append(s.Troubles, "the lists of hosts, networks and endpoints cannot be read: "+s.Store)
-		s.Troubles = append(s.Troubles, troubles...)
+	}
+	for _, fault := range faults {
+		s.Troubles = append(s.Troubles, fault.Text)
+		if fault.Part == health.Records {
+			delete(r.bad, fault.Object+"/") // it tells of the same records
+		}
+	}
+	if r.err != nil {
 		return s
 	}
-	s.Troubles = append(append(s.Troubles, troubles...), r.bad...)
+	s.Troubles = append(s.Troubles, slices.Sorted(maps.Values(r.bad))...)
+	s.Troubles = append(s.Troubles, overlaps(networks)...)
 	on := make(map[string]map[string]int) // endpoints by network and host
 	for _, endpoint := range endpoints {
 		if on[endpoint.Network] == nil {
@@ -150,6 +161,43 @@ func status(ctx context.Context, store kvstore.Store, host fabric.Host, troubles
 	return s
 }
 
+// overlaps tells, in one sentence, which networks have a subnet in an address
+// space of their own because it overlaps another's.
+func overlaps(networks map[string]fabric.Network) []string {
+	var own []string
+	for _, id := range slices.Sorted(maps.Keys(networks)) {
+		for _, subnet := range networks[id].Subnets {
+			if !records.InOwnSpace(subnet.Pool) {
+				continue
+			}
+			if other, found := overlapping(networks, id, subnet.Prefix); found {
+				own = append(own, fmt.Sprintf("%s (%s, as %s)", networks[id].Label(), subnet.Prefix, other))
+				break
+			}
+		}
+	}
+	if len(own) == 0 {
+		return nil
+	}
+	const most = 10
+	if more := len(own) - most; more > 0 {
+		own = append(own[:most], fmt.Sprint("and ", more, " more"))
+	}
+	return []string{"networks whose subnets overlap another's are kept apart, each with its own addresses: " + strings.Join(own, ", ")}
+}
+
+// overlapping names another network than id that has addresses of prefix.
+func overlapping(networks map[string]fabric.Network, id string, prefix netip.Prefix) (label string, found bool) {
+	for _, other := range slices.Sorted(maps.Keys(networks)) {
+		for _, subnet := range networks[other].Subnets {
+			if other != id && subnet.Prefix.Overlaps(prefix) {
+				return networks[other].Label(), true
+			}
+		}
+	}
+	return "", false
+}
+
 func nameOf(network fabric.Network, id string) string { return cmp.Or(network.Name, id) }
 
 func hostStatus(host fabric.Host, alive map[string]records.Alive, on map[string]map[string]int) Host {
@@ -174,21 +222,11 @@ func usage(addresses map[string]records.Address) map[string]int {
 	return used
 }
 
-// pool counts what is left of a subnet. IPv4 has a network and a broadcast
-// address, IPv6 the subnet-router anycast address (RFC 4291 §2.6.1).
+// pool counts what is left of a subnet.
 func pool(subnet fabric.Subnet, used int) Pool {
 	p := Pool{Prefix: subnet.Prefix, Used: used, Free: -1}
-	bits := subnet.Prefix.Addr().BitLen() - subnet.Prefix.Bits()
-	if bits > 24 {
-		return p
+	if size := records.Size(records.Bounds(subnet.Prefix)); size < 1<<24 {
+		p.Free = max(0, size-used)
 	}
-	size := 1 << bits
-	switch {
-	case subnet.Prefix.Addr().Is4() && bits > 1:
-		size -= 2
-	case subnet.Prefix.Addr().Is6() && bits > 0:
-		size--
-	}
-	p.Free = max(0, size-used)
 	return p
 }

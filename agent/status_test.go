@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -49,7 +50,7 @@ func TestStatus(t *testing.T) {
 		Endpoints: []Endpoint{{Endpoint: e1, NetworkName: "foo"}},
 		Troubles:  []string{"a trouble", "host h2 runs causeway 0.9, this one 1.0: bring all hosts to one version"},
 	}
-	got := status(t.Context(), store, h1, []string{"a trouble"})
+	got := status(t.Context(), store, h1, []health.Fault{{Text: "a trouble"}})
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Error(diff)
 	}
@@ -64,7 +65,7 @@ func (away) List(context.Context, string) (kvstore.Snapshot, error) {
 
 // A store that is away hides the lists, and no fault of this host.
 func TestStatusWhileTheStoreIsAway(t *testing.T) {
-	s := status(t.Context(), away{}, fabric.Host{Name: "h1"}, []string{"a fault of this host"})
+	s := status(t.Context(), away{}, fabric.Host{Name: "h1"}, []health.Fault{{Text: "a fault of this host"}})
 	want := []string{"the lists of hosts, networks and endpoints cannot be read: store unavailable", "a fault of this host"}
 	if !slices.Equal(s.Troubles, want) || s.Store != "store unavailable" {
 		t.Errorf("store %q, troubles %q, want %q", s.Store, s.Troubles, want)
@@ -88,8 +89,43 @@ func TestStatusCountsBadRecords(t *testing.T) {
 		"1 of the records below hosts/ cannot be read and are ignored, for example record hosts/h1: json: cannot unmarshal number into Go value of type fabric.Host",
 		"10000 of the records below endpoints/ cannot be read and are ignored, for example record endpoints/n1/00000: json: cannot unmarshal string into Go value of type fabric.Endpoint",
 	}
+	slices.Sort(want)
 	if diff := cmp.Diff(want, s.Troubles); diff != "" || len(s.Networks) != 1 || s.Store != "" {
 		t.Errorf("store %q, %d networks, troubles %s", s.Store, len(s.Networks), diff)
+	}
+	// The loop reported the hosts' records already.
+	told := health.Fault{Scope: health.Scope{Part: health.Records, Object: "hosts"}, Text: "told"}
+	want = []string{"told", want[1]}
+	if diff := cmp.Diff(want, status(t.Context(), store, fabric.Host{Name: "h1"}, []health.Fault{told}).Troubles); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStatusTellsOfOverlaps(t *testing.T) {
+	networks := map[string]fabric.Network{
+		"n0": {ID: "n0", Name: "foo", Subnets: []fabric.Subnet{{Pool: "default-172.19.0.0-16", Prefix: netip.MustParsePrefix("172.19.0.0/16")}}},
+		"n9": {ID: "n9", Subnets: []fabric.Subnet{{Pool: "net.n9-10.1.0.0-24", Prefix: netip.MustParsePrefix("10.1.0.0/24")}}}, // the other is gone
+	}
+	const text = "networks whose subnets overlap another's are kept apart, each with its own addresses: bar1 (172.19.1.0/24, as foo)"
+	for n, want := range map[int][]string{0: nil, 1: {text}, 2: {text + ", bar2 (172.19.2.0/24, as foo)"}} {
+		for bar := range n {
+			id := fmt.Sprint("n", bar+1)
+			networks[id] = fabric.Network{ID: id, Name: fmt.Sprint("bar", bar+1), Subnets: []fabric.Subnet{
+				{Pool: "net.x", Prefix: netip.MustParsePrefix(fmt.Sprintf("172.19.%d.0/24", bar+1))},
+			}}
+		}
+		if diff := cmp.Diff(want, overlaps(networks)); diff != "" {
+			t.Error(diff)
+		}
+		delete(networks, "n1")
+		delete(networks, "n2")
+	}
+	for n := range 12 {
+		id := fmt.Sprint("m", n)
+		networks[id] = fabric.Network{ID: id, Subnets: []fabric.Subnet{{Pool: "net.x", Prefix: netip.MustParsePrefix("172.19.0.0/24")}}}
+	}
+	if got := overlaps(networks); len(got) != 1 || !strings.HasSuffix(got[0], ", and 2 more") {
+		t.Error(got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -86,9 +87,15 @@ func (r Records) BindPools(ctx context.Context, network *fabric.Network, dockerI
 // traffic meets nowhere.
 func keptApart(mode fabric.Mode) bool { return mode == fabric.ModeVXLAN || mode == fabric.ModeOVS }
 
+// spacePrefix begins the spaces of single networks.
+const spacePrefix = "net."
+
 // ownSpace is the space of a network whose subnets overlap another's. Its mirrors
 // name it by --ipam-opt space.
-func ownSpace(network fabric.Network) string { return "net." + network.ID }
+func ownSpace(network fabric.Network) string { return spacePrefix + network.ID }
+
+// InOwnSpace says whether the pool of an ID is in the space of a single network.
+func InOwnSpace(pool string) bool { return strings.HasPrefix(pool, spacePrefix) }
 
 // dockerSpace gives the space for the pools of a network whose subnets Docker's
 // allocator has chosen. Each engine chooses by itself, so that different networks
