@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"golang.org/x/sync/errgroup"
 
@@ -123,6 +122,7 @@ func (c *containers) setNames(id, network string, names []string) {
 func (m *Mirror) followContainers(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	busy := make(map[string]chan struct{}) // closed when a look ends
+	slots := make(chan struct{}, 16)       // looks at one time
 	for {
 		select {
 		case <-ctx.Done():
@@ -131,11 +131,11 @@ func (m *Mirror) followContainers(ctx context.Context) error {
 		}
 		all, ids := m.containers.take()
 		if all {
-			running, err := m.listContainers(ctx)
+			listed, err := m.listContainers(ctx)
 			if err != nil {
 				group.Go(func() error { return m.later(ctx, m.containers.relist) })
 			}
-			ids = append(ids, running...)
+			ids = append(ids, listed...)
 		}
 		for id, done := range busy {
 			select {
@@ -152,7 +152,9 @@ func (m *Mirror) followContainers(ctx context.Context) error {
 				if before != nil {
 					<-before // looks at one container are in order
 				}
+				slots <- struct{}{}
 				err := m.look(ctx, id)
+				<-slots
 				m.Board.Report(health.Scope{Part: health.Names, Object: id}, err)
 				if err != nil && ctx.Err() == nil {
 					group.Go(func() error { return m.later(ctx, func() { m.containers.changed(id) }) })
@@ -171,8 +173,8 @@ func (m *Mirror) later(ctx context.Context, again func()) error {
 	return nil
 }
 
-// listContainers learns all containers, and returns the running ones.
-func (m *Mirror) listContainers(ctx context.Context) (running []string, err error) {
+// listContainers learns all containers and returns their IDs.
+func (m *Mirror) listContainers(ctx context.Context) (ids []string, err error) {
 	found, err := m.engine.containers(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -184,15 +186,16 @@ func (m *Mirror) listContainers(ctx context.Context) (running []string, err erro
 			networks = summary.NetworkSettings.Networks
 		}
 		known[summary.ID] = networksOf(networks)
-		if summary.State == container.StateRunning {
-			running = append(running, summary.ID)
-		}
+		ids = append(ids, summary.ID)
+	}
+	for _, part := range []health.Part{health.Names, health.Restart} {
+		m.Board.Retain(part, func(id string) bool { return known[id] != nil })
 	}
 	m.containers.mu.Lock()
 	m.containers.known, m.containers.listed = known, true
 	m.containers.mu.Unlock()
 	signal(m.containers.recount)
-	return running, nil
+	return ids, nil
 }
 
 // configuredFor says whether a container is configured for the network of a name.

@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/causeway-net/causeway/internal/health"
 )
 
-// look learns one container: its networks, and its names on those of the cluster.
+// look learns one container: its networks, its names on those of the cluster, and
+// whether it was given up.
 // Engines before 29.0 tell no driver a container's name, and none its aliases.
 func (m *Mirror) look(ctx context.Context, id string) error {
 	found, there, err := m.engine.container(ctx, id)
@@ -19,7 +23,11 @@ func (m *Mirror) look(ctx context.Context, id string) error {
 	}
 	if !there || found.NetworkSettings == nil {
 		m.containers.set(id, nil)
+		m.Board.Retain(health.Restart, func(object string) bool { return object != id })
 		return nil
+	}
+	if m.checkRestart(found) {
+		time.AfterFunc(restartLook, func() { m.containers.changed(id) })
 	}
 	m.containers.set(id, networksOf(found.NetworkSettings.Networks))
 	for name, on := range found.NetworkSettings.Networks {

@@ -37,6 +37,7 @@ const (
 	Plugin      Part = "plugin"      // the engine finds the driver by its plain name
 	Mirror      Part = "mirror"      // a network is as it is in the cluster, by network
 	Displaced   Part = "displaced"   // containers have a place in the cluster, by network
+	Restart     Part = "restart"     // a container runs as its restart policy says, by container
 	PutBack     Part = "put-back"    // a network that was removed here is back, by network
 	Names       Part = "names"       // names are served, by sandbox or network
 	Addresses   Part = "addresses"   // subnets that overlap, by pool
