@@ -15,7 +15,7 @@ import (
 // work applies the dirty network that is next or, when none is due, has one plane
 // prune. It returns how long there is nothing to do.
 func (l *Loop) work(ctx context.Context) time.Duration {
-	if !l.view.synced() {
+	if !l.view.Synced() {
 		return l.Timing.Resync
 	}
 	id, wait := l.schedule.next(time.Now(), l.Timing.Resync)
@@ -41,7 +41,7 @@ func (l *Loop) reconcile(ctx context.Context, id string) {
 		l.schedule.skip(id)
 		return
 	}
-	segment, wanted := l.view.segment(id)
+	segment, wanted := l.view.Segment(id)
 	if !wanted {
 		l.forget(id)
 		return
@@ -103,11 +103,11 @@ func (l *Loop) forget(id string) {
 // over the period, so that nothing has to wait for all of them.
 func (l *Loop) resync() {
 	l.invalidate()
-	ids := l.view.needed()
+	ids := l.view.Needed()
 	for i, id := range ids {
 		l.schedule.markAt(time.Now().Add(l.Timing.Resync*time.Duration(i)/time.Duration(len(ids))), id)
 	}
-	l.bad.report(true)
+	l.view.Report(true)
 }
 
 func (l *Loop) invalidate() {
@@ -134,7 +134,7 @@ func (l *Loop) mark(ids ...string) {
 	}
 }
 
-func (l *Loop) markAll() { l.mark(l.view.needed()...) }
+func (l *Loop) markAll() { l.mark(l.view.Needed()...) }
 
 // retry applies again what failed, and asks the planes that cannot tell by
 // themselves whether the kernel lost what they made.
@@ -142,12 +142,11 @@ func (l *Loop) retry(ctx context.Context) {
 	for id := range l.faults {
 		l.mark(id)
 	}
-	l.bad.report(false)
-	l.view.reportHeld()
+	l.view.Report(false)
 	for mode, plane := range l.Planes {
 		if _, watches := plane.(watcher); !watches && plane.Drifted(ctx) {
 			plane.Invalidate()
-			l.mark(l.view.neededBy(mode)...)
+			l.mark(l.view.NeededBy(mode)...)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (d *drifts) take() map[fabric.Mode]map[string]bool {
 // takeDrifts has what others changed applied again.
 func (l *Loop) takeDrifts() {
 	for mode, networks := range l.drifts.take() {
-		for _, id := range l.view.neededBy(mode) {
+		for _, id := range l.view.NeededBy(mode) {
 			if networks[id] || networks[""] {
 				l.schedule.markAfter(time.Now(), id, driftPause)
 			}

@@ -40,13 +40,13 @@ func follow[T any](ctx context.Context, l *Loop, prefix string, first func(conte
 // own attachments.
 func (l *Loop) followTables(ctx context.Context) {
 	follow(ctx, l, records.HostsPrefix, l.Membership.HostsChanged, func(_ context.Context, c kvstore.Change[fabric.Host]) {
-		l.mark(l.view.hostsChanged(c)...)
+		l.mark(l.view.HostsChanged(c)...)
 	})
 	follow(ctx, l, records.NetworksPrefix, nil, func(_ context.Context, c kvstore.Change[fabric.Network]) {
-		l.mark(l.view.networksChanged(c)...)
+		l.mark(l.view.NetworksChanged(c)...)
 	})
 	follow(ctx, l, records.HostAttachments(l.Host.Name), nil, func(ctx context.Context, c kvstore.Change[records.Attachment]) {
-		concerned := l.view.attachmentsChanged(c)
+		concerned := l.view.AttachmentsChanged(c)
 		l.mark(concerned...)
 		if c.First {
 			for _, network := range concerned {
@@ -75,9 +75,9 @@ func (l *Loop) startFollowing(ctx context.Context, network string, revision int6
 			return // ended meanwhile
 		}
 		f.read = true
-		l.collector.suspect(l.view.state.Networks[network], l.view.endpointsChanged(network, c))
+		l.view.EndpointsChanged(network, c)
 		l.mark(network)
-		if len(l.view.own[network]) == 0 && c.Revision >= f.revision {
+		if !l.view.HasOwn(network) && c.Revision >= f.revision {
 			l.stopFollowing(network)
 		}
 	})
@@ -87,7 +87,7 @@ func (l *Loop) startFollowing(ctx context.Context, network string, revision int6
 func (l *Loop) stopFollowing(network string) {
 	l.follows[network].cancel()
 	delete(l.follows, network)
-	l.view.unfollowed(network)
+	l.view.Unfollowed(network)
 }
 
 // mayPrune says that all networks of this host are known: before that, nothing may
@@ -99,7 +99,7 @@ func (l *Loop) mayPrune() bool {
 		}
 	}
 	scope := health.Scope{Part: health.Prune}
-	id, unknown := l.view.unknown()
+	id, unknown := l.view.Unknown()
 	if unknown {
 		l.Board.Report(scope, fmt.Errorf("the record of network %s cannot be read and containers of this host are on it: nothing is deleted until it can", id))
 		return false

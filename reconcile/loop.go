@@ -2,14 +2,14 @@
 //
 // A record is written by a handler of driver or by another host. The watch on its
 // prefix (follow.go) hands it to the loop (loop.go), the one goroutine that owns
-// the data planes and the view of the records (view.go, record.go). The networks
+// the data planes and the view of the records (package view). The networks
 // that the change concerns become dirty (schedule.go). Each is planned by
 // [fabric.Plan] and given to its plane (apply.go); then the endpoints that Docker
 // has asked for are plugged (plug.go). What is no longer wanted is pruned
 // (prune.go). A start is the same: everything is dirty.
 //
-// What Docker does not tell of is collected (collect.go, claims.go): endpoints
-// without a container, and addresses without an endpoint.
+// What Docker does not tell of is found and deleted by package collect, which asks
+// the loop (ask.go).
 package reconcile
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/kvstore"
-	"github.com/causeway-net/causeway/records"
+	"github.com/causeway-net/causeway/reconcile/view"
 )
 
 // Membership is this host's standing in the cluster.
@@ -54,20 +54,17 @@ type Timing struct {
 	Resync   time.Duration // each segment is read back from the kernel once in (1 min)
 	Retry    time.Duration // after a failed Apply (2 s)
 	Coalesce time.Duration // between two Applies of a network, unless a Join waits (20 ms)
-	Collect  time.Duration // look for dead endpoints and addresses (15 s)
-	Grace    time.Duration // between the first and the last look (30 s)
 }
 
 // Loop is the reconciler of one host.
 type Loop struct {
 	Config
-	records records.Records
-	tasks   chan func(context.Context)
-	done    chan struct{}
-	group   *errgroup.Group
+	tasks chan func(context.Context)
+	done  chan struct{}
+	group *errgroup.Group
 
 	// The loop's goroutine alone uses what follows.
-	view     *view
+	view     *view.View
 	follows  map[string]*following // by network
 	schedule *schedule
 	joins    joins
@@ -75,9 +72,7 @@ type Loop struct {
 	modes    map[string]fabric.Mode // by network: whose plane it was applied by
 	prunes   prunes
 
-	drifts    *drifts
-	bad       *badRecords
-	collector *collector
+	drifts *drifts
 }
 
 // New makes a Loop; nothing happens before Run.
@@ -86,13 +81,11 @@ func New(config Config) *Loop {
 	t.Resync = cmp.Or(t.Resync, time.Minute)
 	t.Retry = cmp.Or(t.Retry, 2*time.Second)
 	t.Coalesce = cmp.Or(t.Coalesce, 20*time.Millisecond)
-	t.Collect = cmp.Or(t.Collect, 15*time.Second)
-	t.Grace = cmp.Or(t.Grace, 30*time.Second)
-	l := &Loop{
+	return &Loop{
 		Config:   config,
-		records:  records.Records{Store: config.Store, Host: config.Host.Name},
 		tasks:    make(chan func(context.Context), 256),
 		done:     make(chan struct{}),
+		view:     view.New(config.Host, config.Board),
 		follows:  map[string]*following{},
 		schedule: newSchedule(t.Coalesce),
 		joins:    joins{},
@@ -100,11 +93,7 @@ func New(config Config) *Loop {
 		modes:    map[string]fabric.Mode{},
 		prunes:   prunes{},
 		drifts:   newDrifts(),
-		bad:      newBadRecords(config.Board),
 	}
-	l.view = newView(config.Host, l.bad)
-	l.collector = newCollector(l)
-	return l
 }
 
 // Run keeps the kernel as the records say until ctx ends, and leaves it then as
@@ -120,7 +109,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			return err
 		}
 		l.followTables(ctx)
-		return l.collector.run(ctx)
+		return nil
 	})
 	for mode, plane := range l.Planes {
 		group.Go(func() error { return l.watchPlane(ctx, mode, plane) })
@@ -185,31 +174,6 @@ func (l *Loop) post(ctx context.Context, task func(context.Context)) error {
 }
 
 var errStopping = errors.New("causeway is stopping")
-
-// do runs task in the loop and returns its error. task gets the caller's ctx.
-func (l *Loop) do(ctx context.Context, task func(context.Context) error) error {
-	result := make(chan error, 1)
-	if err := l.post(ctx, func(context.Context) { result <- task(ctx) }); err != nil {
-		return err
-	}
-	select {
-	case err := <-result:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("the data planes are busy: %w", ctx.Err())
-	case <-l.done:
-		return errStopping
-	}
-}
-
-// Check says why this host cannot have network, before anything is changed.
-func (l *Loop) Check(ctx context.Context, network fabric.Network) error {
-	plane, err := l.plane(network.Mode)
-	if err != nil {
-		return err
-	}
-	return l.do(ctx, func(ctx context.Context) error { return plane.Check(ctx, network) })
-}
 
 func (l *Loop) plane(mode fabric.Mode) (fabric.Dataplane, error) {
 	plane, ok := l.Planes[mode]

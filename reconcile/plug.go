@@ -80,28 +80,3 @@ func (l *Loop) answer(ctx context.Context, segment fabric.Segment) {
 	}
 	l.joins.keep(id, waiting)
 }
-
-// Alive says whether an endpoint of this host has its container's link. One that
-// is not in view yet counts as alive.
-func (l *Loop) Alive(ctx context.Context, network, endpoint string) (bool, error) {
-	answer := make(chan bool, 1) // the loop may come to it after we are gone
-	err := l.do(ctx, func(ctx context.Context) error {
-		segment, ok := l.view.local(network)
-		if !ok || !slices.ContainsFunc(segment.Local, func(e fabric.Endpoint) bool { return e.ID == endpoint }) {
-			answer <- true
-			return nil
-		}
-		plane, err := l.plane(segment.Network.Mode)
-		if err != nil {
-			answer <- true
-			return nil
-		}
-		alive, err := plane.Alive(ctx, segment)
-		answer <- alive[endpoint]
-		return err
-	})
-	if err != nil {
-		return false, err
-	}
-	return <-answer, nil
-}

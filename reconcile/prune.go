@@ -49,7 +49,7 @@ func (l *Loop) prune(ctx context.Context, mode fabric.Mode) {
 	if !ok {
 		return
 	}
-	err := plane.Prune(ctx, l.view.wanted(mode))
+	err := plane.Prune(ctx, l.view.Wanted(mode))
 	if ctx.Err() != nil {
 		return
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/causeway-net/causeway/membership"
 	"github.com/causeway-net/causeway/mirror"
 	"github.com/causeway-net/causeway/reconcile"
+	"github.com/causeway-net/causeway/reconcile/collect"
 	"github.com/causeway-net/causeway/records"
 )
 
@@ -112,6 +113,9 @@ func serve(ctx context.Context, s settings) error {
 	loop := reconcile.New(reconcile.Config{
 		Host: host, Store: store, Planes: planes.byMode(), Membership: member, Board: board, Log: log,
 	})
+	collector := collect.New(collect.Config{
+		Records: records.Records{Store: store, Host: host.Name}, Loop: loop, Refusal: member.Refusal, Board: board, Log: log,
+	})
 	networks := driver.New(driver.Config{
 		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Reconciler: loop, Membership: member,
 		Engine: engineOf(host, mirrored), Probe: planes.underlay.Probe, Log: log,
@@ -129,6 +133,7 @@ func serve(ctx context.Context, s settings) error {
 	group.Go(func() error { return asked.Serve(ctx, sockets.agent) })
 	group.Go(func() error { return member.Run(ctx) })
 	group.Go(func() error { return loop.Run(ctx) })
+	group.Go(func() error { return collector.Run(ctx) })
 	if host.Mirror {
 		group.Go(func() error { return mirrored.Run(ctx) })
 	}

@@ -1,5 +1,5 @@
 // Package hosttest runs a host of a cluster for tests, below Docker's protocol: its
-// membership and its loop, on data planes that write down what they are asked for.
+// membership, its loop and its collector, on data planes that write down what they are asked for.
 package hosttest
 
 import (
@@ -20,6 +20,7 @@ import (
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/membership"
 	"github.com/causeway-net/causeway/reconcile"
+	"github.com/causeway-net/causeway/reconcile/collect"
 	"github.com/causeway-net/causeway/records"
 )
 
@@ -43,6 +44,7 @@ type Options struct {
 	Host   fabric.Host
 	Expiry time.Duration
 	Timing reconcile.Timing
+	Grace  time.Duration // of the Collector
 }
 
 // Grace is the grace time of a Host, unless it is changed.
@@ -53,10 +55,9 @@ const Grace = 60 * time.Millisecond
 func Start(t *testing.T, store kvstore.Store, n int, change ...func(*Options)) *Host {
 	t.Helper()
 	o := Options{
-		Host: fabric.Host{Name: fmt.Sprint("h", n), VTEP: netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}), MTU: 1500},
-		Timing: reconcile.Timing{
-			Resync: time.Hour, Retry: 10 * time.Millisecond, Collect: 20 * time.Millisecond, Grace: Grace,
-		},
+		Host:   fabric.Host{Name: fmt.Sprint("h", n), VTEP: netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}), MTU: 1500},
+		Timing: reconcile.Timing{Resync: time.Hour, Retry: 10 * time.Millisecond},
+		Grace:  Grace,
 	}
 	for _, change := range change {
 		change(&o)
@@ -75,13 +76,17 @@ func Start(t *testing.T, store kvstore.Store, n int, change ...func(*Options)) *
 		Host: h.Host, Store: store, Membership: h.Member, Board: h.Board, Log: h.Entry, Timing: o.Timing,
 		Planes: map[fabric.Mode]fabric.Dataplane{fabric.ModeVXLAN: h.Plane, fabric.ModeUnderlay: h.Physical},
 	})
+	collector := collect.New(collect.Config{
+		Records: h.Records, Loop: h.Loop, Refusal: h.Member.Refusal, Board: h.Board, Log: h.Entry, Every: Grace / 3, Grace: o.Grace,
+	})
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 2)
+	done := make(chan error, 3)
 	go func() { done <- h.Member.Run(ctx) }()
 	go func() { done <- h.Loop.Run(ctx) }()
+	go func() { done <- collector.Run(ctx) }()
 	h.Stop = sync.OnceFunc(func() {
 		cancel()
-		if err := errors.Join(<-done, <-done); err != nil {
+		if err := errors.Join(<-done, <-done, <-done); err != nil {
 			t.Errorf("%s: %v", h.Name, err)
 		}
 	})

@@ -1,17 +1,25 @@
-package reconcile
+// Package view is what one host has read of the cluster's records, as far as it can
+// be used.
+//
+// Records are input: whoever can write to the store can write nonsense. A change of
+// a table comes in, checked (record.go); out comes which networks it concerns. What
+// cannot be used is left out and reported by its number (bad.go), and what was read
+// before it stays. The loop of package reconcile plans with what is in view.
+package view
 
 import (
 	"maps"
 	"slices"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
 
-// view is what this host has read of the records, as far as it can be used. Its
-// methods that take in a change return the networks that the change concerns.
-type view struct {
+// View is for one goroutine. Its methods that take in a change return the networks
+// that the change concerns.
+type View struct {
 	self        fabric.Host
 	state       fabric.State
 	attachments map[string]records.Attachment // by Docker's NetworkID
@@ -23,11 +31,16 @@ type view struct {
 	// held are the networks whose record went wrong under this host's endpoints.
 	held map[string]*heldNetwork
 
+	// gone are endpoints of this host that went since Holdings was asked.
+	gone []fabric.Endpoint
+
 	hostsRead, networksRead, attachmentsRead bool
 }
 
-func newView(self fabric.Host, bad *badRecords) *view {
-	return &view{
+// New makes a View without any records, which reports to board what of them cannot
+// be used.
+func New(self fabric.Host, board *health.Board) *View {
+	return &View{
 		self: self,
 		state: fabric.State{
 			Hosts:     map[string]fabric.Host{self.Name: self},
@@ -38,17 +51,17 @@ func newView(self fabric.Host, bad *badRecords) *view {
 		attachments: map[string]records.Attachment{},
 		own:         map[string]map[string]fabric.Endpoint{},
 		on:          map[string]map[string]int{},
-		bad:         bad,
+		bad:         newBadRecords(board),
 		held:        map[string]*heldNetwork{},
 	}
 }
 
-// synced says that all tables were read once: before that, nothing is planned.
-func (v *view) synced() bool { return v.hostsRead && v.networksRead && v.attachmentsRead }
+// Synced says that all tables were read once: before that, nothing is planned.
+func (v *View) Synced() bool { return v.hostsRead && v.networksRead && v.attachmentsRead }
 
-// hostsChanged concerns the networks that a changed host has endpoints on; all,
+// HostsChanged concerns the networks that a changed host has endpoints on; all,
 // when there is a new MTU in the cluster or one is gone.
-func (v *view) hostsChanged(c kvstore.Change[fabric.Host]) []string {
+func (v *View) HostsChanged(c kvstore.Change[fabric.Host]) []string {
 	before := v.frames()
 	concerned := make(map[string]bool)
 	for name, err := range c.Bad {
@@ -74,12 +87,12 @@ func (v *view) hostsChanged(c kvstore.Change[fabric.Host]) []string {
 	}
 	if !v.hostsRead || !maps.Equal(v.frames(), before) {
 		v.hostsRead = true
-		return v.needed()
+		return v.Needed()
 	}
 	return slices.Collect(maps.Keys(concerned))
 }
 
-func (v *view) networksOn(host string) map[string]bool {
+func (v *View) networksOn(host string) map[string]bool {
 	networks := make(map[string]bool)
 	for id := range v.on[host] {
 		networks[id] = true
@@ -89,7 +102,7 @@ func (v *view) networksOn(host string) map[string]bool {
 
 // frames are the MTUs that the hosts have, by the size of a VTEP's address: all
 // that hosts add to the MTU of a network.
-func (v *view) frames() map[[2]int]bool {
+func (v *View) frames() map[[2]int]bool {
 	frames := make(map[[2]int]bool)
 	for _, host := range v.state.Hosts {
 		frames[[2]int{host.VTEP.BitLen(), host.MTU}] = true
@@ -97,8 +110,8 @@ func (v *view) frames() map[[2]int]bool {
 	return frames
 }
 
-// networksChanged concerns the networks that changed.
-func (v *view) networksChanged(c kvstore.Change[fabric.Network]) []string {
+// NetworksChanged concerns the networks that changed.
+func (v *View) NetworksChanged(c kvstore.Change[fabric.Network]) []string {
 	v.networksRead = true
 	var concerned []string
 	for id, err := range c.Bad {
@@ -120,8 +133,8 @@ func (v *view) networksChanged(c kvstore.Change[fabric.Network]) []string {
 	return concerned
 }
 
-// attachmentsChanged concerns the networks that were attached or detached.
-func (v *view) attachmentsChanged(c kvstore.Change[records.Attachment]) []string {
+// AttachmentsChanged concerns the networks that were attached or detached.
+func (v *View) AttachmentsChanged(c kvstore.Change[records.Attachment]) []string {
 	v.attachmentsRead = true
 	concerned := make(map[string]bool)
 	for id, err := range c.Bad {
@@ -152,9 +165,8 @@ func (v *view) attachmentsChanged(c kvstore.Change[records.Attachment]) []string
 	return slices.Collect(maps.Keys(concerned))
 }
 
-// endpointsChanged takes in a change of one network, and returns the endpoints of
-// this host that are gone.
-func (v *view) endpointsChanged(network string, c kvstore.Change[fabric.Endpoint]) (gone []fabric.Endpoint) {
+// EndpointsChanged takes in a change of one network's endpoints.
+func (v *View) EndpointsChanged(network string, c kvstore.Change[fabric.Endpoint]) {
 	if v.state.Endpoints[network] == nil {
 		v.state.Endpoints[network] = map[string]fabric.Endpoint{}
 	}
@@ -173,17 +185,16 @@ func (v *view) endpointsChanged(network string, c kvstore.Change[fabric.Endpoint
 	for _, id := range c.Gone {
 		v.bad.note(records.EndpointKey(network, id), nil)
 		if own, ok := v.own[network][id]; ok {
-			gone = append(gone, own)
+			v.gone = append(v.gone, own)
 		}
 		v.dropEndpoint(network, id)
 	}
 	if len(v.own[network]) == 0 {
 		v.letGo(network)
 	}
-	return gone
 }
 
-func (v *view) addEndpoint(e fabric.Endpoint) {
+func (v *View) addEndpoint(e fabric.Endpoint) {
 	v.state.Endpoints[e.Network][e.ID] = e
 	if v.on[e.Host] == nil {
 		v.on[e.Host] = map[string]int{}
@@ -197,7 +208,7 @@ func (v *view) addEndpoint(e fabric.Endpoint) {
 	}
 }
 
-func (v *view) dropEndpoint(network, id string) {
+func (v *View) dropEndpoint(network, id string) {
 	e, known := v.state.Endpoints[network][id]
 	if !known {
 		return
@@ -214,8 +225,8 @@ func (v *view) dropEndpoint(network, id string) {
 	}
 }
 
-// unfollowed drops the endpoints of a network.
-func (v *view) unfollowed(network string) {
+// Unfollowed drops the endpoints of a network.
+func (v *View) Unfollowed(network string) {
 	for id := range v.state.Endpoints[network] {
 		v.dropEndpoint(network, id)
 	}
@@ -223,15 +234,15 @@ func (v *view) unfollowed(network string) {
 	v.bad.forget(records.NetworkEndpoints(network))
 }
 
-// segment plans one network; false says that this host does not need it.
-func (v *view) segment(id string) (fabric.Segment, bool) {
+// Segment plans one network; false says that this host does not need it.
+func (v *View) Segment(id string) (fabric.Segment, bool) {
 	return v.plan(id, v.state.Endpoints[id])
 }
 
-// local is segment without what other hosts have.
-func (v *view) local(id string) (fabric.Segment, bool) { return v.plan(id, v.own[id]) }
+// Local is segment without what other hosts have.
+func (v *View) Local(id string) (fabric.Segment, bool) { return v.plan(id, v.own[id]) }
 
-func (v *view) plan(id string, endpoints map[string]fabric.Endpoint) (fabric.Segment, bool) {
+func (v *View) plan(id string, endpoints map[string]fabric.Endpoint) (fabric.Segment, bool) {
 	network, known := v.state.Networks[id]
 	if !known {
 		return fabric.Segment{}, false
@@ -246,8 +257,8 @@ func (v *view) plan(id string, endpoints map[string]fabric.Endpoint) (fabric.Seg
 	return segments[0], true
 }
 
-// needed are the networks that this host needs, sorted.
-func (v *view) needed() []string {
+// Needed are the networks that this host needs, sorted.
+func (v *View) Needed() []string {
 	ids := make(map[string]bool)
 	for id := range v.own {
 		ids[id] = true
@@ -260,28 +271,62 @@ func (v *view) needed() []string {
 	return slices.Sorted(maps.Keys(ids))
 }
 
-// neededBy are those of them that a mode's plane applies.
-func (v *view) neededBy(mode fabric.Mode) []string {
-	return slices.DeleteFunc(v.needed(), func(id string) bool { return v.state.Networks[id].Mode != mode })
+// NeededBy are those of them that a mode's plane applies.
+func (v *View) NeededBy(mode fabric.Mode) []string {
+	return slices.DeleteFunc(v.Needed(), func(id string) bool { return v.state.Networks[id].Mode != mode })
 }
 
-// wanted are the local parts of the segments that a mode's plane keeps.
-func (v *view) wanted(mode fabric.Mode) []fabric.Segment {
+// Wanted are the local parts of the segments that a mode's plane keeps.
+func (v *View) Wanted(mode fabric.Mode) []fabric.Segment {
 	var keep []fabric.Segment
-	for _, id := range v.neededBy(mode) {
-		if segment, ok := v.local(id); ok {
+	for _, id := range v.NeededBy(mode) {
+		if segment, ok := v.Local(id); ok {
 			keep = append(keep, segment)
 		}
 	}
 	return keep
 }
 
-// unknown gives a network that this host has endpoints on and no record of.
-func (v *view) unknown() (string, bool) {
+// Unknown gives a network that this host has endpoints on and no record of.
+func (v *View) Unknown() (string, bool) {
 	for _, id := range slices.Sorted(maps.Keys(v.own)) {
 		if _, known := v.state.Networks[id]; !known {
 			return id, true
 		}
 	}
 	return "", false
+}
+
+// HasOwn says whether this host has an endpoint on network.
+func (v *View) HasOwn(network string) bool { return len(v.own[network]) > 0 }
+
+// Holdings are what one host has in the cluster.
+type Holdings struct {
+	Networks  map[string]fabric.Network // that its Docker has, by ID
+	Endpoints map[string]bool           // the IDs of its endpoints
+	Gone      []fabric.Endpoint         // those that went since the question before
+}
+
+// Holdings are what this host has.
+func (v *View) Holdings() Holdings {
+	h := Holdings{Networks: make(map[string]fabric.Network), Endpoints: make(map[string]bool), Gone: v.gone}
+	v.gone = nil
+	for id := range v.state.Attached {
+		if network, known := v.state.Networks[id]; known {
+			h.Networks[id] = network
+		}
+	}
+	for _, endpoints := range v.own {
+		for id := range endpoints {
+			h.Endpoints[id] = true
+		}
+	}
+	return h
+}
+
+// Report brings the Board up to date with what cannot be used. It is called often;
+// with all, which is rare, the numbers of what was reported before are renewed.
+func (v *View) Report(all bool) {
+	v.bad.report(all)
+	v.reportHeld()
 }

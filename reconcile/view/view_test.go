@@ -1,9 +1,11 @@
-package reconcile_test
+package view_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
@@ -18,7 +20,7 @@ func TestRunningContainersKeepTheirNetwork(t *testing.T) {
 	for name, change := range map[string]func(fabric.Network) kvstore.Op{
 		"deleted": func(n fabric.Network) kvstore.Op { return kvstore.Delete(records.NetworkKey(n.ID)) },
 		"mode": func(n fabric.Network) kvstore.Op {
-			underlay(&n)
+			n.Mode, n.Parent = fabric.ModeUnderlay, "eth0"
 			return kvstore.Put(records.NetworkKey(n.ID), n)
 		},
 		"VNI": func(n fabric.Network) kvstore.Op {
@@ -123,3 +125,5 @@ func TestBadRecordsAreLoggedOnce(t *testing.T) {
 		t.Errorf("500 bad records were logged %d times", n)
 	}
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

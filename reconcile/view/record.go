@@ -1,4 +1,4 @@
-package reconcile
+package view
 
 import (
 	"fmt"
@@ -10,12 +10,9 @@ import (
 	"github.com/causeway-net/causeway/records"
 )
 
-// Records are input: whoever can write to the store can write nonsense. What
-// cannot be used is left out, and what was read before it stays.
-
 // usable gives the part of a host's record that can be used, the zero Host when
 // there is none, and why not all of it can. What fabric.Plan ignores may stay.
-func (v *view) usable(name string, host fabric.Host) (fabric.Host, error) {
+func (v *View) usable(name string, host fabric.Host) (fabric.Host, error) {
 	if err := records.CheckHost(name, host); err != nil {
 		return fabric.Host{}, err
 	}
@@ -60,7 +57,7 @@ type heldNetwork struct {
 
 // takeNetwork takes in what the record of a network says now, nil when it is
 // gone. It says whether the network is another than before.
-func (v *view) takeNetwork(id string, next *fabric.Network) bool {
+func (v *View) takeNetwork(id string, next *fabric.Network) bool {
 	have, known := v.state.Networks[id]
 	if change := changeOf(have, next); known && change != nil && len(v.own[id]) > 0 {
 		v.held[id] = &heldNetwork{next: next, change: change}
@@ -77,13 +74,13 @@ func (v *view) takeNetwork(id string, next *fabric.Network) bool {
 
 // letGo takes in what the record of a held network says, once this host has no
 // endpoint on it.
-func (v *view) letGo(id string) {
+func (v *View) letGo(id string) {
 	if held, ok := v.held[id]; ok {
 		v.takeNetwork(id, held.next)
 	}
 }
 
-func (v *view) release(id string) {
+func (v *View) release(id string) {
 	if _, ok := v.held[id]; ok {
 		delete(v.held, id)
 		v.bad.board.Report(heldScope(id), nil)
@@ -97,7 +94,7 @@ func heldScope(id string) health.Scope {
 // reportHeld reports the networks that are held. It is called now and then, and
 // passes over the first time: where a network is deleted with its last endpoints,
 // either change may be seen first.
-func (v *view) reportHeld() {
+func (v *View) reportHeld() {
 	for id, held := range v.held {
 		if held.ticks++; held.ticks < 2 {
 			continue

@@ -1,10 +1,12 @@
-package reconcile_test
+package collect_test
 
 import (
 	"errors"
 	"net/netip"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/causeway-net/causeway/internal/hosttest"
 	"github.com/causeway-net/causeway/kvstore"
@@ -58,3 +60,5 @@ func TestLeakedClaimsAreReleased(t *testing.T) {
 		}
 	}
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -1,0 +1,92 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/reconcile/view"
+)
+
+// What others ask the loop: driver's handlers, and the collector.
+
+// Alive says whether an endpoint of this host has its container's link. One that
+// is not in view yet counts as alive.
+func (l *Loop) Alive(ctx context.Context, network, endpoint string) (bool, error) {
+	_, dead, err := l.Dead(ctx, network)
+	return err == nil && !slices.ContainsFunc(dead, func(e fabric.Endpoint) bool { return e.ID == endpoint }), err
+}
+
+// Networks are the IDs of the networks that this host needs.
+func (l *Loop) Networks(ctx context.Context) ([]string, error) {
+	return ask(ctx, l, func(context.Context) ([]string, error) { return l.view.Needed(), nil })
+}
+
+// Dead gives a network's endpoints of this host that have no container's link.
+func (l *Loop) Dead(ctx context.Context, network string) (fabric.Network, []fabric.Endpoint, error) {
+	type answer struct {
+		network fabric.Network
+		dead    []fabric.Endpoint
+	}
+	a, err := ask(ctx, l, func(ctx context.Context) (answer, error) {
+		segment, ok := l.view.Local(network)
+		plane, planned := l.Planes[segment.Network.Mode]
+		if !ok || !planned || len(segment.Local) == 0 {
+			return answer{}, nil
+		}
+		alive, err := plane.Alive(ctx, segment)
+		if err != nil {
+			return answer{segment.Network, nil}, err
+		}
+		dead := slices.DeleteFunc(segment.Local, func(e fabric.Endpoint) bool { return alive[e.ID] })
+		return answer{segment.Network, dead}, nil
+	})
+	return a.network, a.dead, err
+}
+
+// Holdings are what this host has in the cluster; an error before all was read.
+func (l *Loop) Holdings(ctx context.Context) (view.Holdings, error) {
+	return ask(ctx, l, func(context.Context) (view.Holdings, error) {
+		if !l.view.Synced() || !l.mayPrune() {
+			return view.Holdings{}, errors.New("not all networks of this host are known yet")
+		}
+		return l.view.Holdings(), nil
+	})
+}
+
+// Check says why this host cannot have network, before anything is changed.
+func (l *Loop) Check(ctx context.Context, network fabric.Network) error {
+	plane, err := l.plane(network.Mode)
+	if err != nil {
+		return err
+	}
+	_, err = ask(ctx, l, func(ctx context.Context) (struct{}, error) { return struct{}{}, plane.Check(ctx, network) })
+	return err
+}
+
+// ask runs question in the loop, with the caller's ctx, and returns its answer.
+func ask[T any](ctx context.Context, l *Loop, question func(context.Context) (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	answers := make(chan answer, 1) // the loop may come to it after we are gone
+	var none T
+	err := l.post(ctx, func(context.Context) {
+		value, err := question(ctx)
+		answers <- answer{value, err}
+	})
+	if err != nil {
+		return none, err
+	}
+	select {
+	case a := <-answers:
+		return a.value, a.err
+	case <-ctx.Done():
+		return none, fmt.Errorf("the data planes are busy: %w", ctx.Err())
+	case <-l.done:
+		return none, errStopping
+	}
+}
