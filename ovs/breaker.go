@@ -42,16 +42,27 @@ func (b *breaker) exec(ctx context.Context, stdin io.Reader, command string, arg
 	bounded, cancel := context.WithTimeout(ctx, b.timeout())
 	defer cancel()
 	out, err := b.run(bounded, stdin, command, args...)
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	switch {
 	case err != nil && ctx.Err() == nil && bounded.Err() != nil:
-		b.trial, b.until, b.tripped = true, time.Now().Add(openTime), b.generation()
+		b.trip()
 		return nil, errUnresponsive
 	case err == nil && command == "ovs-ofctl":
-		b.trial = false // ovs-vswitchd itself answers it; most of ovs-vsctl is for the database
+		b.close() // ovs-vswitchd itself answers it; most of ovs-vsctl is for the database
 	}
 	return out, err
+}
+
+// trip opens the breaker.
+func (b *breaker) trip() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trial, b.until, b.tripped = true, time.Now().Add(openTime), b.generation()
+}
+
+func (b *breaker) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trial = false
 }
 
 func (b *breaker) open() bool {

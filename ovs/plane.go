@@ -43,6 +43,8 @@ type Plane struct {
 	breaker *breaker
 	links   links
 
+	neighbours *neighbours // of the userspace datapath
+
 	have       *inventory // nil: to be read
 	generation string     // of the bridge when it was last looked at
 	known      map[string]programme
@@ -73,7 +75,9 @@ func New(config Config) (*Plane, error) {
 	vswitch := vswitch{runDir: config.RunDir, bridge: config.Bridge}
 	breaker := &breaker{run: config.Exec, generation: vswitch.generation}
 	vswitch.exec = breaker.exec
-	return &Plane{Config: config, vswitch: vswitch, breaker: breaker, links: links, known: map[string]programme{}}, nil
+	plane := &Plane{Config: config, vswitch: vswitch, breaker: breaker, links: links, known: map[string]programme{}}
+	plane.neighbours = newNeighbours(plane)
+	return plane, nil
 }
 
 // Close gives the netlink socket back; what was made stays.
@@ -162,6 +166,7 @@ func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (repaired int
 		func() (int, error) { return p.connect(ctx, segment) },
 		func() (int, error) { return 0, p.label(ctx, segment) },
 		func() (int, error) { return 0, p.disconnect(ctx, segment) },
+		func() (int, error) { return p.resolve(ctx, segment) },
 		func() (int, error) { return p.program(ctx, segment.Network.ID, p.programme(segment)) },
 	}
 	for _, step := range steps {
@@ -187,6 +192,7 @@ func (p *Plane) programme(segment fabric.Segment) programme {
 // Invalidate makes the next Apply of each segment read the switch.
 func (p *Plane) Invalidate() {
 	p.have = nil
+	p.neighbours.reroute()
 	for id, programme := range p.known {
 		programme.stale = true
 		p.known[id] = programme

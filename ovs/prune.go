@@ -84,6 +84,7 @@ func (p *Plane) pruneFlows(ctx context.Context, keep []fabric.Segment) error {
 			delete(p.known, id)
 		}
 	}
+	p.neighbours.keep(ids)
 	if !p.have.present {
 		return nil
 	}
