@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -12,117 +13,55 @@ import (
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
-// shape is what the devices of a segment depend on.
-type shape struct {
-	vtep string
-	vni  uint32
-	mtu  int
-}
-
-func shapeOf(want fabric.Segment) shape {
-	return shape{want.VTEP.Unmap().String(), want.Network.VNI, want.MTU}
-}
-
-// readBack mends the name, the devices and the notes of what entries there are.
-// It counts what had been right and was not any more.
-func (p *Plane) readBack(s *segment, want fabric.Segment) (mended int, err error) {
-	known := s.written != nil && s.applied == shapeOf(want)
-	if renamed, err := s.rename(); err != nil {
-		return 0, err
-	} else if renamed {
-		p.Log.WithField("network", nameOf(want.Network)).Warn("the network's namespace had lost its name; it has it again")
-		mended++
-	}
-	links, err := s.links()
-	if err != nil {
-		return mended, err
-	}
-	if err := p.mendBridge(s, links[bridgeName], want); err != nil {
-		return mended, err
-	}
-	if err := p.mendTunnel(s, links, want); err != nil {
-		return mended, err
-	}
-	ported, err := s.mendPorts(links, want)
-	if err != nil {
-		return mended, err
-	}
-	found, err := s.read()
-	if err != nil {
-		return mended, err
-	}
-	if known {
-		mended += ported + s.written.differences(found)
-	}
-	s.written = found
-	return mended, nil
-}
-
 // newBridge gives br0 as it is created: without multicast snooping, which would
-// cut groups off after minutes, as there is no IGMP querier.
+// cut groups off after minutes, as there is no IGMP querier; and without a
+// default VLAN, for which the kernel would make a second entry of each MAC. STP
+// is off, as the kernel has it by default: a port forwards at once.
 func newBridge() *netlink.Bridge {
-	snooping := false
-	bridge := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs(), MulticastSnooping: &snooping}
+	snooping, vlan := false, uint16(0)
+	bridge := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs(), MulticastSnooping: &snooping, VlanDefaultPVID: &vlan}
 	bridge.Name = bridgeName
 	return bridge
 }
 
-// mendBridge makes br0. STP is off, as the kernel has it by default: a port
-// forwards at once.
-func (p *Plane) mendBridge(s *segment, have netlink.Link, want fabric.Segment) error {
+func (s *segment) bridgeFlaws(link netlink.Link) []flaw {
+	flaws := s.commonFlaws(link)
+	bridge, ok := link.(*netlink.Bridge)
+	set := func(value *bool) bool { return value != nil && *value }
+	if ok && (set(bridge.MulticastSnooping) || bridge.VlanDefaultPVID != nil && *bridge.VlanDefaultPVID != 0) {
+		flaws = append(flaws, flaw{"turn multicast snooping and VLANs of " + bridgeName + " off", func() error { return s.LinkModify(newBridge()) }})
+	}
+	return slices.Concat(flaws, s.downFlaw(link))
+}
+
+// repairBridge makes br0 as it should be; one that is created counts as one.
+func (s *segment) repairBridge(have netlink.Link) (repaired int, err error) {
 	if have != nil && have.Type() != "bridge" {
 		if err := s.Remove(bridgeName); err != nil {
-			return err
+			return 0, err
 		}
 		have = nil
 	}
-	if have == nil {
+	created := have == nil
+	if created {
 		if err := s.LinkAdd(newBridge()); err != nil {
-			return fmt.Errorf("create %s: %w", bridgeName, err)
+			return 0, fmt.Errorf("create %s: %w", bridgeName, err)
 		}
-		var err error
 		if have, err = s.Link(bridgeName); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	if bridge, ok := have.(*netlink.Bridge); ok && bridge.MulticastSnooping != nil && *bridge.MulticastSnooping {
-		if err := s.LinkModify(newBridge()); err != nil {
-			return fmt.Errorf("turn multicast snooping of %s off: %w", bridgeName, err)
+	s.bridge = int32(have.Attrs().Index)
+	if created || s.written == nil {
+		if err := s.LimitLearning(have, 1); err != nil {
+			return 0, err
 		}
 	}
-	s.bridge = have.Attrs().Index
-	return s.equip(have, want)
-}
-
-// mendTunnel makes vxlan0. A device that cannot be what it should is made anew.
-func (p *Plane) mendTunnel(s *segment, links map[string]netlink.Link, want fabric.Segment) error {
-	wanted := p.tunnelOf(want)
-	for name, link := range links {
-		if link.Type() != "vxlan" && name != tunnelName {
-			continue
-		}
-		reason := incompatible(wanted, link)
-		if reason == "" {
-			return p.join(s, link, want)
-		}
-		p.Log.WithField("network", nameOf(want.Network)).Infof("%s is made anew: it %s", name, reason)
-		if err := s.Remove(name); err != nil {
-			return err
-		}
+	repaired, err = repairAll(s.bridgeFlaws(have))
+	if created {
+		repaired = 1
 	}
-	wanted.Namespace = netlink.NsFd(s.NS())
-	err := p.host.LinkAdd(wanted)
-	if errors.Is(err, unix.EEXIST) {
-		return p.conflict(want.Network.VNI)
-	}
-	if err != nil {
-		return fmt.Errorf("create %s with VNI %d: %w", tunnelName, wanted.VxlanId, err)
-	}
-	link, err := s.Link(wanted.Name)
-	if err != nil {
-		return err
-	}
-	return p.join(s, link, want)
+	return repaired, err
 }
 
 // tunnelOf gives the VXLAN device of a segment. It is born in the namespace with
@@ -144,6 +83,53 @@ func (p *Plane) tunnelOf(want fabric.Segment) *netlink.Vxlan {
 	return tunnel
 }
 
+// repairTunnel makes vxlan0 as it should be. A device that cannot be is
+// recreated, and counts as one.
+func (p *Plane) repairTunnel(s *segment, links map[string]netlink.Link, flags map[int]netlink.Protinfo, want fabric.Segment) (repaired int, err error) {
+	var have netlink.Link
+	for name, link := range links {
+		if link.Type() != "vxlan" && name != tunnelName {
+			continue
+		}
+		reason := incompatible(s.device, link)
+		if reason == "" {
+			have = link
+			continue
+		}
+		p.Log.WithField("network", nameOf(want.Network)).Infof("%s is recreated: it %s", name, reason)
+		if err := s.Remove(name); err != nil {
+			return 0, err
+		}
+	}
+	created := have == nil
+	if created {
+		if have, err = p.createTunnel(s, want); err != nil {
+			return 0, err
+		}
+	}
+	s.tunnel = int32(have.Attrs().Index)
+	repaired, err = repairAll(s.tunnelFlaws(have), s.portFlaws(have, flags))
+	if errors.Is(err, unix.EADDRINUSE) {
+		err = fmt.Errorf("UDP port %d of the host is another's: %w", p.Port, err)
+	}
+	if created {
+		repaired = 1
+	}
+	return repaired, err
+}
+
+func (p *Plane) createTunnel(s *segment, want fabric.Segment) (netlink.Link, error) {
+	s.device.Namespace = netlink.NsFd(s.NS())
+	err := p.host.LinkAdd(s.device)
+	if errors.Is(err, unix.EEXIST) {
+		return nil, p.conflict(want.Network.VNI)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create %s with VNI %d: %w", tunnelName, s.device.VxlanId, err)
+	}
+	return s.Link(s.device.Name)
+}
+
 // incompatible says why have cannot serve as want; empty when it can.
 func incompatible(want *netlink.Vxlan, link netlink.Link) string {
 	have, ok := link.(*netlink.Vxlan)
@@ -159,7 +145,7 @@ func incompatible(want *netlink.Vxlan, link netlink.Link) string {
 	case have.TTL != want.TTL:
 		return fmt.Sprintf("sends with TTL %d, not %d", have.TTL, want.TTL)
 	case have.VtepDevIndex != 0 || have.Group != nil:
-		return "is tied to a device or a group"
+		return "is bound to a device or a group"
 	case have.Learning:
 		return "learns from the tunnel"
 	case have.Proxy || have.RSC || have.L2miss || have.L3miss || have.GBP || have.FlowBased:
@@ -168,89 +154,14 @@ func incompatible(want *netlink.Vxlan, link netlink.Link) string {
 	return ""
 }
 
-// join makes link the bridge's port to the other hosts.
-func (p *Plane) join(s *segment, link netlink.Link, want fabric.Segment) error {
-	if link.Attrs().Name != tunnelName {
-		if err := s.LinkSetDown(link); err != nil {
-			return err
-		}
-		if err := s.LinkSetName(link, tunnelName); err != nil {
-			return fmt.Errorf("rename %s to %s: %w", link.Attrs().Name, tunnelName, err)
-		}
-		link.Attrs().Name = tunnelName
+// tunnelFlaws are those of a device that is compatible.
+func (s *segment) tunnelFlaws(link netlink.Link) (flaws []flaw) {
+	have := link.Attrs()
+	if have.Name != tunnelName {
+		flaws = append(flaws, flaw{"rename " + have.Name + " to " + tunnelName, func() error {
+			return errors.Join(s.LinkSetDown(link), s.LinkSetName(link, tunnelName))
+		}})
+		have.Name, have.Flags = tunnelName, have.Flags&^net.FlagUp // so that it is set up after
 	}
-	s.tunnel = link.Attrs().Index
-	err := s.equip(link, want)
-	if errors.Is(err, unix.EADDRINUSE) {
-		return fmt.Errorf("UDP port %d of the host is another's: %w", p.Port, err)
-	}
-	if err != nil {
-		return err
-	}
-	if link.Attrs().MasterIndex != s.bridge {
-		if err := s.LinkSetMasterByIndex(link, s.bridge); err != nil {
-			return fmt.Errorf("put %s into %s: %w", tunnelName, bridgeName, err)
-		}
-	}
-	if err := s.LinkSetBrNeighSuppress(link, true); err != nil {
-		return fmt.Errorf("have %s answer ARP and ND: %w", bridgeName, err)
-	}
-	return nil
-}
-
-// equip gives br0 or vxlan0 marker, MAC and MTU, and sets it up. The MTU is
-// never lowered: containers that were told the larger one still use it.
-func (s *segment) equip(link netlink.Link, want fabric.Segment) error {
-	have, mac := link.Attrs(), fabric.DeriveMAC(want.Network.ID, want.VTEP).HardwareAddr()
-	if have.Alias != marker(want.Network.ID) {
-		if err := s.LinkSetAlias(link, marker(want.Network.ID)); err != nil {
-			return fmt.Errorf("mark %s: %w", have.Name, err)
-		}
-	}
-	if have.HardwareAddr.String() != mac.String() {
-		if err := s.LinkSetHardwareAddr(link, mac); err != nil {
-			return fmt.Errorf("set MAC of %s: %w", have.Name, err)
-		}
-	}
-	if have.MTU < want.MTU {
-		if err := s.LinkSetMTU(link, want.MTU); err != nil {
-			return fmt.Errorf("set MTU of %s to %d: %w", have.Name, want.MTU, err)
-		}
-	}
-	if have.Flags&net.FlagUp != 0 {
-		return nil
-	}
-	if err := s.Silence(link); err != nil {
-		return err
-	}
-	if err := s.LinkSetUp(link); err != nil {
-		return fmt.Errorf("set %s up: %w", have.Name, err)
-	}
-	return nil
-}
-
-// mendPorts puts the ends of the local pairs back into the bridge, and notes
-// which pairs there are.
-func (s *segment) mendPorts(links map[string]netlink.Link, want fabric.Segment) (mended int, err error) {
-	clear(s.ends)
-	for name, link := range links {
-		if link.Type() != "veth" || !nl.IsHostEnd(name) {
-			continue
-		}
-		s.ends[name] = true
-		have := link.Attrs()
-		if have.MasterIndex != s.bridge {
-			if err := s.LinkSetMasterByIndex(link, s.bridge); err != nil {
-				return mended, fmt.Errorf("put %s into %s: %w", name, bridgeName, err)
-			}
-			mended++
-		}
-		if have.Flags&net.FlagUp == 0 {
-			if err := s.LinkSetUp(link); err != nil {
-				return mended, fmt.Errorf("set %s up: %w", name, err)
-			}
-			mended++
-		}
-	}
-	return mended, nil
+	return slices.Concat(flaws, s.commonFlaws(link), s.downFlaw(link), s.masterFlaw(link))
 }

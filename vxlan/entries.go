@@ -1,7 +1,6 @@
 package vxlan
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,18 +12,20 @@ import (
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
-// table is one of the kernel's tables that Apply writes.
+// table is one of the kernel's tables that Apply writes. Entries are written in
+// the order of the tables: a frame is sent to a MAC only when it can be forwarded.
 type table uint8
 
 const (
-	// neighbours says an address's MAC; on br0, which answers ARP and ND from it.
-	neighbours table = iota
-	// ports says that a MAC is behind vxlan0; the bridge's FDB.
-	ports
 	// tunnels says a MAC's VTEP; vxlan0's FDB.
-	tunnels
-	// floods says a VTEP that gets what is for all; vxlan0's FDB, MAC all zero.
+	tunnels table = iota
+	// floods says a VTEP that gets broadcast, multicast and unknown unicast;
+	// vxlan0's FDB, MAC all zero.
 	floods
+	// ports says the port of br0 that a MAC is behind; the bridge's FDB.
+	ports
+	// neighbours says an address's MAC; on br0, which answers ARP and ND from it.
+	neighbours
 )
 
 // slot is the key of an entry. Neighbours have an addr, ports and tunnels a mac,
@@ -35,10 +36,12 @@ type slot struct {
 	mac   fabric.MAC
 }
 
-// target is what an entry says of its slot: neighbours a mac, tunnels a VTEP.
+// target is the value of an entry: of neighbours a mac, of tunnels a VTEP, of
+// ports a link's index.
 type target struct {
 	vtep address
 	mac  fabric.MAC
+	port int32
 }
 
 // address is an IP address in two thirds of a netip.Addr's room and without its
@@ -53,20 +56,23 @@ func (a address) String() string { return a.addr().String() }
 
 type entries map[slot]target
 
-// entriesOf gives all entries of a segment. Its own endpoints have neighbours
-// only, so that nobody's question for them leaves the host; where a record of
-// the same address elsewhere lingers, they win.
-func entriesOf(want fabric.Segment) entries {
-	all := make(entries, 4*len(want.Remote)+len(want.Flood)+2*len(want.Local))
+// entriesOf gives all entries of a segment. Where a record of a local endpoint's
+// MAC elsewhere lingers, the local endpoint wins. Local endpoints have a port
+// when they are plugged.
+func (s *segment) entriesOf(want fabric.Segment) entries {
+	all := make(entries, 4*len(want.Remote)+len(want.Flood)+3*len(want.Local))
 	for _, peer := range want.Remote {
 		all.addNeighbours(peer.Endpoint)
-		all[slot{table: ports, mac: peer.MAC}] = target{}
+		all[slot{table: ports, mac: peer.MAC}] = target{port: s.tunnel}
 		all[slot{table: tunnels, mac: peer.MAC}] = target{vtep: pack(peer.VTEP)}
 	}
 	for _, endpoint := range want.Local {
 		all.addNeighbours(endpoint)
 		delete(all, slot{table: ports, mac: endpoint.MAC})
 		delete(all, slot{table: tunnels, mac: endpoint.MAC})
+		if port := s.ends[nl.HostEnd(endpoint.ID)]; port != 0 {
+			all[slot{table: ports, mac: endpoint.MAC}] = target{port: port}
+		}
 	}
 	for _, vtep := range want.Flood {
 		all[slot{table: floods, addr: pack(vtep)}] = target{}
@@ -96,38 +102,6 @@ func (e entries) differences(other entries) int {
 	return count
 }
 
-// write makes the kernel's entries those of want, and notes what it has done.
-// An entry that changes is replaced in one step: no packet finds it missing.
-func (s *segment) write(want entries) error {
-	for slot, target := range want {
-		if have, ok := s.written[slot]; ok && have == target {
-			continue
-		}
-		if err := s.put(slot, target); err != nil {
-			return fmt.Errorf("set %s: %w", describe(slot, target), err)
-		}
-		s.written[slot] = target
-	}
-	for slot, target := range s.written {
-		if _, ok := want[slot]; ok {
-			continue
-		}
-		err := s.NeighDel(s.message(slot, target))
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("remove %s: %w", describe(slot, target), err)
-		}
-		delete(s.written, slot)
-	}
-	return nil
-}
-
-func (s *segment) put(slot slot, target target) error {
-	if slot.table == floods { // many targets of one MAC
-		return s.NeighAppend(s.message(slot, target))
-	}
-	return s.NeighSet(s.message(slot, target))
-}
-
 // message is the entry as rtnetlink(7) has it.
 func (s *segment) message(slot slot, target target) *netlink.Neigh {
 	switch slot.table {
@@ -137,14 +111,14 @@ func (s *segment) message(slot slot, target target) *netlink.Neigh {
 			family = unix.AF_INET6
 		}
 		return &netlink.Neigh{
-			LinkIndex: s.bridge, Family: family, State: netlink.NUD_PERMANENT,
+			LinkIndex: int(s.bridge), Family: family, State: netlink.NUD_PERMANENT,
 			IP: nl.IP(slot.addr.addr()), HardwareAddr: target.mac.HardwareAddr(),
 		}
 	case ports:
-		// Sticky (kernel 4.20): a local container that sends with this MAC does
-		// not draw its traffic.
+		// Sticky (kernel 4.20): even on a port that learns, a frame that has this
+		// MAC as its source does not move the entry.
 		return &netlink.Neigh{
-			LinkIndex: s.tunnel, Family: unix.AF_BRIDGE, State: netlink.NUD_NOARP,
+			LinkIndex: int(target.port), Family: unix.AF_BRIDGE, State: netlink.NUD_NOARP,
 			Flags: netlink.NTF_MASTER | netlink.NTF_STICKY, HardwareAddr: slot.mac.HardwareAddr(),
 		}
 	case tunnels:
@@ -156,46 +130,36 @@ func (s *segment) message(slot slot, target target) *netlink.Neigh {
 
 func (s *segment) tunnelMessage(mac net.HardwareAddr, vtep address) *netlink.Neigh {
 	return &netlink.Neigh{
-		LinkIndex: s.tunnel, Family: unix.AF_BRIDGE, State: netlink.NUD_PERMANENT,
+		LinkIndex: int(s.tunnel), Family: unix.AF_BRIDGE, State: netlink.NUD_PERMANENT,
 		Flags: netlink.NTF_SELF, HardwareAddr: mac, IP: nl.IP(vtep.addr()),
 	}
 }
 
-// read lists the entries that the kernel has, by two dumps.
-func (s *segment) read() (entries, error) {
-	all := make(entries)
-	for family, index := range map[uint8]int{unix.AF_UNSPEC: s.bridge, unix.AF_BRIDGE: s.tunnel} {
-		list, err := s.NeighListExecute(netlink.Ndmsg{Family: family, Index: uint32(index)})
-		if err != nil {
-			return nil, fmt.Errorf("read entries: %w", err)
-		}
-		for _, message := range list {
-			if slot, target, ok := s.parse(message); ok {
-				all[slot] = target
-			}
-		}
+// parse is the reverse of message. An entry that Apply would write otherwise is
+// not valid: it was made by the kernel or by others.
+func parse(message *netlink.Neigh) (slot slot, target target, valid bool) {
+	addr := nl.Addr(message.IP)
+	if addr.IsValid() {
+		slot.addr = pack(addr)
 	}
-	return all, nil
-}
-
-// parse is the reverse of message; not ok is what the kernel made by itself.
-func (s *segment) parse(message netlink.Neigh) (slot, target, bool) {
-	if len(message.HardwareAddr) != len(fabric.MAC{}) {
-		return slot{}, target{}, false
-	}
-	mac, to := fabric.MAC(message.HardwareAddr), nl.Addr(message.IP)
-	addr := pack(to)
+	var mac fabric.MAC
+	valid = len(message.HardwareAddr) == len(mac)
+	copy(mac[:], message.HardwareAddr)
 	switch {
 	case message.Family != unix.AF_BRIDGE:
-		return slot{table: neighbours, addr: addr}, target{mac: mac}, message.State == netlink.NUD_PERMANENT
+		slot.table, target.mac = neighbours, mac
+		return slot, target, valid && message.State == netlink.NUD_PERMANENT
 	case message.Flags&netlink.NTF_SELF == 0:
+		slot.table, slot.mac, target.port = ports, mac, int32(message.LinkIndex)
 		sticky := message.State == netlink.NUD_NOARP && message.Flags&netlink.NTF_STICKY != 0
-		return slot{table: ports, mac: mac}, target{}, sticky
+		return slot, target, valid && sticky
 	case mac == fabric.MAC{}:
-		return slot{table: floods, addr: addr}, target{}, to.IsValid()
+		slot.table = floods
 	default:
-		return slot{table: tunnels, mac: mac}, target{vtep: addr}, to.IsValid()
+		slot.table, slot.mac = tunnels, mac
+		slot.addr, target.vtep = target.vtep, slot.addr
 	}
+	return slot, target, valid && addr.IsValid()
 }
 
 func describe(slot slot, target target) string {

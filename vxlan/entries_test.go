@@ -1,13 +1,16 @@
 package vxlan
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
@@ -105,7 +108,7 @@ func TestKernelHasTheLastSegment(t *testing.T) {
 			if err != nil {
 				r.Fatal(err)
 			}
-			if diff := cmp.Diff(entriesOf(want), found, cmp.AllowUnexported(slot{}, target{})); diff != "" {
+			if diff := gocmp.Diff(plane.segments["n"].entriesOf(want), found, gocmp.AllowUnexported(slot{}, target{})); diff != "" {
 				r.Fatalf("(-want +kernel):\n%s", diff)
 			}
 		}
@@ -133,9 +136,9 @@ func drawSegment(r *rapid.T) fabric.Segment {
 }
 
 func TestLocalEndpointsWin(t *testing.T) {
-	segment := segmentOf(2)
-	segment.Local = []fabric.Endpoint{endpointOf(2)}
-	got := entriesOf(segment)
+	want := segmentOf(2)
+	want.Local = []fabric.Endpoint{endpointOf(2)}
+	got := new(segment).entriesOf(want)
 	for _, table := range []table{ports, tunnels} {
 		if _, ok := got[slot{table: table, mac: endpointOf(2).MAC}]; ok {
 			t.Errorf("table %d sends a local MAC away", table)
@@ -143,6 +146,78 @@ func TestLocalEndpointsWin(t *testing.T) {
 		if _, ok := got[slot{table: table, mac: endpointOf(1).MAC}]; !ok {
 			t.Errorf("table %d lacks a remote MAC", table)
 		}
+	}
+}
+
+// TestOneBadEntrySpoilsNoOther has two VTEPs of the family that this host's is not of.
+func TestOneBadEntrySpoilsNoOther(t *testing.T) {
+	plane, want := alone(t), segmentOf(30)
+	for _, number := range []int{12, 17} {
+		want.Remote[number].VTEP = netip.MustParseAddr("fd99::7")
+	}
+	var first string
+	for range 5 {
+		plane.Invalidate()
+		_, err := plane.Apply(t.Context(), want)
+		if err == nil || !strings.Contains(err.Error(), "(and 1 more entries)") || !errors.Is(err, unix.EAFNOSUPPORT) {
+			t.Fatalf("got %v, want the first of two errors", err)
+		}
+		if first = cmp.Or(first, err.Error()); first != err.Error() {
+			t.Errorf("got %q, before %q", err, first)
+		}
+	}
+	s := plane.segments["n"]
+	found, err := s.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := s.entriesOf(want)
+	for slot, target := range all {
+		if bad := slot.table == tunnels && target.vtep.addr().Is6(); !bad && found[slot] != target {
+			t.Errorf("%s was not written", describe(slot, target))
+		}
+	}
+	if len(found) != len(all)-2 {
+		t.Errorf("%d entries, want %d", len(found), len(all)-2)
+	}
+}
+
+// TestPruneThatFailsLeaksNothing has ten namespaces of an earlier run, in a folder
+// that is read-only.
+func TestPruneThatFailsLeaksNothing(t *testing.T) {
+	plane := alone(t)
+	for number := range 10 {
+		want := segmentOf(0)
+		want.Network.ID, want.Network.VNI = fmt.Sprint("n", number), uint32(number+1)
+		if _, err := plane.Apply(t.Context(), want); err != nil {
+			t.Fatal(err)
+		}
+		s := plane.segments[want.Network.ID]
+		plane.forget(want.Network.ID)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remount := func(flags uintptr) {
+		if err := unix.Mount("", plane.Dir, "", unix.MS_REMOUNT|unix.MS_BIND|flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func() int {
+		files, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(files)
+	}
+	remount(unix.MS_RDONLY)
+	defer remount(0)
+	before := open()
+	if err := plane.Prune(t.Context(), nil); err == nil {
+		t.Error("pruning did not fail")
+	}
+	if after := open(); after > before+2 { // the test's own tools
+		t.Errorf("%d files are open, before %d", after, before)
 	}
 }
 

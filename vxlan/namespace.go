@@ -3,8 +3,11 @@ package vxlan
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
+	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -19,18 +22,27 @@ const (
 	nsPrefix   = "causeway-"
 )
 
-// segment is a network's namespace, and what is known of the kernel in it.
+// segment is a network's namespace, and what is known of the kernel in it. The
+// plane's goroutine holds mu while it works there, Watch while it compares the
+// kernel's notifications with what is known.
 type segment struct {
 	*nl.Handle
-	path string
+	network string
+	path    string
+	mu      sync.Mutex
+	// closed says that the Handle is.
+	closed bool
 	// trusted says that the kernel has what is noted here.
 	trusted        bool
 	applied        shape
-	bridge, tunnel int // link indexes
-	// ends are the names of the host's ends in the namespace.
-	ends map[string]bool
+	device         *netlink.Vxlan // as vxlan0 should be
+	bridge, tunnel int32          // link indexes
+	// ends are the indexes of the host's ends in the namespace, by name.
+	ends map[string]int32
 	// written are the entries that the kernel had last; nil when not known.
 	written entries
+	// events, while Watch runs, are the kernel's notifications.
+	events *nl.Events
 }
 
 // marker is the alias by which devices are known as ours.
@@ -40,7 +52,7 @@ func (p *Plane) path(network string) string {
 	return filepath.Join(p.Dir, nsPrefix+fabric.ShortHash(network))
 }
 
-// open gives the network's segment; its namespace is made if there is none.
+// open gives the network's segment; its namespace is created if there is none.
 func (p *Plane) open(network string) (*segment, error) {
 	s, err := p.find(network)
 	if !errors.Is(err, nl.ErrNotFound) {
@@ -58,7 +70,7 @@ func (p *Plane) open(network string) (*segment, error) {
 	if err := s.found(network); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	p.segments[network] = s
+	p.add(s)
 	return s, nil
 }
 
@@ -97,7 +109,7 @@ func (p *Plane) find(network string) (*segment, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	p.segments[network] = s
+	p.add(s)
 	return s, nil
 }
 
@@ -106,7 +118,19 @@ func (p *Plane) enter(ns netns.NsHandle, network string) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &segment{Handle: handle, path: p.path(network), ends: make(map[string]bool)}, nil
+	return &segment{Handle: handle, network: network, path: p.path(network), ends: make(map[string]int32)}, nil
+}
+
+// Close closes the sockets; the kernel keeps what it has.
+func (s *segment) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed, s.trusted = true, false
+	errs := []error{s.Handle.Close()}
+	if s.events != nil {
+		errs = append(errs, s.events.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // links gives the namespace's links by name.
@@ -148,8 +172,8 @@ func (s *segment) intact() bool {
 	if !s.IsBound(s.path) {
 		return false
 	}
-	for _, index := range []int{s.bridge, s.tunnel} {
-		link, err := s.LinkByIndex(index)
+	for _, index := range []int32{s.bridge, s.tunnel} {
+		link, err := s.LinkByIndex(int(index))
 		if err != nil || link.Attrs().Flags&net.FlagUp == 0 {
 			return false
 		}
@@ -157,20 +181,19 @@ func (s *segment) intact() bool {
 	return true
 }
 
-// removeOthers deletes the pairs of endpoints that are no longer here.
-func (s *segment) removeOthers(local []fabric.Endpoint) error {
-	wanted := make(map[string]bool, len(local))
+// pruneEnds deletes the pairs of endpoints that are no longer here.
+func (s *segment) pruneEnds(local []fabric.Endpoint) error {
+	gone := maps.Clone(s.ends)
 	for _, endpoint := range local {
-		wanted[nl.HostEnd(endpoint.ID)] = true
+		delete(gone, nl.HostEnd(endpoint.ID))
 	}
-	for end := range s.ends {
-		if wanted[end] {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(gone)) {
+		if err := s.Remove(name); err != nil {
+			errs = append(errs, err)
 			continue
 		}
-		if err := s.Remove(end); err != nil {
-			return err
-		}
-		delete(s.ends, end)
+		s.forgetEnd(name)
 	}
-	return nil
+	return errors.Join(errs...)
 }

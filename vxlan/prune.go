@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +15,7 @@ import (
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
-// Prune removes the namespaces of networks that are not kept. It looks at those
+// Prune deletes the namespaces of networks that are not kept. It looks at those
 // in Dir that have our name, and touches only those that have our marker.
 func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 	kept := make(map[string]bool)
@@ -24,21 +25,22 @@ func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 		}
 	}
 	var errs []error
-	for id, s := range p.segments {
+	for id, s := range maps.Clone(p.segments) {
 		if kept[s.path] {
 			continue
 		}
-		if err := s.remove(); err != nil {
+		if err := s.delete(); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		delete(p.segments, id)
+		p.forget(id)
+		errs = append(errs, s.Close())
 	}
 	paths, err := filepath.Glob(filepath.Join(p.Dir, nsPrefix+"*"))
 	errs = append(errs, err)
 	for _, path := range paths {
 		if !kept[path] && ctx.Err() == nil {
-			errs = append(errs, p.removeLeftover(path))
+			errs = append(errs, p.pruneLeftover(path))
 		}
 	}
 	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
@@ -47,12 +49,12 @@ func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 	return nil
 }
 
-// removeLeftover removes what an earlier run has left at path: a namespace, or
+// pruneLeftover deletes what an earlier run has left at path: a namespace, or
 // the empty file that was to become its name.
-func (p *Plane) removeLeftover(path string) error {
+func (p *Plane) pruneLeftover(path string) error {
 	ns, err := nl.OpenNamespace(path)
 	if errors.Is(err, nl.ErrNotFound) {
-		return removeEmpty(path)
+		return deleteEmpty(path)
 	}
 	if err != nil {
 		return err
@@ -64,13 +66,13 @@ func (p *Plane) removeLeftover(path string) error {
 	}
 	s := &segment{Handle: handle, path: path}
 	owner, err := s.owner()
-	if err != nil || owner == "" || p.path(owner) != path {
-		return errors.Join(err, s.Close())
+	if err == nil && owner != "" && p.path(owner) == path {
+		err = s.delete()
 	}
-	return s.remove()
+	return errors.Join(err, s.Close())
 }
 
-func removeEmpty(path string) error {
+func deleteEmpty(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() > 0 {
 		return nil // gone meanwhile, or another's
@@ -78,28 +80,27 @@ func removeEmpty(path string) error {
 	return os.Remove(path)
 }
 
-// remove takes the devices away before the namespace: its own end comes later,
-// in the kernel's time, and until then nobody else could have the VNI.
-func (s *segment) remove() error {
+// delete deletes the devices before the namespace: its own end comes later, in
+// the kernel's time, and until then nobody else could have the VNI.
+func (s *segment) delete() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.trusted = false
 	links, err := s.links()
 	if err != nil {
 		return err
 	}
 	for name, link := range links {
-		if removable(link) {
+		if deletable(link) {
 			if err := s.Remove(name); err != nil {
 				return err
 			}
 		}
 	}
-	if err := nl.Unbind(s.path); err != nil {
-		return err
-	}
-	return s.Close()
+	return nl.Unbind(s.path)
 }
 
-func removable(link netlink.Link) bool {
+func deletable(link netlink.Link) bool {
 	switch link.Type() {
 	case "vxlan", "veth":
 		return true

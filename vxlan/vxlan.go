@@ -29,6 +29,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netns"
@@ -50,11 +51,12 @@ type Config struct {
 	Log    *logrus.Entry
 }
 
-// Plane realises segments on this host. It is for one goroutine.
+// Plane realises segments on this host. It is for one goroutine; Watch runs beside.
 type Plane struct {
 	Config
 	host     *nl.Handle
-	segments map[string]*segment // by network ID
+	segments map[string]*segment // by network ID; changed under watcher.mu
+	watcher  watcher
 }
 
 // New opens the host's namespace; nothing is changed before Apply.
@@ -72,19 +74,19 @@ func New(config Config) (*Plane, error) {
 	return &Plane{Config: config, host: host, segments: make(map[string]*segment)}, nil
 }
 
-// Close lets go of the kernel and changes nothing in it: traffic goes on.
+// Close closes the sockets and changes nothing in the kernel: traffic goes on.
 func (p *Plane) Close() error {
 	errs := []error{p.host.Close()}
-	for _, s := range p.segments {
+	for id, s := range maps.Clone(p.segments) {
+		p.forget(id)
 		errs = append(errs, s.Close())
 	}
-	clear(p.segments)
 	return errors.Join(errs...)
 }
 
-// Apply makes one segment so; idempotent. It returns how many entries it found
-// wrong in the kernel that had been right.
-func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (mended int, err error) {
+// Apply makes the kernel match one segment; idempotent. It returns how many
+// objects it found wrong in the kernel that had been right.
+func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (repaired int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -95,28 +97,27 @@ func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (mended int, err
 	if err != nil {
 		return 0, fmt.Errorf("vxlan: %w", err)
 	}
-	mended, err = p.realise(s, want)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	repaired, err = p.reconcile(s, want)
+	s.trusted = err == nil
 	if err != nil {
-		s.trusted = false
-		return mended, fmt.Errorf("vxlan: network %s: %w", nameOf(want.Network), err)
+		return repaired, fmt.Errorf("vxlan: network %s: %w", nameOf(want.Network), err)
 	}
-	s.applied, s.trusted = shapeOf(want), true
-	return mended, nil
+	return repaired, nil
 }
 
-func (p *Plane) realise(s *segment, want fabric.Segment) (mended int, err error) {
+func (p *Plane) reconcile(s *segment, want fabric.Segment) (repaired int, err error) {
 	if !s.trusted || s.applied != shapeOf(want) {
-		if mended, err = p.readBack(s, want); err != nil {
-			return mended, err
+		if repaired, err = p.readBack(s, want); err != nil {
+			return repaired, err
 		}
+		s.applied = shapeOf(want)
 	}
-	if err := s.removeOthers(want.Local); err != nil {
-		return mended, err
-	}
-	return mended, s.write(entriesOf(want))
+	return repaired, errors.Join(s.pruneEnds(want.Local), s.write(s.entriesOf(want)))
 }
 
-// Plug makes the pair of a local endpoint, whose segment was applied before, and
+// Plug creates the pair of a local endpoint, whose segment was applied before, and
 // returns the name of the end that Docker takes; idempotent.
 func (p *Plane) Plug(ctx context.Context, want fabric.Segment, endpoint fabric.Endpoint) (link string, err error) {
 	if err := ctx.Err(); err != nil {
@@ -126,16 +127,35 @@ func (p *Plane) Plug(ctx context.Context, want fabric.Segment, endpoint fabric.E
 	if !ok {
 		return "", fmt.Errorf("vxlan: network %s: not applied yet", nameOf(want.Network))
 	}
-	if _, err := pairOf(want, endpoint.ID, endpoint.MAC, s.bridge).Ensure(p.host, s.Handle); err != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := p.plug(s, want, endpoint); err != nil {
 		s.trusted = false
 		return "", fmt.Errorf("vxlan: network %s: %w", nameOf(want.Network), err)
 	}
-	s.ends[nl.HostEnd(endpoint.ID)] = true
 	return nl.ContainerEnd(endpoint.ID), nil
 }
 
-func pairOf(want fabric.Segment, endpoint string, mac fabric.MAC, bridge int) nl.Pair {
-	return nl.Pair{Endpoint: endpoint, MAC: mac, MTU: want.MTU, Alias: marker(want.Network.ID), Master: bridge}
+// plug creates the pair, a port of br0, and says in the bridge's FDB that the
+// endpoint's MAC is behind it.
+func (p *Plane) plug(s *segment, want fabric.Segment, endpoint fabric.Endpoint) error {
+	pair := nl.Pair{
+		Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: want.MTU,
+		Alias: marker(want.Network.ID), Master: int(s.bridge),
+	}
+	end, err := pair.Ensure(p.host, s.Handle)
+	if err != nil {
+		return err
+	}
+	name, index := end.Attrs().Name, int32(end.Attrs().Index)
+	if s.ends[name] != index {
+		s.forgetEnd(name) // a pair that was recreated
+		s.ends[name] = index
+	}
+	if err := s.StopLearning(end); err != nil {
+		return err
+	}
+	return s.put(slot{table: ports, mac: endpoint.MAC}, target{port: index})
 }
 
 // Alive tells which of the segment's local endpoints have a container.
@@ -147,34 +167,34 @@ func (p *Plane) Alive(ctx context.Context, want fabric.Segment) (map[string]bool
 	if err != nil {
 		return nil, fmt.Errorf("vxlan: %w", err)
 	}
-	alive, err := p.pairs(s).Alive(ctx, want.Local)
+	alive, err := nl.Pairs{Host: p.host, Home: s.Handle}.Alive(ctx, want.Local)
 	if err != nil {
 		return nil, fmt.Errorf("vxlan: network %s: %w", nameOf(want.Network), err)
 	}
 	return alive, nil
 }
 
-// pairs are those of a segment: what is in its namespace is ours.
-func (p *Plane) pairs(s *segment) nl.Pairs { return nl.Pairs{Host: p.host, Home: s.Handle} }
-
-// Watch calls drifted when the kernel was changed by others.
-func (p *Plane) Watch(ctx context.Context, _ func(network string)) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-
 // Invalidate makes the next Apply of each segment read the kernel back.
 func (p *Plane) Invalidate() {
 	for _, s := range p.segments {
-		s.trusted = false
+		s.invalidate()
 	}
+}
+
+func (s *segment) invalidate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trusted = false
 }
 
 // Drifted says that a namespace, a bridge or a VXLAN device is gone or down. It
 // costs two short requests for each segment.
 func (p *Plane) Drifted(context.Context) bool {
 	for _, s := range p.segments {
-		if s.trusted && !s.intact() {
+		s.mu.Lock()
+		drifted := s.trusted && !s.intact()
+		s.mu.Unlock()
+		if drifted {
 			return true
 		}
 	}

@@ -3,6 +3,8 @@ package vxlan
 import (
 	"io"
 	"net/netip"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -37,6 +39,8 @@ func suite(vtep string) planetest.Config {
 		Text:     text,
 		Cut:      cut,
 		Responds: true,
+		MACs:     macs,
+		Watches:  true,
 	}
 }
 
@@ -66,9 +70,9 @@ func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
 	for _, endpoint := range segment.Local {
 		devices = append(devices, nl.HostEnd(endpoint.ID))
 	}
-	commands := []string{"ip neigh show nud permanent", "bridge fdb show dev vxlan0"}
+	commands := []string{"ip neigh show nud permanent"}
 	for _, device := range devices {
-		commands = append(commands, "ip -d link show "+device, "ip address show "+device, "bridge -d link show dev "+device)
+		commands = append(commands, "ip -d link show "+device, "ip address show "+device, "bridge -d link show dev "+device, "bridge fdb show dev "+device)
 	}
 	var all strings.Builder
 	for _, command := range commands {
@@ -84,6 +88,20 @@ func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
 		all.WriteString("# " + command + strings.Join(lines, "\n") + "\n")
 	}
 	return all.String()
+}
+
+func macs(t *testing.T, host *planetest.Host, segment fabric.Segment) int {
+	t.Helper()
+	ns, err := nl.OpenNamespace(pathOf(host, segment.Network))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	out, err := planetest.Output(t, ns, "bridge", "fdb", "show")
+	if err != nil {
+		t.Fatal(out)
+	}
+	return strings.Count(out, "\n")
 }
 
 func cut(t *testing.T, host *planetest.Host, segment fabric.Segment) {
@@ -117,3 +135,22 @@ func run(t *testing.T, host *planetest.Host, network fabric.Network, commands st
 
 func TestSuite(t *testing.T)         { planetest.Run(t, suite("10.99.0.0")) }
 func TestSuiteOverIPv6(t *testing.T) { planetest.Run(t, suite("fd99::")) }
+
+// stormOf runs a batch of bridge(8) in the network's namespace.
+func stormOf(t *testing.T, host *planetest.Host, network fabric.Network, batch string) <-chan error {
+	t.Helper()
+	file := filepath.Join(host.Dir, "batch")
+	if err := os.WriteFile(file, []byte(batch), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := nl.OpenNamespace(pathOf(host, network))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	command := exec.CommandContext(t.Context(), "bridge", "-force", "-batch", file)
+	planetest.Within(t, ns, command.Start)
+	done := make(chan error, 1)
+	go func() { _ = command.Wait(); done <- nil }() // a line fails where Apply was between the two
+	return done
+}

@@ -1,17 +1,19 @@
 // Package nl has the few netlink helpers that the data planes share.
 //
-// A change to the kernel travels so: a data plane opens one [Handle] for each
-// network namespace that it works in, finds links by name, and sends messages
-// through the methods of the netlink library, which a Handle has all of. No
-// thread of the process changes its namespace for longer than it takes to open
-// a socket there.
+// The path of a change: a data plane opens one [Handle] for each network
+// namespace that it works in, finds links by name, and sends messages through
+// the methods of the netlink library, which a Handle has all of. What must run
+// on a thread in the namespace goes through [Do]. [Events] tell what changes
+// there, [Pairs] are the veth pairs of the containers.
 package nl
 
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -88,9 +90,8 @@ func (h *Handle) Remove(name string) error {
 	return nil
 }
 
-// Silence keeps link from giving itself an IPv6 address and announcing it: a
-// port of a bridge has nothing to say of its own. Where a link has no IPv6 there
-// is nothing to do.
+// Silence keeps link from giving itself an IPv6 address and announcing it, as a
+// port of a bridge needs none. Where a link has no IPv6 there is nothing to do.
 func (h *Handle) Silence(link netlink.Link) error {
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE
 	err := h.LinkSetIP6AddrGenMode(link, none)
@@ -98,6 +99,23 @@ func (h *Handle) Silence(link netlink.Link) error {
 		return fmt.Errorf("keep %s without an IPv6 address: %w", link.Attrs().Name, err)
 	}
 	return nil
+}
+
+// Isolate keeps the stack of the Handle's namespace from answering on the link of
+// that name: it has no IPv6 there, and ARP gets no replies (arp_ignore=8 in the
+// kernel's ip-sysctl documentation). A link that moves to another namespace
+// takes that one's defaults.
+func (h *Handle) Isolate(link string) error {
+	return Do(h.ns, func() error {
+		var errs []error
+		for setting, value := range map[string]string{"ipv6/conf/" + link + "/disable_ipv6": "1", "ipv4/conf/" + link + "/arp_ignore": "8"} {
+			err := os.WriteFile("/proc/sys/net/"+setting, []byte(value), 0)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) { // the kernel has no IPv6
+				errs = append(errs, fmt.Errorf("isolate %s from the host: %w", link, err))
+			}
+		}
+		return errors.Join(errs...)
+	})
 }
 
 // IP gives the form that the netlink library takes; nil for the zero Addr.

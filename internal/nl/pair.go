@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
 )
@@ -19,7 +20,7 @@ type Pair struct {
 	MTU      int        // of the container's end, in bytes
 	HostMTU  int        // of the host's end; zero for the same
 	Alias    string     // of the host's end: says whose it is
-	Master   int        // index of the bridge that takes the host's end in; zero for none
+	Master   int        // index of the host's end's bridge; zero for none
 }
 
 const (
@@ -38,9 +39,9 @@ func IsHostEnd(name string) bool {
 	return strings.HasPrefix(name, hostPrefix) && len(name) == len(HostEnd(""))
 }
 
-// Ensure makes the pair, the container's end in the namespace of host and the
+// Ensure creates the pair, the container's end in the namespace of host and the
 // other in that of home, which may be the same; idempotent. A pair whose other
-// end is not where Docker can take it is made anew. It returns the host's end, up.
+// end is not where Docker can take it is recreated. It returns the host's end, up.
 func (p Pair) Ensure(host, home *Handle) (netlink.Link, error) {
 	end, err := p.find(host, home)
 	if errors.Is(err, ErrNotFound) {
@@ -95,7 +96,13 @@ func (p Pair) create(host, home *Handle) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return end, home.Silence(end)
+	// Docker takes the other end away, and with it these settings: in the host's
+	// namespace nobody answers on it, even if something there sets it up.
+	err = host.Isolate(pair.PeerName)
+	if errors.Is(err, unix.EROFS) {
+		err = nil
+	}
+	return end, errors.Join(err, home.Silence(end))
 }
 
 // hostMAC differs from the container's, and is higher than any other on a

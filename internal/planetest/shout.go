@@ -129,6 +129,7 @@ func respond(t *testing.T, config Config) {
 	}
 	rig, network, asker, target := Two(t, config)
 	bystander := rig.Start(rig.Hosts[1], network, 4)
+	mustReach(t, bystander, target) // a port forwards only when the kernel has seen its carrier
 	wire := bystander.sniff(t)
 	for _, addr := range target.addrs() {
 		if !asker.Ping(t, addr) {

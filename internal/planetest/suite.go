@@ -33,8 +33,13 @@ type Config struct {
 	// Responds says that the plane answers ARP and ND, so that questions for
 	// known endpoints reach no other host.
 	Responds bool
-	// OneNetwork says that two networks with the same subnets can't be kept apart.
+	// OneNetwork says that the hosts' wire is the network: two networks with the
+	// same subnets can't be kept apart, and a MAC is where a frame came from.
 	OneNetwork bool
+	// Watches says that the plane's Watch tells of what [Config.Cut] does.
+	Watches bool
+	// MACs counts the entries of the segment's MAC tables; nil where there are none.
+	MACs func(t *testing.T, host *Host, segment fabric.Segment) int
 }
 
 // Run runs the whole suite.
@@ -45,11 +50,14 @@ func Run(t *testing.T, config Config) {
 		"questions are answered on the host":    respond,
 		"equal subnets are kept apart":          apart,
 		"what was cut comes back":               cut,
+		"what was cut is noticed":               heal,
 		"a leaving endpoint takes all with it":  leave,
 		"plugging twice gives the same link":    plugTwice,
 		"an endpoint lives while it has a link": live,
 		"pruning takes what is not kept":        prune,
 		"a restart is not noticed":              restart,
+		"a MAC belongs to its endpoint":         impersonate,
+		"a flood of MACs fills no table":        flooded,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,120 @@
+package vxlan
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// compare orders slots as they are written.
+func (s slot) compare(other slot) int {
+	return cmp.Or(cmp.Compare(s.table, other.table), bytes.Compare(s.mac[:], other.mac[:]), bytes.Compare(s.addr[:], other.addr[:]))
+}
+
+// write makes the kernel's entries those of want, and notes what it has done.
+// An entry that changes is replaced in one step: no packet finds it missing. An
+// entry that the kernel refuses (a VTEP of the other address family) does not
+// keep the others from being written.
+func (s *segment) write(want entries) error {
+	var set, gone []slot
+	for slot, target := range want {
+		if have, ok := s.written[slot]; !ok || have != target {
+			set = append(set, slot)
+		}
+	}
+	for slot := range s.written {
+		if _, ok := want[slot]; !ok {
+			gone = append(gone, slot)
+		}
+	}
+	slices.SortFunc(set, slot.compare)
+	slices.SortFunc(gone, slot.compare)
+	var failed failures
+	for _, slot := range set {
+		failed.add(s.put(slot, want[slot]))
+	}
+	for _, slot := range gone {
+		failed.add(s.deleteEntry(slot))
+	}
+	return failed.err()
+}
+
+func (s *segment) put(slot slot, target target) error {
+	set := s.NeighSet
+	if slot.table == floods { // many targets of one MAC
+		set = s.NeighAppend
+	}
+	if err := set(s.message(slot, target)); err != nil {
+		return fmt.Errorf("set %s: %w", describe(slot, target), err)
+	}
+	s.written[slot] = target
+	return nil
+}
+
+func (s *segment) deleteEntry(slot slot) error {
+	target := s.written[slot]
+	err := s.NeighDel(s.message(slot, target))
+	// ENODEV: the entry went with its link.
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete %s: %w", describe(slot, target), err)
+	}
+	delete(s.written, slot)
+	return nil
+}
+
+// failures are the errors of many entries: the first, and how many there are.
+type failures struct {
+	first error
+	count int
+}
+
+func (f *failures) add(err error) {
+	if err != nil {
+		f.first = cmp.Or(f.first, err)
+		f.count++
+	}
+}
+
+func (f *failures) err() error {
+	if f.count > 1 {
+		return fmt.Errorf("%w (and %d more entries)", f.first, f.count-1)
+	}
+	return f.first
+}
+
+// read lists the entries that the kernel has, by two dumps. The namespace is
+// ours alone and its bridge does not learn: there is little else in them.
+func (s *segment) read() (entries, error) {
+	all := make(entries)
+	for _, family := range []uint8{unix.AF_UNSPEC, unix.AF_BRIDGE} {
+		list, err := s.NeighListExecute(netlink.Ndmsg{Family: family})
+		if err != nil {
+			return nil, fmt.Errorf("read entries: %w", err)
+		}
+		for _, message := range list {
+			slot, target, valid := parse(&message)
+			if valid && message.Vlan == 0 && s.concerns(slot, int32(message.LinkIndex)) {
+				all[slot] = target
+			}
+		}
+	}
+	return all, nil
+}
+
+// concerns says whether an entry of slot on the link of that index is one that
+// Apply writes, or stands in its place.
+func (s *segment) concerns(slot slot, index int32) bool {
+	switch slot.table {
+	case ports:
+		return true
+	case neighbours:
+		return index == s.bridge
+	default:
+		return index == s.tunnel
+	}
+}
