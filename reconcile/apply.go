@@ -136,15 +136,15 @@ func (l *Loop) mark(ids ...string) {
 
 func (l *Loop) markAll() { l.mark(l.view.Needed()...) }
 
-// retry applies again what failed, and asks the planes that cannot tell by
-// themselves whether the kernel lost what they made.
+// retry applies again what failed, and asks the planes whether the kernel
+// lost what they made: not all can tell by themselves.
 func (l *Loop) retry(ctx context.Context) {
 	for id := range l.faults {
 		l.mark(id)
 	}
 	l.view.Report(false)
 	for mode, plane := range l.Planes {
-		if _, watches := plane.(watcher); !watches && plane.Drifted(ctx) {
+		if plane.Drifted(ctx) {
 			plane.Invalidate()
 			l.mark(l.view.NeededBy(mode)...)
 		}
