@@ -144,8 +144,8 @@ func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpoi
 }
 
 // deleteEndpoint deletes the endpoint; the reconciler then removes its link. The
-// addresses are quarantined at once where Docker's own allocator gave them; causeway's IPAM
-// is told by ReleaseAddress. An unknown endpoint is a success.
+// addresses are quarantined at once where Docker's own allocator gave them; in
+// causeway's IPAM they are by ReleaseAddress. An unknown endpoint is a success.
 func (d *Driver) deleteEndpoint(ctx context.Context, dockerID, id string) error {
 	if err := checkIDs(dockerID, id); err != nil {
 		return err
@@ -175,7 +175,7 @@ func (d *Driver) plug(ctx context.Context, network, endpoint string) (string, fa
 	})
 	defer look.Stop()
 	link, plugged, err := d.Reconciler.Plug(ctx, network, endpoint)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
+	if cause := context.Cause(ctx); err != nil && cause != ctx.Err() { //nolint:errorlint // the very same
 		err = cause
 	}
 	return link, plugged, err

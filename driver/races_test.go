@@ -159,6 +159,11 @@ func (e *engine) PutBack(context.Context) error { return e.err }
 
 // Three hosts bring up one network in the same moment, as a deployment tool does.
 func TestOneNetworkOnThreeHostsAtOnce(t *testing.T) {
+	t.Run("joined by name", func(t *testing.T) { onThreeHosts(t, 1, "causeway.network=foo", "vni=77") })
+	t.Run("each its own", func(t *testing.T) { onThreeHosts(t, 3) }) // their mirrors keep one
+}
+
+func onThreeHosts(t *testing.T, networks int, options ...string) {
 	for round := range 20 {
 		store := kvstore.NewMemory()
 		var hosts []*host
@@ -168,7 +173,7 @@ func TestOneNetworkOnThreeHostsAtOnce(t *testing.T) {
 		refused := make(chan error, len(hosts))
 		for n, id := range []string{dockerID1, dockerID2, dockerID3} {
 			go func() {
-				_, err := call[empty](hosts[n], "CreateNetwork", creation(id, "172.19.0.0/16", "causeway.network=foo", "vni=77"))
+				_, err := call[empty](hosts[n], "CreateNetwork", creation(id, "172.19.0.0/16", options...))
 				refused <- err
 			}()
 		}
@@ -177,9 +182,9 @@ func TestOneNetworkOnThreeHostsAtOnce(t *testing.T) {
 				t.Errorf("round %d: %v", round, err)
 			}
 		}
-		networks, err := store.List(t.Context(), records.NetworksPrefix)
-		if err != nil || len(networks.Items) != 1 {
-			t.Errorf("round %d: there are %d networks: %v", round, len(networks.Items), err)
+		made, err := store.List(t.Context(), records.NetworksPrefix)
+		if err != nil || len(made.Items) != networks {
+			t.Errorf("round %d: there are %d networks: %v", round, len(made.Items), err)
 		}
 		for _, h := range hosts {
 			h.Stop()
