@@ -23,6 +23,7 @@ func TestImportsPointDown(t *testing.T) {
 		"internal/lantest":   {"internal/nl"},
 		"names":              {"fabric", "internal/nl", "internal/health"},
 		"trust":              {},
+		"join":               {"trust"},
 		"internal/nl":        {"fabric"},
 		"internal/plugin":    {},
 		"internal/jsonrpc":   {},
