@@ -46,8 +46,8 @@ type Engine interface {
 	// It answers within two seconds.
 	HasEndpoint(ctx context.Context, dockerID, endpoint string) (bool, error)
 	// Configured says whether a container of the engine, a stopped one included, is
-	// configured for the network. It answers within two seconds.
-	Configured(ctx context.Context, dockerID string) (bool, error)
+	// configured for its network dockerID, of that name. It answers within two seconds.
+	Configured(ctx context.Context, dockerID, name string) (bool, error)
 	// Removed is told that the engine removes its network dockerID, which stays in
 	// the cluster as network: it is put back.
 	Removed(dockerID, network string)

@@ -14,7 +14,7 @@ func (d *Driver) detach(ctx context.Context, dockerID string) error {
 	mirrored := err == nil && found.Name != "" && !found.Swarm && !attachment.Pending
 	if mirrored {
 		// If the engine does not say, Docker's rule holds: stopped containers do not count.
-		configured, err := d.Engine.Configured(ctx, dockerID)
+		configured, err := d.Engine.Configured(ctx, dockerID, found.Name)
 		keep = configured && err == nil
 	}
 	if err := d.records.Detach(ctx, dockerID, keep); err != nil || !mirrored {

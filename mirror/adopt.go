@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -44,15 +45,31 @@ func (m *Mirror) describe(record *fabric.Network, local network.Network) {
 }
 
 // makeRoom removes a network of this engine whose name the cluster has given to
-// another that was created elsewhere first; that one is created in its place.
+// another that was created elsewhere first; that one is created in its place. One
+// that containers are on is reported: they reach no other host.
 func (m *Mirror) makeRoom(ctx context.Context, s step) error {
 	n := s.local
 	if s.cluster.Swarm {
 		return fmt.Errorf("network %s of the swarm has the name of another network of the cluster, and is known here as %s", n.Name, s.cluster.ID)
 	}
-	if err := m.engine.remove(ctx, n.ID); err != nil {
-		return fmt.Errorf("network %s (%.12s) has the name of another network of the cluster and cannot be removed here: %w", n.Name, n.ID, err)
+	err := m.engine.remove(ctx, n.ID)
+	if err == nil {
+		m.Log.WithField("network", n.Name).Warnf("network %.12s was removed: another host created one of that name first, which takes its place", n.ID)
+		return nil
 	}
-	m.Log.WithField("network", n.Name).Warnf("network %.12s was removed: another host created one of that name first, which takes its place", n.ID)
-	return nil
+	named, findErr := m.records().NetworkNamed(ctx, n.Name)
+	if findErr != nil {
+		return errors.Join(err, findErr)
+	}
+	return fmt.Errorf("network %s here (%.12s, subnet %s) is not the cluster's network of that name, which has subnet %s, and cannot be removed: remove its containers and create them again: %w",
+		n.Name, n.ID, subnetsOf(s.cluster), subnetsOf(named), err)
+}
+
+// subnetsOf lists a network's subnets for a message.
+func subnetsOf(cluster fabric.Network) string {
+	var subnets []string
+	for _, subnet := range cluster.Subnets {
+		subnets = append(subnets, subnet.Prefix.String())
+	}
+	return strings.Join(subnets, ", ")
 }

@@ -25,11 +25,12 @@ func (m *Mirror) HasEndpoint(ctx context.Context, dockerID, endpoint string) (bo
 }
 
 // Configured says whether a container of this engine, a stopped one included, is
-// configured for the engine's network.
-func (m *Mirror) Configured(ctx context.Context, dockerID string) (bool, error) {
+// configured for the engine's network dockerID. One that never ran knows it by its
+// name alone.
+func (m *Mirror) Configured(ctx context.Context, dockerID, name string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	found, err := m.engine.containers(ctx, make(client.Filters).Add("network", dockerID))
+	found, err := m.engine.containers(ctx, make(client.Filters).Add("network", dockerID, name))
 	if err != nil {
 		return false, fmt.Errorf("containers of network %.12s in the engine: %w", dockerID, err)
 	}
@@ -73,10 +74,6 @@ func (m *Mirror) inCluster(ctx context.Context, id string) error {
 	if !known {
 		return nil
 	}
-	var subnets []string
-	for _, subnet := range cluster.Subnets {
-		subnets = append(subnets, subnet.Prefix.String())
-	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	users, err := m.users(ctx, cluster)
@@ -87,5 +84,5 @@ func (m *Mirror) inCluster(ctx context.Context, id string) error {
 		return nil
 	}
 	return fmt.Errorf("network %s exists in the cluster with subnet %s, in use on %s: it can be created with other settings when no container is configured for it there",
-		cluster.Name, strings.Join(subnets, ", "), strings.Join(users, ", "))
+		cluster.Name, subnetsOf(cluster), strings.Join(users, ", "))
 }
