@@ -151,7 +151,9 @@ func (e *engine) HasEndpoint(_ context.Context, _, endpoint string) (bool, error
 	return e.lists[endpoint], e.err
 }
 
-func (e *engine) Configured(context.Context, string, string) (bool, error) { return e.configured, e.err }
+func (e *engine) Configured(context.Context, string, string) (bool, error) {
+	return e.configured, e.err
+}
 
 func (e *engine) Removed(_, network string) { e.removed = append(e.removed, network) }
 
