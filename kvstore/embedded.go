@@ -45,6 +45,7 @@ type Embedded struct {
 	server  *embed.Etcd
 	streams *streams
 	log     *serverLog
+	room    sync.WaitGroup
 	once    sync.Once
 	err     error
 }
@@ -52,7 +53,7 @@ type Embedded struct {
 // StartEmbedded runs an etcd and returns when it takes requests, or why not. It
 // runs until Close.
 func StartEmbedded(ctx context.Context, config EmbeddedConfig) (*Embedded, error) {
-	log := &serverLog{to: config.Log}
+	log := &serverLog{to: config.Log, died: make(chan struct{})}
 	e := &Embedded{
 		Etcd:    newEtcd("in "+config.DataDir, config.Prefix, config.Identity, config.Board),
 		streams: newStreams(),
@@ -63,6 +64,7 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (*Embedded, error
 	}
 	e.client = v3client.New(e.server.Server)
 	close(e.connected)
+	e.room.Go(func() { e.watchRoom(e.ctx, config.DataDir) })
 	return e, nil
 }
 
@@ -74,9 +76,12 @@ func (e *Embedded) start(ctx context.Context, config EmbeddedConfig) error {
 	if err := os.MkdirAll(config.DataDir, 0o700); err != nil {
 		return err
 	}
+	if err := checkStartRoom(config.DataDir, server.Dir); err != nil {
+		return err
+	}
 	server.ZapLoggerBuilder = embed.NewZapLoggerBuilder(e.log.logger())
 	server.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(e.streams.intercept)}
-	if e.server, err = startServer(server); err != nil {
+	if e.server, err = e.startServer(ctx, server); err != nil {
 		return err
 	}
 	select {
@@ -86,19 +91,46 @@ func (e *Embedded) start(ctx context.Context, config EmbeddedConfig) error {
 		return errors.New("the server stopped while starting")
 	case err := <-e.server.Err():
 		return err
+	case <-e.log.died:
+		return e.log.death
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 // startServer makes an error of what etcd panics about: files it cannot make sense of.
-func startServer(config *embed.Config) (server *embed.Etcd, err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			server, err = nil, fmt.Errorf("etcd cannot use %s: %v", config.Dir, cause)
-		}
+func (e *Embedded) startServer(ctx context.Context, config *embed.Config) (*embed.Etcd, error) {
+	type result struct {
+		server *embed.Etcd
+		err    error
+	}
+	started := make(chan result, 1)
+	go func() {
+		defer func() {
+			if cause := recover(); cause != nil {
+				started <- result{err: fmt.Errorf("etcd cannot use %s: %v", config.Dir, cause)}
+			}
+		}()
+		server, err := embed.StartEtcd(config)
+		started <- result{server, err}
 	}()
-	return embed.StartEtcd(config)
+	select {
+	case r := <-started:
+		return r.server, r.err
+	case <-e.log.died:
+		return nil, fmt.Errorf("etcd cannot use %s: %w", config.Dir, e.log.death)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Failed is closed when the server has ended by itself, as on a full disk; Failure
+// then says why.
+func (e *Embedded) Failed() <-chan struct{} { return e.log.died }
+
+// Failure is why the server has ended by itself.
+func (e *Embedded) Failure() error {
+	return fmt.Errorf("the store %s has failed: %w", e.name, e.log.death)
 }
 
 // Endpoint is the URL that other hosts reach the store at; empty when nothing listens.
@@ -114,13 +146,27 @@ func (e *Embedded) Endpoint() string {
 func (e *Embedded) Close() error {
 	e.once.Do(func() {
 		e.err = e.Etcd.Close()
+		e.room.Wait()
 		e.log.quiet.Store(true)
 		e.streams.end()
 		if e.server != nil {
-			e.server.Close()
+			e.closeServer()
 		}
 	})
 	return e.err
+}
+
+// closeServer does not wait for a server that has failed: it may never end.
+func (e *Embedded) closeServer() {
+	closed := make(chan struct{})
+	go func() {
+		e.server.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-e.log.died:
+	}
 }
 
 // serverConfig is etcd's for one member that no other can join: it has a peer
@@ -137,7 +183,9 @@ func serverConfig(config EmbeddedConfig) (*embed.Config, error) {
 	server.TickMs, server.ElectionMs = 20, 100
 	server.AutoCompactionMode = embed.CompactorModePeriodic
 	server.AutoCompactionRetention = "1h"
-	server.QuotaBackendBytes = 4 << 30
+	server.QuotaBackendBytes = quota
+	// A database that was near its quota is made smaller when it is opened.
+	server.BootstrapDefragThresholdMegabytes = 100
 	server.EnableGRPCGateway = false
 	server.ListenClientUrls = nil
 	if config.Listen == "" {

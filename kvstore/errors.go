@@ -44,6 +44,8 @@ func (e *Etcd) explain(ctx context.Context, err error) error {
 		}
 	case codeOf(err) == codes.Unavailable:
 		cause = plainCause(err)
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return fmt.Errorf("store %s takes no writes, its disk or its quota is full: %w", e.name, err)
 	default:
 		return fmt.Errorf("store %s: %w", e.name, err)
 	}

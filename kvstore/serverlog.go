@@ -1,6 +1,10 @@
 package kvstore
 
 import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/sirupsen/logrus"
@@ -14,15 +18,34 @@ type serverLog struct {
 	to *logrus.Entry
 	// quiet is set on close, when etcd calls each closed listener an error.
 	quiet atomic.Bool
+	// died is closed when etcd cannot go on; death then says why.
+	died  chan struct{}
+	death error
+	once  sync.Once
 }
 
 // tooNew is no error: a store that was just made has nothing yet to note its
 // version in, and etcd tries again.
 const tooNew = "failed to update storage version"
 
-// logger makes a fatal error of etcd a panic, which startServer catches.
+// logger takes etcd's fatal errors, by which it would end this process.
 func (l *serverLog) logger() *zap.Logger {
-	return zap.New(l, zap.WithFatalHook(zapcore.WriteThenPanic))
+	return zap.New(l, zap.WithFatalHook(l), zap.WithPanicHook(l))
+}
+
+// OnWrite implements [zapcore.CheckWriteHook]: it ends the goroutine of etcd that
+// cannot go on.
+func (l *serverLog) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+	l.once.Do(func() {
+		l.death = errors.New(entry.Message)
+		for _, field := range fields {
+			if err, ok := field.Interface.(error); ok && field.Type == zapcore.ErrorType {
+				l.death = fmt.Errorf("%s: %w", entry.Message, err)
+			}
+		}
+		close(l.died)
+	})
+	runtime.Goexit()
 }
 
 // Enabled implements [zapcore.Core].

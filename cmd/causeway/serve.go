@@ -137,6 +137,7 @@ func serve(ctx context.Context, s settings) error {
 	if host.Mirror {
 		group.Go(func() error { return mirrored.Run(ctx) })
 	}
+	group.Go(func() error { return awaitFailure(ctx, store) })
 	group.Go(func() error { kickOnHangup(ctx, loop); return nil })
 	return group.Wait()
 }
@@ -191,6 +192,20 @@ func openStore(ctx context.Context, s settings, self *identity, board *health.Bo
 		DataDir: s.dataDir, Listen: s.storeListen, Prefix: s.storePrefix,
 		CACert: s.onHost(s.caCert), Cert: s.onHost(s.cert), Key: s.onHost(s.key), Identity: identity, Board: board, Log: log,
 	})
+}
+
+// awaitFailure ends with the embedded store when that ends by itself.
+func awaitFailure(ctx context.Context, store recordStore) error {
+	embedded, ok := store.(*kvstore.Embedded)
+	if !ok {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-embedded.Failed():
+		return embedded.Failure()
+	}
 }
 
 // kickOnHangup reads the kernel back at once on SIGHUP, for those who changed it by hand.

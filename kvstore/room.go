@@ -1,0 +1,127 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/internal/health"
+)
+
+// An etcd that finds no room for a write ends, and its database may be damaged.
+// So the store stops to take writes before that, as etcd does by itself at its
+// quota: by the NOSPACE alarm, which holds for all hosts.
+const (
+	// newStoreRoom is what a new store takes at once: etcd reserves two logs of 64 MB.
+	newStoreRoom = 160 << 20
+	// startRoom is what an etcd writes while it starts.
+	startRoom = 8 << 20
+	// writeRoom is what must be left for writes; after an alarm, twice as much.
+	writeRoom = 32 << 20
+	// lowRoom is when users are warned.
+	lowRoom = 256 << 20
+	quota   = 4 << 30
+
+	checkRoomEvery = 2 * time.Second
+)
+
+// freeBytes is what is left on dir's file system.
+func freeBytes(dir string) (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, fmt.Errorf("free space in %s: %w", dir, err)
+	}
+	return int64(s.Bavail) * s.Bsize, nil
+}
+
+// checkStartRoom refuses a start that would end in the middle. member is etcd's folder in dir.
+func checkStartRoom(dir, member string) error {
+	free, err := freeBytes(dir)
+	if err != nil {
+		return err
+	}
+	needed := int64(startRoom)
+	if _, err := os.Stat(member); errors.Is(err, fs.ErrNotExist) {
+		needed = newStoreRoom
+	}
+	if free < needed {
+		return fmt.Errorf("its file system is full: %d MB are left and %d MB are needed", free>>20, needed>>20)
+	}
+	return nil
+}
+
+// watchRoom runs until ctx ends.
+func (e *Embedded) watchRoom(ctx context.Context, dir string) {
+	tick := time.NewTicker(checkRoomEvery)
+	defer tick.Stop()
+	for {
+		err := e.checkRoom(ctx, dir)
+		if ctx.Err() != nil {
+			return
+		}
+		e.board.Report(health.Scope{Part: health.Store, Object: "room"}, err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// checkRoom raises or ends the alarm, and says what users have to know. The texts
+// have no figures that change: a fault is logged again when its text changes.
+func (e *Embedded) checkRoom(ctx context.Context, dir string) error {
+	free, err := freeBytes(dir)
+	if err != nil {
+		return err
+	}
+	size := e.server.Server.Backend().Size()
+	full := free < writeRoom || e.alarmed() && (free < 2*writeRoom || size >= quota)
+	if full != e.alarmed() {
+		if err := e.alarm(ctx, full); err != nil {
+			return fmt.Errorf("the store's alarm of no space: %w", err)
+		}
+	}
+	const needed = "the store takes no writes until %d MB are free on the file system of %s"
+	switch {
+	case size >= quota:
+		return fmt.Errorf("the store takes no writes: its database has reached its quota of %d MB", int64(quota)>>20)
+	case full:
+		return fmt.Errorf(needed, int64(2*writeRoom)>>20, dir)
+	case free < lowRoom:
+		return fmt.Errorf("less than %d MB are left on the file system of %s: with less than %d MB the store takes no writes",
+			int64(lowRoom)>>20, dir, int64(writeRoom)>>20)
+	case size > quota/10*8:
+		return fmt.Errorf("the store's database has more than 80 %% of its quota of %d MB", int64(quota)>>20)
+	}
+	return nil
+}
+
+// alarmed says whether the store refuses writes for want of space.
+func (e *Embedded) alarmed() bool {
+	for _, alarm := range e.server.Server.Alarms() {
+		if alarm.Alarm == pb.AlarmType_NOSPACE {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Embedded) alarm(ctx context.Context, raise bool) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	action := pb.AlarmRequest_DEACTIVATE
+	if raise {
+		action = pb.AlarmRequest_ACTIVATE
+	}
+	_, err := e.server.Server.Alarm(ctx, &pb.AlarmRequest{
+		Action: action, MemberID: uint64(e.server.Server.MemberID()), Alarm: pb.AlarmType_NOSPACE,
+	})
+	return err
+}

@@ -1,0 +1,144 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/internal/health"
+)
+
+// smallDisk mounts a file system of size bytes for the test, and gives what fills
+// it until only free bytes are left.
+func smallDisk(t *testing.T, size string) (dir string, leave func(free int64)) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Skip("cannot mount a tmpfs: ", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir, func(free int64) {
+		t.Helper()
+		name := filepath.Join(dir, "filler")
+		if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		now, err := freeBytes(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now <= free {
+			return
+		}
+		file, err := os.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeStore(t, file)
+		if err := unix.Fallocate(int(file.Fd()), 0, 0, now-free); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// While its disk is full, the store is read and not written, for all hosts; it is
+// written again when there is room.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	dir, leave := smallDisk(t, "250m")
+	board, _ := recordedBoard()
+	config := EmbeddedConfig{DataDir: dir, Listen: "127.0.0.1:0", Board: board}
+	here := startEmbedded(t, config)
+	there := open(t, Config{Endpoints: []string{here.Endpoint()}})
+	put(t, here, "a", 1)
+	waitFault(t, board, "less than 256 MB are left")
+
+	leave(20 << 20)
+	waitFault(t, board, "takes no writes until 64 MB are free on the file system of "+dir)
+	for _, store := range []Store{here, there} {
+		_, err := store.Commit(t.Context(), Txn{Then: []Op{Put("b", 1)}})
+		if err == nil || !strings.Contains(err.Error(), "its disk or its quota is full") || errors.Is(err, ErrUnavailable) {
+			t.Errorf("a write to a full disk: %v", err)
+		}
+		if _, err := store.Get(t.Context(), "a"); err != nil {
+			t.Errorf("a read from a full disk: %v", err)
+		}
+	}
+	closeStore(t, here)
+
+	// A start is refused in a sentence, and works with a little room.
+	leave(1 << 20)
+	_, err := StartEmbedded(t.Context(), config)
+	if want := "start the store in " + dir + ": its file system is full: 1 MB are left and 8 MB are needed"; err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	leave(20 << 20)
+	again := startEmbedded(t, config)
+	if _, err := again.Get(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	leave(200 << 20)
+	putAsSoonAs(t, again, "b")
+	waitFault(t, board, "less than 256 MB are left")
+}
+
+func TestNewStoreNeedsRoom(t *testing.T) {
+	t.Parallel()
+	dir, _ := smallDisk(t, "100m")
+	_, err := StartEmbedded(t.Context(), EmbeddedConfig{DataDir: dir})
+	if err == nil || !strings.HasSuffix(err.Error(), "its file system is full: 100 MB are left and 160 MB are needed") {
+		t.Error(err)
+	}
+}
+
+// An etcd that cannot go on ends its store, not the process.
+func TestServerThatFails(t *testing.T) {
+	t.Parallel()
+	e := startEmbedded(t, EmbeddedConfig{DataDir: t.TempDir()})
+	go e.log.logger().Fatal("failed to save Raft hard state and entries")
+	<-e.Failed()
+	if err := e.Failure(); !strings.HasSuffix(err.Error(), "has failed: failed to save Raft hard state and entries") {
+		t.Error(err)
+	}
+}
+
+// putAsSoonAs puts when the store takes writes again.
+func putAsSoonAs(t *testing.T, store Store, key string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	for wait := (pause{}); ; wait.after(ctx) {
+		_, err := store.Commit(ctx, Txn{Then: []Op{Put(key, 1)}})
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatal("never written: ", err)
+		}
+	}
+}
+
+// waitFault waits until the board has the fault about the disk, with text in it.
+func waitFault(t *testing.T, board *health.Board, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	for wait := (pause{}); ctx.Err() == nil; wait.after(ctx) {
+		for _, fault := range board.Faults() {
+			if fault.Object == "room" && strings.Contains(fault.Text, text) {
+				return
+			}
+		}
+	}
+	t.Fatalf("never a fault: %s; there are %+v", text, board.Faults())
+}
