@@ -58,7 +58,7 @@ func (l *Lab) newHost(m *Machine) *Host {
 func (h *Host) newCauseway() *Daemon {
 	m, o := h.Machine, h.lab.state.Options
 	return &Daemon{
-		machine: m, name: "causeway", argv: func() []string { return causewayArgv(o, m.spec) },
+		machine: m, name: "causeway", argv: func() []string { return append(unitLimits(), causewayArgv(o, m.spec)...) },
 		prepare: func(context.Context) error {
 			return install(o.Causeway, m.Path(filepath.Join(binDir, "causeway")))
 		},
@@ -124,6 +124,11 @@ func storeURL(o Options) string {
 		at = lan4(storeNumber)
 	}
 	return fmt.Sprintf("http://%s:2379", at)
+}
+
+// unitLimits start a binary with what causeway.service leaves it.
+func unitLimits() []string {
+	return []string{"setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+net_admin,+sys_admin,+net_raw"}
 }
 
 func causewayArgv(o Options, s spec) []string {

@@ -111,55 +111,6 @@ func TestParseStart(t *testing.T) {
 	}
 }
 
-func TestDeriveSources(t *testing.T) {
-	lines := `# deb http://a.example/debian bookworm main
-deb-src http://a.example/debian bookworm main
-deb http://a.example/debian bookworm-updates main
-deb [arch=amd64 signed-by=/k.gpg] http://a.example/debian bookworm contrib main
-deb https://b.example/tool bookworm stable
-`
-	want := []string{
-		"deb [arch=amd64 signed-by=/k.gpg] http://a.example/debian forky main",
-		"deb [arch=amd64 signed-by=/k.gpg] http://a.example/debian trixie main",
-	}
-	if diff := cmp.Diff(want, deriveLines(lines, "bookworm", []string{"forky", "trixie"})); diff != "" {
-		t.Error(diff)
-	}
-	stanzas := `Types: deb
-# the mirror of this place
-URIs: http://a.example/debian
-Suites: bookworm bookworm-updates
-Components: main contrib
-Signed-By:
- -----BEGIN PGP PUBLIC KEY BLOCK-----
- .
- abc
-
-Types: deb
-URIs: http://a.example/security
-Suites: bookworm-security
-Components: main
-
-Types: deb
-URIs: http://off.example/debian
-Suites: bookworm
-Components: main
-Enabled: no
-`
-	want = []string{`Types: deb
-Suites: forky trixie
-Components: main
-URIs: http://a.example/debian
-Signed-By:
- -----BEGIN PGP PUBLIC KEY BLOCK-----
- .
- abc
-`}
-	if diff := cmp.Diff(want, deriveStanzas(stanzas, "bookworm", []string{"forky", "trixie"})); diff != "" {
-		t.Error(diff)
-	}
-}
-
 func TestBusyboxTar(t *testing.T) {
 	image, err := busyboxTar([]byte("program"), []string{"busybox", "ping"})
 	if err != nil {

@@ -82,22 +82,3 @@ func makeBase(ctx context.Context, work, root string) error {
 	}
 	return nil
 }
-
-// archive is the address of the machine's own Debian archive.
-func archive(ctx context.Context) (string, error) {
-	codename, err := ownCodename()
-	if err != nil {
-		return "", err
-	}
-	output, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--no-release-info",
-		"--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages").Output()
-	if err != nil {
-		return "", fmt.Errorf("apt-get indextargets: %w", err)
-	}
-	for line := range strings.Lines(string(output)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == codename && fields[1] == "main" {
-			return fields[2], nil
-		}
-	}
-	return "", fmt.Errorf("this machine has no apt source for main of Debian %s", codename)
-}

@@ -139,6 +139,7 @@ func serve(ctx context.Context, s settings) error {
 	}
 	group.Go(func() error { return awaitFailure(ctx, store) })
 	group.Go(func() error { kickOnHangup(ctx, loop); return nil })
+	group.Go(func() error { return notifySystemd(ctx, s.onHost(s.socket), log) })
 	return group.Wait()
 }
 

@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
-	"syscall"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/internal/plugin"
 )
@@ -14,19 +18,31 @@ type sockets struct {
 	// docker are the plugin's, agent is that of the commands.
 	docker []net.Listener
 	agent  net.Listener
-	// host is taken for being here: see claimHost.
-	host net.Listener
+	// host is the lock of being the one causeway here: see claimHost.
+	host *os.File
 }
 
-// claimHost takes the one place that a host's network namespace has for a
-// causeway, be it a plugin or a binary: two would undo each other's work in the
-// kernel. No file is left behind, abstract sockets end with their process (unix(7)).
-func claimHost(ctx context.Context) (net.Listener, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "unix", "@causeway")
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, errors.New("another causeway runs on this host")
+// claimHost takes the lock that a host's network namespace has for one causeway:
+// two would undo each other's work in the kernel. It is a file below /run, which
+// a managed plugin and a binary both see and root alone writes; the kernel drops
+// the lock with the process.
+func claimHost(run string) (*os.File, error) {
+	var ns unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/net", &ns); err != nil {
+		return nil, fmt.Errorf("lock this host: %w", err)
 	}
-	return listener, err
+	file, err := os.OpenFile(filepath.Join(run, fmt.Sprintf("causeway.%d.lock", ns.Ino)), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock this host: %w", err)
+	}
+	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = errors.New("another causeway runs on this host")
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // openSockets opens the plugin's socket, and for a managed plugin the host's too:
@@ -54,14 +70,17 @@ func openSockets(ctx context.Context, s settings) (opened sockets, err error) {
 	if opened.agent, err = plugin.Listen(ctx, s.onHost(s.agentSocket)); err != nil {
 		return opened, err
 	}
-	opened.host, err = claimHost(ctx)
+	opened.host, err = claimHost(s.runDir)
 	return opened, err
 }
 
 func (s sockets) close() {
-	for _, listener := range append(s.docker, s.agent, s.host) {
+	for _, listener := range append(s.docker, s.agent) {
 		if listener != nil {
 			_ = listener.Close()
 		}
+	}
+	if s.host != nil {
+		_ = s.host.Close()
 	}
 }
