@@ -86,5 +86,3 @@ type Driver struct {
 func New(config Config) *Driver {
 	return &Driver{Config: config, records: records.Records{Store: config.Store, Host: config.Host.Name}}
 }
-
-func orID(network fabric.Network) string { return network.Label() }

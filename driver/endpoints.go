@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
 
@@ -15,26 +14,31 @@ import (
 )
 
 // createEndpoint claims the container's addresses and records the endpoint. It
-// returns the MAC when Docker left it to us, else the zero MAC.
-func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndpointRequest) (fabric.MAC, error) {
+// answers with the MAC where Docker left that to us: Docker refuses an answer that
+// repeats what it has set itself.
+func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndpointRequest) (*network.CreateEndpointResponse, error) {
 	if err := checkIDs(request.NetworkID, request.EndpointID); err != nil {
-		return fabric.MAC{}, err
+		return nil, err
 	}
 	found, attachment, err := d.records.Attached(ctx, request.NetworkID)
 	if err != nil {
-		return fabric.MAC{}, err
+		return nil, err
 	}
 	if err := portsFit(found, request); err != nil {
-		return fabric.MAC{}, err
+		return nil, err
 	}
 	endpoint, derived, err := d.newEndpoint(found, request)
 	if err != nil {
-		return fabric.MAC{}, err
+		return nil, err
 	}
-	if err := d.putEndpoint(ctx, found, endpoint, request.NetworkID, attachment.DockerIPAM); err != nil || !derived {
-		return fabric.MAC{}, err
+	if err := d.putEndpoint(ctx, found, endpoint, request.NetworkID, attachment.DockerIPAM); err != nil {
+		return nil, err
 	}
-	return endpoint.MAC, nil
+	answer := &network.CreateEndpointResponse{Interface: &network.EndpointInterface{}}
+	if derived {
+		answer.Interface.MacAddress = endpoint.MAC.String()
+	}
+	return answer, nil
 }
 
 // putEndpoint records the endpoint, probes addresses that Docker's own allocator
@@ -146,37 +150,17 @@ func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpoi
 // deleteEndpoint deletes the endpoint; the reconciler then removes its link. The
 // addresses are quarantined at once where Docker's own allocator gave them; in
 // causeway's IPAM they are by ReleaseAddress. An unknown endpoint is a success.
-func (d *Driver) deleteEndpoint(ctx context.Context, dockerID, id string) error {
-	if err := checkIDs(dockerID, id); err != nil {
+func (d *Driver) deleteEndpoint(ctx context.Context, request *network.DeleteEndpointRequest) error {
+	if err := checkIDs(request.NetworkID, request.EndpointID); err != nil {
 		return err
 	}
-	attachment, _, err := kvstore.Read[records.Attachment](ctx, d.Store, records.AttachmentKey(d.Host.Name, dockerID))
+	ctx = kvstore.Hasty(ctx)
+	attachment, _, err := kvstore.Read[records.Attachment](ctx, d.Store, records.AttachmentKey(d.Host.Name, request.NetworkID))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return d.records.DeleteEndpoint(ctx, attachment.Network, id, attachment.DockerIPAM)
-}
-
-// joinWait is how long a Join waits for its endpoint until its record is looked for.
-const joinWait = 300 * time.Millisecond
-
-// plug waits for the endpoint's link, unless the endpoint has no record here.
-func (d *Driver) plug(ctx context.Context, network, endpoint string) (string, fabric.Endpoint, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	look := time.AfterFunc(joinWait, func() {
-		found, err := d.records.Endpoint(ctx, network, endpoint)
-		if errors.Is(err, kvstore.ErrNotFound) || err == nil && found.Host != d.Host.Name {
-			cancel(fmt.Errorf("endpoint %.12s is not in the cluster's records: start the container again", endpoint))
-		}
-	})
-	defer look.Stop()
-	link, plugged, err := d.Reconciler.Plug(ctx, network, endpoint)
-	if cause := context.Cause(ctx); err != nil && cause != ctx.Err() { //nolint:errorlint // the very same
-		err = cause
-	}
-	return link, plugged, err
+	return d.records.DeleteEndpoint(ctx, attachment.Network, request.EndpointID, attachment.DockerIPAM)
 }

@@ -155,11 +155,23 @@ func (d *Driver) clearOfVTEP(want fabric.Network) error {
 
 // deleteNetwork detaches Docker's network. The cluster's goes with the last one,
 // unless swarm's leader is to free it.
-func (d *Driver) deleteNetwork(ctx context.Context, dockerID string) error {
-	if dockerID == "" {
+//
+// A delete does not wait for a store that is known to be away: engines go on
+// whatever the answer is, with one delete after the other while they boot, and
+// what they forget is collected later.
+func (d *Driver) deleteNetwork(ctx context.Context, request *network.DeleteNetworkRequest) error {
+	if request.NetworkID == "" {
 		return errNoNetwork
 	}
-	return d.detach(ctx, dockerID)
+	return d.detach(kvstore.Hasty(ctx), request.NetworkID)
+}
+
+// freeNetwork deletes a network that swarm's leader frees.
+func (d *Driver) freeNetwork(ctx context.Context, request *network.FreeNetworkRequest) error {
+	if request.NetworkID == "" {
+		return errNoNetwork
+	}
+	return d.records.DeleteSwarmNetwork(ctx, networkID(request.NetworkID))
 }
 
 // Forget detaches a network that the engine has lost.
