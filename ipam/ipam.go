@@ -28,13 +28,16 @@ const (
 	globalSpace = "causeway.global"
 )
 
-// Config is what an IPAM works with. All fields but Probe are required.
+// Config is what an IPAM works with. All fields but Claimed and Probe are required.
 type Config struct {
 	// Host is this host's name.
 	Host  string
 	Store kvstore.Store
 	// VTEPNet is the network that tunnels go over: no pool is picked from it.
 	VTEPNet netip.Prefix
+	// Claimed is told each address that was given out: the engine may die before it
+	// uses it. nil: nobody is told.
+	Claimed func(pool string, addr netip.Addr)
 	// Probe asks on an underlay network's wire whether somebody has an address
 	// already, and gives that station's MAC; nil: nobody is asked.
 	Probe func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error)

@@ -120,7 +120,7 @@ func serve(ctx context.Context, s settings) error {
 		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Reconciler: loop, Membership: member,
 		Engine: engineOf(host, mirrored), Probe: planes.underlay.Probe, Log: log,
 	})
-	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Probe: planes.underlay.Probe})
+	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Claimed: collector.Claimed, Probe: planes.underlay.Probe})
 	asked := agent.NewServer(agent.Config{
 		Host: host, Store: store, Faults: board.Faults, Log: log,
 	})

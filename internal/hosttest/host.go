@@ -32,6 +32,7 @@ type Host struct {
 	Board           *health.Board
 	Member          *membership.Member
 	Loop            *reconcile.Loop
+	Collector       *collect.Collector
 	Records         records.Records
 	// Log is what was logged; it may be read after Stop.
 	Log   *bytes.Buffer
@@ -76,14 +77,14 @@ func Start(t *testing.T, store kvstore.Store, n int, change ...func(*Options)) *
 		Host: h.Host, Store: store, Membership: h.Member, Board: h.Board, Log: h.Entry, Timing: o.Timing,
 		Planes: map[fabric.Mode]fabric.Dataplane{fabric.ModeVXLAN: h.Plane, fabric.ModeUnderlay: h.Physical},
 	})
-	collector := collect.New(collect.Config{
+	h.Collector = collect.New(collect.Config{
 		Records: h.Records, Loop: h.Loop, Refusal: h.Member.Refusal, Board: h.Board, Log: h.Entry, Every: Grace / 3, Grace: o.Grace,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 3)
 	go func() { done <- h.Member.Run(ctx) }()
 	go func() { done <- h.Loop.Run(ctx) }()
-	go func() { done <- collector.Run(ctx) }()
+	go func() { done <- h.Collector.Run(ctx) }()
 	h.Stop = sync.OnceFunc(func() {
 		cancel()
 		if err := errors.Join(<-done, <-done, <-done); err != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -16,13 +18,32 @@ import (
 
 // claims are the addresses that this host may have claimed for no endpoint: an
 // engine died between RequestAddress and CreateEndpoint, or before ReleaseAddress.
-// An address is suspected when its endpoint is gone; others are found by reading a
-// network's pools, each once after the start and then one in each look.
+// An address is suspected when this process claimed it, and when its endpoint is
+// gone; what an earlier process claimed is found in the networks' pools, each of
+// which is read after the start and then now and then.
 type claims struct {
+	mu   sync.Mutex
+	told map[string]bool // suspects that the looks have not taken in yet, by key; guarded by mu
+
 	suspects map[string]bool // by key
 	unheld   grace.Tracker[claim]
 	read     map[string]bool // networks whose pools were read since the start
 	last     string          // the network that was read last
+	looks    int             // since then
+}
+
+// Claimed has an address looked at that this host has claimed for an engine.
+func (c *Collector) Claimed(pool string, addr netip.Addr) {
+	c.claims.mu.Lock()
+	defer c.claims.mu.Unlock()
+	c.claims.told[records.AddressKey(pool, addr)] = true
+}
+
+func (c *claims) takeTold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.Copy(c.suspects, c.told)
+	clear(c.told)
 }
 
 // claim is one claim of an address; one that is made again is another.
@@ -90,6 +111,7 @@ func (c *Collector) suspect(ctx context.Context) (holders, error) {
 	if err != nil {
 		return holders{}, err
 	}
+	c.claims.takeTold()
 	h := holders{host: c.Records.Host, pools: map[string]fabric.Network{}, endpoints: holdings.Endpoints}
 	for _, network := range holdings.Networks {
 		for _, subnet := range network.Subnets {
@@ -115,15 +137,16 @@ func (c *Collector) suspect(ctx context.Context) (holders, error) {
 				}
 			}
 		}
-		c.claims.read[id], c.claims.last = true, id
+		c.claims.read[id], c.claims.last, c.claims.looks = true, id, 0
 	}
 	return h, nil
 }
 
 // next picks the networks to read of ids, which are sorted: some that were not
-// read since the start, or else the one after the last.
+// read since the start, or else now and then the one after the last.
 func (c *claims) next(ids []string) []string {
-	const atOnce = 4
+	const atOnce, pause = 4, 4
+	c.looks++
 	maps.DeleteFunc(c.read, func(id string, _ bool) bool { return !slices.Contains(ids, id) })
 	var fresh []string
 	for _, id := range ids {
@@ -131,7 +154,7 @@ func (c *claims) next(ids []string) []string {
 			fresh = append(fresh, id)
 		}
 	}
-	if len(fresh) > 0 || len(ids) == 0 {
+	if len(fresh) > 0 || len(ids) == 0 || c.looks < pause {
 		return fresh
 	}
 	index := slices.IndexFunc(ids, func(id string) bool { return id > c.last })

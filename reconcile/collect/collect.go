@@ -45,7 +45,7 @@ type Config struct {
 	Grace   time.Duration // between the first look and the last (30 s)
 }
 
-// Collector is for one goroutine.
+// Collector finds and deletes what is dead.
 type Collector struct {
 	Config
 	dead   map[string]*grace.Tracker[string] // endpoints without a container, by network
@@ -58,7 +58,7 @@ func New(config Config) *Collector {
 	config.Grace = cmp.Or(config.Grace, 30*time.Second)
 	return &Collector{
 		Config: config, dead: map[string]*grace.Tracker[string]{},
-		claims: claims{suspects: map[string]bool{}, read: map[string]bool{}},
+		claims: claims{told: map[string]bool{}, suspects: map[string]bool{}, read: map[string]bool{}},
 	}
 }
 

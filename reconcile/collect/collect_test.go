@@ -1,8 +1,10 @@
 package collect_test
 
 import (
+	"context"
 	"errors"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,6 +59,56 @@ func TestLeakedClaimsAreReleased(t *testing.T) {
 	for _, held := range []string{"192.168.1.3", "192.168.1.5"} {
 		if kind(t, store, key(held)) != records.KindEndpoint {
 			t.Errorf("%s was released", held)
+		}
+	}
+}
+
+// watched is a store that notes what is listed.
+type watched struct {
+	kvstore.Store
+	mu    sync.Mutex
+	lists map[string]int
+}
+
+func (w *watched) List(ctx context.Context, prefix string) (kvstore.Snapshot, error) {
+	w.mu.Lock()
+	w.lists[prefix]++
+	w.mu.Unlock()
+	return w.Store.List(ctx, prefix)
+}
+
+func (w *watched) listed(prefix string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lists[prefix]
+}
+
+// A claim that the engine did not use is found without reading its pool, and no
+// whole table is read once the host has started.
+func TestSteadyStateReadsNoTables(t *testing.T) {
+	store := &watched{Store: kvstore.NewMemory(), lists: map[string]int{}}
+	h1 := hosttest.Start(t, store, 1)
+	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
+	h1.Enter(t, foo, "e1", "192.168.1.2")
+	pool := foo.Subnets[0].Pool
+	hosttest.Eventually(t, "the pool is read after the start", func() bool { return store.listed(records.PoolAddresses(pool)) > 0 })
+	store.mu.Lock()
+	clear(store.lists)
+	store.mu.Unlock()
+	for n := range 5 {
+		addr := netip.AddrFrom4([4]byte{192, 168, 1, byte(10 + n)})
+		key := records.AddressKey(pool, addr)
+		h1.Commit(t, kvstore.Put(key, records.Address{Kind: records.KindEndpoint, Host: "h1"}))
+		h1.Collector.Claimed(pool, addr)
+		hosttest.Eventually(t, "the claim is released", func() bool { return kind(t, store, key) == records.KindFree })
+	}
+	if looks := store.listed(records.PoolAddresses(pool)); looks > 10 {
+		t.Errorf("the pool was read %d times", looks)
+	}
+	for _, table := range []string{"", records.HostsPrefix, records.AlivePrefix, records.NetworksPrefix, records.EndpointsPrefix,
+		records.AddressesPrefix, records.PoolsPrefix, records.AttachmentsPrefix, records.NetworkEndpoints(foo.ID)} {
+		if n := store.listed(table); n > 0 {
+			t.Errorf("%q was listed %d times", table, n)
 		}
 	}
 }
