@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -74,8 +73,8 @@ func (p *Plane) open(network string) (*segment, error) {
 	return s, nil
 }
 
-// found puts the marked bridge into a namespace before giving it a name: so
-// whatever has the name has the marker.
+// found creates the marked bridge in a namespace before it gets its name: what
+// has the name has the marker.
 func (s *segment) found(network string) error {
 	bridge := newBridge()
 	if err := s.LinkAdd(bridge); err != nil {
@@ -165,20 +164,6 @@ func (s *segment) rename() (renamed bool, err error) {
 		return false, err
 	}
 	return true, nl.Bind(s.NS(), s.path)
-}
-
-// intact is a cheap look at what can't be missing.
-func (s *segment) intact() bool {
-	if !s.IsBound(s.path) {
-		return false
-	}
-	for _, index := range []int32{s.bridge, s.tunnel} {
-		link, err := s.LinkByIndex(int(index))
-		if err != nil || link.Attrs().Flags&net.FlagUp == 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // pruneEnds deletes the pairs of endpoints that are no longer here.

@@ -6,22 +6,31 @@
 //	UDP socket :4789 ───────── vxlan0 ── br0 ── cw<hash> ───────── eth0
 //
 // The namespace keeps equal subnets apart, and keeps the host's firewall
-// (Docker's FORWARD DROP, br_netfilter) away from what containers say to each
-// other. The VXLAN device belongs to the host's namespace from its birth: its
+// (Docker's FORWARD DROP, br_netfilter) away from traffic between containers. The VXLAN device belongs to the host's namespace from its birth: its
 // UDP socket is there, and tunnelled packets take the host's routes.
 //
-// A packet travels so. A container asks for the MAC of another by ARP or ND.
-// The bridge knows the answer, a permanent neighbour on br0, and gives it in
-// the other's place (neigh_suppress): the question is not flooded through the
-// tunnel. The frame that follows finds its MAC in the bridge's FDB, behind
-// vxlan0, and there in vxlan0's own FDB, which says the VTEP. What is for all
-// (broadcast, multicast) or for an address that only the containers know (a
-// VRRP address, IPv6 link-local) goes once to each host that has endpoints on
-// the network: the FDB's entries for the MAC that is all zero. Nothing is
-// learned from the tunnel.
+// A packet's path: a container asks for the MAC of another by ARP or ND. The
+// bridge knows the answer, a permanent neighbour on br0, and replies in the
+// other's place (neigh_suppress): the question is not flooded through the
+// tunnel. The frame that follows finds its MAC in the bridge's FDB: behind the
+// port of a local container, or behind vxlan0, whose own FDB has the VTEP.
+// Broadcast, multicast and unknown unicast go to all local ports, and once to
+// each host that has endpoints on the network: vxlan0's FDB entries for the MAC
+// that is all zero.
+//
+// Nothing is learned, neither from the tunnel nor from containers: the records
+// say where each MAC is. So no frame moves another container's MAC, and no
+// number of source MACs fills a table. The price: a MAC that is in no record (a
+// VRRP router's, RFC 5798 §7.3, or that of a machine inside a container) is
+// unknown unicast for ever, and its frames go to all containers of the network,
+// as on a hub. Such MACs may move between hosts at any time without a word to
+// us, so flooding stays on. IPv6 link-local addresses need none of it: their
+// frames go to the container's own MAC.
 //
 // All of it is derived from a [fabric.Segment]: [Plane.Apply] writes what is
 // different, and reads the kernel back when it has a reason not to know it.
+// [Plane.Watch] gives such reasons: what others change in the kernel is told
+// by its notifications.
 package vxlan
 
 import (
@@ -51,7 +60,7 @@ type Config struct {
 	Log    *logrus.Entry
 }
 
-// Plane realises segments on this host. It is for one goroutine; Watch runs beside.
+// Plane reconciles segments on this host. It is for one goroutine; Watch runs beside.
 type Plane struct {
 	Config
 	host     *nl.Handle
@@ -187,18 +196,7 @@ func (s *segment) invalidate() {
 	s.trusted = false
 }
 
-// Drifted says that a namespace, a bridge or a VXLAN device is gone or down. It
-// costs two short requests for each segment.
-func (p *Plane) Drifted(context.Context) bool {
-	for _, s := range p.segments {
-		s.mu.Lock()
-		drifted := s.trusted && !s.intact()
-		s.mu.Unlock()
-		if drifted {
-			return true
-		}
-	}
-	return false
-}
+// Drifted is for a loop that does not watch yet.
+func (p *Plane) Drifted(context.Context) bool { return false }
 
 func nameOf(network fabric.Network) string { return cmp.Or(network.Name, network.ID) }

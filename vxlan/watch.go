@@ -3,6 +3,7 @@ package vxlan
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -29,8 +30,8 @@ const (
 // watcher is what the plane's goroutine and Watch share.
 type watcher struct {
 	mu sync.Mutex
-	// begin, while Watch runs, watches a segment: one that is opened now, or one
-	// that was open before.
+	// begin, while Watch runs, watches a segment; before says that it was open
+	// already when Watch began.
 	begin func(s *segment, before bool)
 }
 
@@ -50,19 +51,30 @@ func (p *Plane) forget(network string) {
 }
 
 // Watch listens to the kernel's notifications from the namespaces of the plane's
-// networks until ctx ends. It calls drifted with the ID of a network when a
+// networks until ctx ends, or one can't be listened to. It calls drifted with the ID of a network when a
 // notification differs from what the plane has written: the next Apply reads
 // that network back.
 func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	var running sync.WaitGroup
 	defer running.Wait()
+	failed := make(chan error, 1)
+	fail := func(network string, err error) {
+		select {
+		case failed <- fmt.Errorf("vxlan: watch network %s: %w", network, err):
+		default:
+		}
+	}
 	p.watchAll(func(s *segment, before bool) {
 		events, err := s.subscribe()
 		if err != nil {
-			p.Log.WithError(err).WithField("network", s.network).Warn("changes by hand are seen only when all is read back")
+			fail(s.network, err)
 			return
 		}
-		running.Go(func() { s.watch(events, before, drifted) })
+		running.Go(func() {
+			if err := s.watch(events, before, drifted); !errors.Is(err, os.ErrClosed) {
+				fail(s.network, err)
+			}
+		})
 	})
 	defer p.watchNone()
 
@@ -72,6 +84,8 @@ func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case err := <-failed:
+			return err
 		case <-names.C:
 		}
 		for _, s := range p.opened() {
@@ -139,7 +153,7 @@ func (s *segment) unsubscribe() {
 
 // watch collects notifications until events is closed, and compares them with
 // what is known. before says that the segment was open before it was watched.
-func (s *segment) watch(events *nl.Events, before bool, drifted func(network string)) {
+func (s *segment) watch(events *nl.Events, before bool, drifted func(network string)) error {
 	seen := newNotifications()
 	seen.lost = before
 	var last, next time.Time // next is zero while there is nothing to compare
@@ -159,7 +173,7 @@ func (s *segment) watch(events *nl.Events, before bool, drifted func(network str
 			}
 			seen, last, next = newNotifications(), time.Now(), time.Time{}
 		default:
-			return
+			return err
 		}
 	}
 }

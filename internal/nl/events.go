@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ type Events struct {
 	file   *os.File
 	raw    syscall.RawConn
 	buffer []byte
+	closed atomic.Bool
 }
 
 // ErrOverrun says that changes came faster than they were read: some are lost.
@@ -51,35 +53,37 @@ func (h *Handle) Subscribe(groups ...uint) (*Events, error) {
 }
 
 // Close ends the reads that wait, with [os.ErrClosed].
-func (e *Events) Close() error { return e.file.Close() }
+func (e *Events) Close() error {
+	e.closed.Store(true)
+	return e.file.Close()
+}
 
 // Read waits for changes until the deadline, and then fails with
 // [os.ErrDeadlineExceeded]; the zero Time is none.
 func (e *Events) Read(deadline time.Time) ([]syscall.NetlinkMessage, error) {
-	if err := e.file.SetReadDeadline(deadline); err != nil {
-		return nil, err
-	}
-	return e.receive(true)
+	return e.receive(deadline, true)
 }
 
 // Queued gives the changes that wait to be read; none when there are none.
 func (e *Events) Queued() ([]syscall.NetlinkMessage, error) {
-	if err := e.file.SetReadDeadline(time.Time{}); err != nil {
-		return nil, err
-	}
-	return e.receive(false)
+	return e.receive(time.Time{}, false)
 }
 
-func (e *Events) receive(wait bool) ([]syscall.NetlinkMessage, error) {
+func (e *Events) receive(deadline time.Time, wait bool) ([]syscall.NetlinkMessage, error) {
 	var n int
 	var from unix.Sockaddr
 	var failed error
-	err := e.raw.Read(func(fd uintptr) bool {
-		n, from, failed = unix.Recvfrom(int(fd), e.buffer, 0)
-		return !wait || !errors.Is(failed, unix.EAGAIN)
-	})
+	err := e.file.SetReadDeadline(deadline)
+	if err == nil {
+		err = e.raw.Read(func(fd uintptr) bool {
+			n, from, failed = unix.Recvfrom(int(fd), e.buffer, 0)
+			return !wait || !errors.Is(failed, unix.EAGAIN)
+		})
+	}
 	kernel, ok := from.(*unix.SockaddrNetlink)
 	switch {
+	case e.closed.Load():
+		return nil, os.ErrClosed
 	case err != nil:
 		return nil, err
 	case errors.Is(failed, unix.ENOBUFS):

@@ -7,8 +7,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -258,5 +261,92 @@ func TestAddressesConvertBothWays(t *testing.T) {
 	}
 	if IP(netip.Addr{}) != nil || Addr(nil).IsValid() {
 		t.Error("no address became one")
+	}
+}
+
+func TestEventsTellWhatChanges(t *testing.T) {
+	handle := fresh(t)
+	events, err := handle.Subscribe(unix.RTNLGRP_LINK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if queued, err := events.Queued(); err != nil || len(queued) != 0 {
+		t.Errorf("before any change: %v, %v", queued, err)
+	}
+	if _, err := events.Read(time.Now()); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("before any change: %v, want ErrDeadlineExceeded", err)
+	}
+	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "new"}}
+	if err := handle.LinkAdd(link); err != nil {
+		t.Fatal(err)
+	}
+	read, err := events.Read(time.Time{})
+	if err != nil || len(read) == 0 || read[0].Header.Type != unix.RTM_NEWLINK {
+		t.Errorf("after a change: %v, %v", read, err)
+	}
+	for n := range 10_000 { // more than the socket has room for
+		if err := handle.LinkSetMTU(link, 1000+n%2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for err = nil; err == nil; {
+		var queued []syscall.NetlinkMessage
+		if queued, err = events.Queued(); len(queued) == 0 && err == nil {
+			t.Fatal("nothing was lost")
+		}
+	}
+	if !errors.Is(err, ErrOverrun) {
+		t.Errorf("after many changes: %v, want ErrOverrun", err)
+	}
+	ended := make(chan error, 1)
+	if _, err := events.Queued(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		var err error
+		for err == nil {
+			_, err = events.Read(time.Time{})
+		}
+		ended <- err
+	}()
+	if err := events.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after Close: %v, want ErrClosed", err)
+	}
+}
+
+// TestContainersEndIsIsolated has something set up the end that waits for Docker.
+func TestContainersEndIsIsolated(t *testing.T) {
+	host, home := fresh(t), fresh(t)
+	pair := Pair{Endpoint: "e1", MAC: fabric.MAC{2, 0, 0, 0, 0, 1}, MTU: 1400, Alias: "causeway:test"}
+	if _, err := pair.Ensure(host, home); err != nil {
+		t.Fatal(err)
+	}
+	end, err := host.Link(ContainerEnd("e1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.LinkSetUp(end); err != nil {
+		t.Fatal(err)
+	}
+	if addresses, err := host.AddrList(end, netlink.FAMILY_ALL); err != nil || len(addresses) != 0 {
+		t.Errorf("in the host's namespace: %v, %v; want no addresses", addresses, err)
+	}
+	container := fresh(t)
+	if err := host.LinkSetNsFd(end, int(container.NS())); err != nil {
+		t.Fatal(err)
+	}
+	err = Do(container.NS(), func() error {
+		for _, setting := range []string{"ipv6/conf/" + ContainerEnd("e1") + "/disable_ipv6", "ipv4/conf/" + ContainerEnd("e1") + "/arp_ignore"} {
+			if value, err := os.ReadFile("/proc/sys/net/" + setting); err != nil || string(value) != "0\n" {
+				t.Errorf("in the container: %s is %q, %v", setting, value, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

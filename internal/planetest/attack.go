@@ -31,7 +31,7 @@ func impersonate(t *testing.T, config Config) {
 		t.Run(name, func(t *testing.T) {
 			stolen := pair.impostor.sniff(t)
 			wire := pair.impostor.wire(t)
-			forged := ethernet(fabric.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, victim.Endpoint.MAC)
+			forged := ethernet(broadcast(), victim.Endpoint.MAC)
 			send(t, wire, forged)
 			ping, out := start(t, pair.peer.NS(), "ping", "-n", "-q", "-c", "300", "-i", "0.005", "-W", "2", victim.addrs()[0].String())
 			done := make(chan error, 1)
@@ -73,9 +73,9 @@ func heard(t *testing.T, socket *os.File, to fabric.MAC) (count int) {
 	}
 }
 
-// flooded sends from as many MACs, and wants the tables to stay small and the
-// other network not to notice.
-func flooded(t *testing.T, config Config) {
+// manyMACs has a container send from 100,000 MACs, and wants the tables to stay
+// small and another network to start containers as before.
+func manyMACs(t *testing.T, config Config) {
 	if config.OneNetwork {
 		t.Skip("the wire of this mode learns where a MAC is")
 	}
@@ -91,11 +91,7 @@ func flooded(t *testing.T, config Config) {
 		return time.Since(began)
 	}
 	before := timed(9)
-	wire, frame := a.wire(t), ethernet(b.Endpoint.MAC, fabric.MAC{0x02, 0xee})
-	for n := range macs {
-		binary.BigEndian.PutUint32(frame[8:], uint32(n))
-		send(t, wire, frame)
-	}
+	a.SendFromMACs(t, macs)
 	t.Logf("a container of another network starts in %s, before %s", timed(10), before)
 	for _, host := range rig.Hosts {
 		if config.MACs == nil {
@@ -107,6 +103,18 @@ func flooded(t *testing.T, config Config) {
 	}
 	mustReach(t, a, b)
 }
+
+// SendFromMACs broadcasts a frame from each of count MACs.
+func (c *Container) SendFromMACs(t *testing.T, count int) {
+	t.Helper()
+	wire, frame := c.wire(t), ethernet(broadcast(), fabric.MAC{0x02, 0xee})
+	for n := range count {
+		binary.BigEndian.PutUint32(frame[8:], uint32(n))
+		send(t, wire, frame)
+	}
+}
+
+func broadcast() fabric.MAC { return fabric.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }
 
 // ethernet is an empty frame of the EtherType for local experiments (IEEE 802-2014 §9.2.4).
 func ethernet(to, from fabric.MAC) []byte {

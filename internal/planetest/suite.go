@@ -57,7 +57,7 @@ func Run(t *testing.T, config Config) {
 		"pruning takes what is not kept":        prune,
 		"a restart is not noticed":              restart,
 		"a MAC belongs to its endpoint":         impersonate,
-		"a flood of MACs fills no table":        flooded,
+		"a flood of MACs fills no table":        manyMACs,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
