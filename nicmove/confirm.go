@@ -63,7 +63,7 @@ func (m *Mover) ask(ctx context.Context, device string, only []string) []string 
 // confirm looks whether all that answered before the move does so now, through
 // the bridge. If not in time, the NIC is moved back.
 func (m *Mover) confirm(ctx context.Context, r *record) error {
-	ctx, cancel := context.WithTimeout(ctx, confirmLimit)
+	ctx, cancel := context.WithTimeout(ctx, m.ConfirmLimit)
 	defer cancel()
 	pause := time.NewTicker(100 * time.Millisecond)
 	defer pause.Stop()

@@ -19,7 +19,7 @@ import (
 )
 
 // childEnv has the test's own program be a causeway that is killed: its value is
-// "<journal> <take or return> <steps to do before the kill>".
+// "<journal> <take, confirm or return> <steps to do before the kill>".
 const childEnv = "CAUSEWAY_NICMOVE_CHILD"
 
 // childNS is the file descriptor of the host's namespace in the child.
@@ -37,6 +37,13 @@ func runChild(work string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
+	questions := p.Questions
+	p.Questions = func(device string) []Question {
+		if device == "cw-eth0" && what == "confirm" { // all is moved
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+		return questions(device)
+	}
 	p.kernel.step = func(what string) {
 		if steps--; steps < 0 {
 			fmt.Println(what)
@@ -44,8 +51,8 @@ func runChild(work string) int {
 		}
 	}
 	ctx := context.Background()
-	if what == "take" {
-		_, err = p.Ensure(ctx, nic("eth0"), false)
+	if what != "return" {
+		_, err = p.Ensure(ctx, nic("eth0"), true)
 	} else {
 		err = p.Release("cw-eth0")
 	}

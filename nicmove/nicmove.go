@@ -15,6 +15,7 @@
 package nicmove
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ import (
 // ErrGone says that there is no such link on the host.
 var ErrGone = errors.New("no such interface")
 
-// Config is what a Mover works with. All fields but Questions and Boot are required.
+// Config is what a Mover works with. NS, Journal, Mark and Log are required.
 type Config struct {
 	// NS is the namespace of the host's NICs; it stays the caller's to close.
 	NS netns.NsHandle
@@ -44,6 +45,8 @@ type Config struct {
 	// Questions gives what has to answer after a move if it did before; device
 	// is the one that has the host's addresses.
 	Questions func(device string) []Question
+	// ConfirmLimit is how long the answers may be missing after a move; zero for 5 s.
+	ConfirmLimit time.Duration
 	// Boot is the ID of the running kernel; empty for what the kernel says.
 	Boot string
 	Log  *logrus.Entry
@@ -82,6 +85,7 @@ func Open(config Config) (*Mover, error) {
 		}
 		config.Boot = strings.TrimSpace(string(boot))
 	}
+	config.ConfirmLimit = cmp.Or(config.ConfirmLimit, confirmLimit)
 	j := journal(config.Journal)
 	records, err := j.read(config.Log)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netns"
@@ -36,7 +37,7 @@ func newMover(t *testing.T, host *lantest.Machine, folder string) *Mover {
 }
 
 func open(ns netns.NsHandle, folder string, out io.Writer) (*Mover, error) {
-	return Open(Config{NS: ns, Journal: folder, Mark: mark, Log: logger(out)})
+	return Open(Config{NS: ns, Journal: folder, Mark: mark, Questions: pingsFrom(ns, "192.0.2.1"), ConfirmLimit: 2 * time.Second, Log: logger(out)})
 }
 
 func logger(out io.Writer) *logrus.Entry {

@@ -8,8 +8,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // port finds the bridge's port to the wire: the NIC, or its VLAN device.
@@ -57,21 +55,10 @@ func (m *Mover) makePort(r *record, parent netlink.Link) (netlink.Link, error) {
 	if link.Attrs().ParentIndex != parent.Attrs().Index {
 		return nil, fmt.Errorf("%s is not VLAN %d of %s", name, r.VLAN, r.Parent)
 	}
-	if err := m.silence(name); err != nil {
+	if err := m.kernel.Isolate(name); err != nil {
 		return nil, err
 	}
 	return link, m.kernel.do("mark VLAN "+name, func() error { return m.kernel.LinkSetAlias(link, m.Mark+r.Parent) })
-}
-
-// silence keeps the host's own stack from answering on a device: no IPv6, and no
-// ARP for the addresses that the host has elsewhere (arp_ignore 8).
-func (m *Mover) silence(device string) error {
-	return nl.Do(m.kernel.NS(), func() error {
-		return errors.Join(
-			writeSetting(filepath.Join(settingsRoot, "ipv6/conf", device, "disable_ipv6"), "1"),
-			writeSetting(filepath.Join(settingsRoot, "ipv4/conf", device, "arp_ignore"), "8"),
-		)
-	})
 }
 
 // deletePort deletes the VLAN device of a bridge that is deleted.

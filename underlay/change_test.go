@@ -11,6 +11,18 @@ import (
 	"github.com/causeway-net/causeway/internal/lantest"
 )
 
+// hostEnd is the bridge's port of a container.
+func hostEnd(l *lantest.LAN, bridge string) string {
+	l.T.Helper()
+	for word := range strings.FieldsSeq(l.Host.Run("ip", "-br", "link", "show", "type", "veth", "master", bridge)) {
+		if end, _, found := strings.Cut(word, "@"); found && end != "eth0" {
+			return end
+		}
+	}
+	l.T.Fatalf("bridge %s has no container", bridge)
+	return ""
+}
+
 // TestWhatAUserBreaksIsRepaired breaks the move by hand, in each way.
 func TestWhatAUserBreaksIsRepaired(t *testing.T) {
 	for name, harm := range map[string]string{
@@ -31,12 +43,7 @@ func TestWhatAUserBreaksIsRepaired(t *testing.T) {
 			c.Reaches("192.0.2.1")
 			p.Invalidate()
 			apply(t, p, s) // the container is up: announced
-			ports := l.Host.Run("ip", "-br", "link", "show", "type", "veth", "master", "cw-eth0")
-			for word := range strings.FieldsSeq(ports) {
-				if end, _, found := strings.Cut(word, "@"); found && end != "eth0" {
-					harm = strings.ReplaceAll(harm, "PORT", end)
-				}
-			}
+			harm = strings.ReplaceAll(harm, "PORT", hostEnd(l, "cw-eth0"))
 			l.Host.IP(harm)
 			repairs(t, p, s)
 			l.Router.Reaches("192.0.2.10")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -60,6 +61,7 @@ func (p *Plane) gateways(link netlink.Link) []netip.Addr {
 			add(hop.LinkIndex, nl.Addr(hop.Gw))
 		}
 	}
+	slices.SortFunc(gateways, netip.Addr.Compare)
 	return gateways
 }
 

@@ -16,6 +16,11 @@ func forwardChain(m *lantest.Machine, backend string) string {
 	return m.Run("iptables-"+backend, "-S", "FORWARD") + m.Run("ip6tables-"+backend, "-S", "FORWARD")
 }
 
+func bridgedFramesAreFiltered(m *lantest.Machine) bool {
+	out, err := m.Command("sysctl", "-n", "net.bridge.bridge-nf-call-iptables")
+	return err == nil && strings.TrimSpace(out) == "1"
+}
+
 func TestBridgedFramesPassDockersFirewall(t *testing.T) {
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
@@ -32,7 +37,7 @@ func TestBridgedFramesPassDockersFirewall(t *testing.T) {
 				l.Host.Run(tool, "-A", "FORWARD", "-j", "DOCKER-USER")
 				l.Host.Run(tool, "-A", "FORWARD", "-i", "docker0", "-j", "ACCEPT")
 			}
-			if got := strings.TrimSpace(l.Host.Run("sysctl", "-n", "net.bridge.bridge-nf-call-iptables")); got != "1" {
+			if !bridgedFramesAreFiltered(l.Host) {
 				t.Skip("br_netfilter is not on")
 			}
 			before := forwardChain(l.Host, backend)
@@ -75,7 +80,7 @@ func TestBridgedFramesPassDockersFirewall(t *testing.T) {
 func TestRuleGoesThoughItIsOfNoUse(t *testing.T) {
 	l := lantest.NewLAN(t)
 	l.Host.Run("iptables-nft", "-P", "FORWARD", "DROP")
-	if setting := "net.bridge.bridge-nf-call-iptables"; strings.TrimSpace(l.Host.Run("sysctl", "-n", setting)) != "1" {
+	if !bridgedFramesAreFiltered(l.Host) {
 		t.Skip("br_netfilter is not on")
 	}
 	p := newPlane(t, l.Host, t.TempDir())

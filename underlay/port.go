@@ -33,6 +33,10 @@ func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.
 	if _, err := pair.Ensure(p.kernel, p.kernel); err != nil {
 		return "", wrap(err)
 	}
+	// As a port it never hears the container; without the bridge it would.
+	if err := p.kernel.Isolate(nl.HostEnd(endpoint.ID)); err != nil && !errors.Is(err, unix.EROFS) {
+		return "", wrap(err)
+	}
 	p.unheard[endpoint.ID] = segment.Network.ID
 	return nl.ContainerEnd(endpoint.ID), wrap(p.announce(bridge, endpoint))
 }

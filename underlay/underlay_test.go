@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
@@ -27,6 +28,7 @@ func openPlane(t *testing.T, config Config) *Plane {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.Close() })
+	p.mover.ConfirmLimit = 1500 * time.Millisecond
 	return p
 }
 

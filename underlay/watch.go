@@ -3,12 +3,10 @@ package underlay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -29,14 +27,8 @@ const (
 func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	links, rules := make(chan struct{}, 1), make(chan struct{}, 1)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR
-		return p.listen(ctx, unix.NETLINK_ROUTE, groups, links)
-	})
-	group.Go(func() error {
-		const groups = 1 << (unix.NFNLGRP_NFTABLES - 1)
-		return p.listen(ctx, unix.NETLINK_NETFILTER, groups, rules)
-	})
+	group.Go(func() error { return p.listen(ctx, func() { signal(links) }) })
+	group.Go(func() error { return wrap(p.rules.Watch(ctx, func() { signal(rules) })) })
 	look := func(changes <-chan struct{}, settle time.Duration, find func(context.Context) []string) {
 		group.Go(func() error {
 			for {
@@ -61,29 +53,29 @@ func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	return group.Wait()
 }
 
-// listen signals changes when the kernel sends a notification of the groups.
-// There may have been one before the socket was open.
-func (p *Plane) listen(ctx context.Context, family int, groups uint32, changes chan<- struct{}) error {
-	conn, err := netlink.Dial(family, &netlink.Config{NetNS: int(p.kernel.NS()), Groups: groups})
-	if errors.Is(err, unix.EPROTONOSUPPORT) {
-		<-ctx.Done() // a kernel without nf_tables
-		return ctx.Err()
+func signal(changes chan<- struct{}) {
+	select {
+	case changes <- struct{}{}:
+	default: // it is signalled already
 	}
+}
+
+// listen calls changed when links or addresses have changed. They may have before
+// the socket was open.
+func (p *Plane) listen(ctx context.Context, changed func()) error {
+	events, err := p.kernel.Subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
 	if err != nil {
-		return wrap(fmt.Errorf("watch the kernel: %w", err))
+		return wrap(err)
 	}
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = events.Close() })()
 	for {
-		select {
-		case changes <- struct{}{}:
-		default:
-		}
-		_, err := conn.Receive()
+		changed()
+		_, err := events.Read(time.Time{})
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil && !errors.Is(err, unix.ENOBUFS) { // some were lost: look all the same
-			return wrap(fmt.Errorf("watch the kernel: %w", errors.Join(err, conn.Close())))
+		if err != nil && !errors.Is(err, nl.ErrOverrun) {
+			return wrap(errors.Join(err, events.Close()))
 		}
 	}
 }
@@ -138,9 +130,13 @@ func (p *Plane) portLost(id string) bool {
 func (p *Plane) lostRules(ctx context.Context) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.applied) == 0 {
+		return nil
+	}
+	missing := p.rules.Missing(ctx)
 	var lost []string
 	for _, id := range slices.Sorted(maps.Keys(p.applied)) {
-		if p.rules.Lost(ctx, []string{bridgeName(p.applied[id].Network)}) {
+		if missing(bridgeName(p.applied[id].Network)) {
 			lost = append(lost, id)
 			delete(p.applied, id)
 		}

@@ -5,13 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netns"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/nicmove"
 	"github.com/causeway-net/causeway/ovs"
 	"github.com/causeway-net/causeway/underlay"
 	"github.com/causeway-net/causeway/vxlan"
@@ -33,7 +37,7 @@ func openUnderlay(ctx context.Context, s settings, log *logrus.Entry) (*planes, 
 		return nil, fmt.Errorf("open the network namespace of this host: %w", err)
 	}
 	p.underlay, err = underlay.New(underlay.Config{
-		HostNS: here, Journal: filepath.Join(s.dataDir, "underlay"), Log: log,
+		HostNS: here, Journal: filepath.Join(s.dataDir, "underlay"), Confirm: storeAnswers(s.store), Log: log,
 		InUse: func(ctx context.Context, device string) string {
 			if p.ovs == nil { // not open yet
 				return ""
@@ -48,6 +52,30 @@ func openUnderlay(ctx context.Context, s settings, log *logrus.Entry) (*planes, 
 		log.WithError(err).Error("an underlay network could not be recovered; it is tried again with its next change, or within a minute")
 	}
 	return p, nil
+}
+
+// storeAnswers is what an underlay move must not cut off, if the store is on
+// other machines: one of them takes a connection.
+func storeAnswers(endpoints []string) []nicmove.Question {
+	if len(endpoints) == 0 {
+		return nil
+	}
+	ask := func(ctx context.Context) error {
+		var errs []error
+		for _, endpoint := range endpoints {
+			address := endpoint
+			if at, err := url.Parse(endpoint); err == nil && at.Host != "" {
+				address = at.Host
+			}
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+			if err == nil {
+				return conn.Close()
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	}
+	return []nicmove.Question{{Name: "the store at " + strings.Join(endpoints, ", "), Ask: ask}}
 }
 
 // openTunnels opens the others, once the host's VTEP is known.

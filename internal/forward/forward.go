@@ -21,7 +21,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/internal/nl"
 )
@@ -89,24 +91,51 @@ func (r Rules) CloseAllBut(ctx context.Context, keep map[string]bool) error {
 	return errors.Join(errs...)
 }
 
-// Lost says that an nft chain lacks the rule of one of the bridges. A legacy
-// chain takes a process to read, and announces no change: [Rules.Open] looks there.
-func (r Rules) Lost(ctx context.Context, bridges []string) bool {
+// Missing reads the nft chains, and says of a bridge whether one of them lacks its
+// rule. A legacy chain takes a process to read, and announces no change:
+// [Rules.Open] looks there.
+func (r Rules) Missing(ctx context.Context) func(bridge string) bool {
 	chains, err := r.chains(seeBridged)
 	if err != nil {
-		return false
+		return func(string) bool { return false }
 	}
+	var accepted [][]string
 	for _, c := range chains {
 		if _, quick := c.(*nftChain); !quick {
 			continue
 		}
-		have, err := c.accepted(ctx)
-		lacks := func(bridge string) bool { return !slices.Contains(have, bridge) }
-		if err == nil && slices.ContainsFunc(bridges, lacks) {
-			return true
+		if have, err := c.accepted(ctx); err == nil {
+			accepted = append(accepted, have)
 		}
 	}
-	return false
+	return func(bridge string) bool {
+		return slices.ContainsFunc(accepted, func(have []string) bool { return !slices.Contains(have, bridge) })
+	}
+}
+
+// Watch calls changed when the rules of nf_tables have changed, whoever changed
+// which, until ctx ends. They may have before Watch was ready.
+func (r Rules) Watch(ctx context.Context, changed func()) error {
+	const groups = 1 << (unix.NFNLGRP_NFTABLES - 1)
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(r.NS), Groups: groups})
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		<-ctx.Done() // a kernel without nf_tables
+		return ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("watch nf_tables: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	for {
+		changed()
+		_, err := conn.Receive()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) { // else some were lost
+			return fmt.Errorf("watch nf_tables: %w", errors.Join(err, conn.Close()))
+		}
+	}
 }
 
 // which of the host's FORWARD chains are meant.
