@@ -20,12 +20,15 @@ var ErrNameTaken = errors.New("the name is that of another network of the cluste
 // network has is [ErrNameTaken].
 func (r Records) NameNetwork(ctx context.Context, id, name string, describe func(*fabric.Network)) (named bool, err error) {
 	err = kvstore.Retry(ctx, "network "+name, func() error {
-		free, err := r.nameFree(ctx, name, id)
-		if err != nil {
-			return err
-		}
 		network, item, err := kvstore.Read[fabric.Network](ctx, r.Store, NetworkKey(id))
 		if err != nil || network.Name != "" {
+			return err
+		}
+		if err := r.firstToBind(ctx, network); err != nil {
+			return err
+		}
+		free, err := r.nameFree(ctx, name, id)
+		if err != nil {
 			return err
 		}
 		describe(&network)

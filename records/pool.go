@@ -2,6 +2,7 @@ package records
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -150,7 +151,7 @@ func (r Records) requestedPool(ctx context.Context, pools map[string]Pool, netwo
 	case found.Network != "" && keptApart(network.Mode) && r.allNow(found):
 		// Another host was first. If it created the network of this name, its
 		// mirror's comes in this one's place.
-		return Pool{Space: ownSpace(network), Prefix: prefix}, nil
+		return Pool{Space: ownSpace(network), Prefix: prefix, Instead: PoolID(found.Space, found.Prefix)}, nil
 	case found.Network != "":
 	case len(found.Global) > 0: // swarm's leader and its nodes
 		return found, nil
@@ -159,6 +160,37 @@ func (r Records) requestedPool(ctx context.Context, pools map[string]Pool, netwo
 	}
 	return found, fmt.Errorf("subnet %s overlaps %s of %s: give another --subnet, or put it in an address space of its own with --ipam-opt space=NAME",
 		prefix, found.Prefix, r.poolHolder(ctx, found))
+}
+
+// firstToBind gives way to the network that was the first to be bound to a pool
+// which network's engine asked for as well: it is to be named first. An engine
+// whose network has another pool than it asked for cannot claim addresses in it
+// for long, so that of two networks of one name this one is to go.
+func (r Records) firstToBind(ctx context.Context, network fabric.Network) error {
+	for _, subnet := range network.Subnets {
+		if !InOwnSpace(subnet.Pool) {
+			continue
+		}
+		pool, err := r.Pool(ctx, subnet.Pool)
+		if err != nil || pool.Instead == "" {
+			return err
+		}
+		asked, err := r.Pool(ctx, pool.Instead)
+		if errors.Is(err, ErrNoPool) {
+			return nil
+		}
+		if err != nil || !r.allNow(asked) {
+			return err
+		}
+		first, err := r.Network(ctx, asked.Network)
+		if err == nil && first.Name == "" {
+			return fmt.Errorf("network %s, which was created at the same moment, has no name yet: %w", first.ID, kvstore.ErrConflict)
+		}
+		if err != nil && !errors.Is(err, kvstore.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 // poolHolder says who has a pool.

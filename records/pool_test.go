@@ -1,6 +1,8 @@
 package records
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,9 +19,11 @@ type rig struct {
 	*testing.T
 	store kvstore.Store
 	now   time.Time
+	// nameless has networks created without a name, as under a mirror.
+	nameless bool
 }
 
-func newRig(t *testing.T) *rig { return &rig{t, kvstore.NewMemory(), time.Now()} }
+func newRig(t *testing.T) *rig { return &rig{T: t, store: kvstore.NewMemory(), now: time.Now()} }
 
 func (r *rig) host(name string) Records {
 	return Records{Store: r.store, Host: name, Now: func() time.Time { return r.now }}
@@ -42,7 +46,10 @@ func (r *rig) request(host, space, prefix string) string {
 // create records a network; dockerIPAM says that Docker's allocator gave the subnet.
 func (r *rig) create(host, id string, mode fabric.Mode, dockerIPAM bool, prefixes ...string) (string, error) {
 	r.Helper()
-	want := fabric.Network{ID: id, Name: id, Mode: mode}
+	want := fabric.Network{ID: id, Mode: mode}
+	if !r.nameless {
+		want.Name = id
+	}
 	for _, text := range prefixes {
 		prefix := netip.MustParsePrefix(text)
 		want.Subnets = append(want.Subnets, fabric.Subnet{Prefix: prefix, Gateway: prefix.Addr().Next()})
@@ -162,6 +169,32 @@ func TestOneNetworkOnThreeHostsAtOnce(t *testing.T) {
 					t.Errorf("a later network: %v, want %s", err, want)
 				}
 			})
+		}
+	}
+}
+
+// Two hosts create one network at once on causeway's IPAM. The second one's engine
+// asks for addresses of the first one's pool, so the first gets the name.
+func TestTheFirstToBindAPoolIsNamedFirst(t *testing.T) {
+	const subnet = "10.1.0.0/24"
+	for name, wantErr := range map[string]error{"foo": ErrNameTaken, "bar": nil} {
+		r := newRig(t)
+		r.nameless = true
+		r.request("h1", DefaultSpace, subnet)
+		r.request("h2", DefaultSpace, subnet)
+		r.mustCreate("h1", "n1", false, subnet)
+		r.mustCreate("h2", "n2", false, subnet)
+		describe := func(*fabric.Network) {}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if named, err := r.host("h2").NameNetwork(ctx, "n2", name, describe); named || err == nil {
+			t.Errorf("the second is called %s before the first has a name: %v", name, err)
+		}
+		if named, err := r.host("h1").NameNetwork(t.Context(), "n1", "foo", describe); !named || err != nil {
+			t.Errorf("the first is not named: %v", err)
+		}
+		if named, err := r.host("h2").NameNetwork(t.Context(), "n2", name, describe); !errors.Is(err, wantErr) || named != (wantErr == nil) {
+			t.Errorf("the second is called %s: %v, %v; want %v", name, named, err, wantErr)
 		}
 	}
 }

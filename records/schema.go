@@ -85,6 +85,9 @@ type Pool struct {
 	// Global are those of them that did so in the global address space, as
 	// swarm's leaders do.
 	Global []string `json:"global,omitempty"`
+	// Instead is the ID of the pool that the network's creating engine asked for
+	// and knows this one by: that pool was bound to another host's network first.
+	Instead string `json:"instead,omitempty"`
 	// Requested is when each host requested the pool last, from causeway's IPAM or
 	// by creating the network.
 	Requested map[string]time.Time `json:"requested,omitempty"`
