@@ -83,7 +83,7 @@ func anotherDriversPool(c *cluster) {
 
 // oneNetworkAtOnce is "docker compose up" of one project on all hosts at once.
 func oneNetworkAtOnce(c *cluster) {
-	for _, ipam := range []string{"default", "causeway", "default", "causeway", "causeway"} {
+	for _, ipam := range []string{"default", "causeway", "causeway"} {
 		var wait sync.WaitGroup
 		for n := range c.lab.Hosts() {
 			wait.Go(func() {
