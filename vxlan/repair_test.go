@@ -33,7 +33,6 @@ func TestRepairsWhatWasChangedByHand(t *testing.T) {
 		"bridge unmarked":         "ip link set br0 alias x",
 		"bridge snooping":         "ip link set br0 type bridge mcast_snooping 1",
 		"bridge MAC":              "ip link set br0 address 02:00:00:00:00:99",
-		"bridge with a VLAN":      "ip link set br0 type bridge vlan_default_pvid 1",
 		"tunnel port learning":    "bridge link set dev vxlan0 learning on",
 		"tunnel deleted":          "ip link del vxlan0",
 		"tunnel down":             "ip link set vxlan0 down",
