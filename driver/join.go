@@ -60,18 +60,19 @@ const joinWait = 300 * time.Millisecond
 
 // plug waits for the endpoint's link, unless the endpoint has no record here.
 func (d *Driver) plug(ctx context.Context, network, endpoint string) (string, fabric.Endpoint, error) {
+	missing := fmt.Errorf("endpoint %.12s is not in the cluster's records: start the container again", endpoint)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	look := time.AfterFunc(joinWait, func() {
 		found, err := d.records.Endpoint(ctx, network, endpoint)
 		if errors.Is(err, kvstore.ErrNotFound) || err == nil && found.Host != d.Host.Name {
-			cancel(fmt.Errorf("endpoint %.12s is not in the cluster's records: start the container again", endpoint))
+			cancel(missing)
 		}
 	})
 	defer look.Stop()
 	link, plugged, err := d.Reconciler.Plug(ctx, network, endpoint)
-	if cause := context.Cause(ctx); err != nil && cause != ctx.Err() { //nolint:errorlint // the very same
-		err = cause
+	if err != nil && errors.Is(context.Cause(ctx), missing) {
+		err = missing
 	}
 	return link, plugged, err
 }

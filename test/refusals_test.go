@@ -23,10 +23,11 @@ func TestRefusals(t *testing.T) {
 		c.host(2).docker("network", "rm", "large")
 		for _, h := range []*host{c.host(1), c.host(2)} {
 			eventually(t, "the network is gone from "+h.Name(), func() error {
-				if out, err := h.try("docker", "network", "ls", "--format={{.Name}}", "--filter=name=large"); err != nil || out != "" {
-					return fmt.Errorf("there is %q, %v", out, err)
+				out, err := h.try("docker", "network", "ls", "--format={{.Name}}", "--filter=name=large")
+				if err == nil && out != "" {
+					err = fmt.Errorf("it has %s", out)
 				}
-				return nil
+				return err
 			})
 		}
 		c.network("large", subnets(32)...) // nothing of the first is left
