@@ -79,6 +79,18 @@ func (r Records) attachments(ctx context.Context, network string) (map[string]At
 	return found, nil
 }
 
+// isMember says whether this host has network.
+func (r Records) isMember(ctx context.Context, network string) (bool, error) {
+	if network == "" {
+		return false, nil
+	}
+	_, err := r.Store.Get(ctx, MemberKey(network, r.Host))
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // SyncMembers brings the members in line with this host's attachments. It is
 // called once when the host starts: a mirror may have been turned on or off, and
 // older versions wrote no members.

@@ -168,3 +168,36 @@ func TestSyncMembers(t *testing.T) {
 		t.Errorf("left are %v, %v", members.Items, err)
 	}
 }
+
+// A host that has a network asks for its subnet once more: that is a mistake, and
+// not one network that several hosts create at once.
+func TestSubnetOfANetworkThatTheHostHas(t *testing.T) {
+	store, prefix := kvstore.NewMemory(), netip.MustParsePrefix("10.1.0.0/24")
+	create := func(host, id string) error {
+		r := Records{Store: store, Host: host}
+		if _, _, err := r.RequestPool(t.Context(), PoolRequest{Space: DefaultSpace, Prefix: prefix}); err != nil {
+			return err
+		}
+		network := fabric.Network{ID: id, Mode: fabric.ModeVXLAN, Subnets: []fabric.Subnet{{Prefix: prefix}}}
+		return r.CreateNetwork(t.Context(), network, Attaching{DockerID: id}, func(fabric.Network) error { return nil })
+	}
+	if err := create("h1", "n1"); err != nil {
+		t.Fatal(err)
+	}
+	network := read[fabric.Network](t, store, NetworkKey("n1"))
+	h2 := Records{Store: store, Host: "h2"}
+	if _, _, err := h2.RequestPool(t.Context(), PoolRequest{Space: DefaultSpace, Prefix: prefix}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h2.Attach(t.Context(), network, Attaching{DockerID: "d2"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"h1", "h2"} {
+		if err := create(host, "n2"); err == nil || !strings.Contains(err.Error(), "overlaps 10.1.0.0/24 of network n1") {
+			t.Errorf("%s: got %v", host, err)
+		}
+	}
+	if err := create("h3", "n3"); err != nil {
+		t.Errorf("a host that has not: %v", err)
+	}
+}

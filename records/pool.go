@@ -145,10 +145,14 @@ func (r Records) requestedPool(ctx context.Context, pools map[string]Pool, netwo
 			found = pool
 		}
 	}
+	member, err := r.isMember(ctx, found.Network)
+	if err != nil {
+		return found, err
+	}
 	switch {
 	case !found.Prefix.IsValid():
 		return found, fmt.Errorf("subnet %s was not requested from causeway's IPAM on this host: create the network again", prefix)
-	case found.Network != "" && keptApart(network.Mode) && r.allNow(found):
+	case found.Network != "" && !member && keptApart(network.Mode) && r.allNow(found):
 		// Another host was first. If it created the network of this name, its
 		// mirror's comes in this one's place.
 		return Pool{Space: ownSpace(network), Prefix: prefix, Instead: PoolID(found.Space, found.Prefix)}, nil
