@@ -33,7 +33,7 @@ func (m *Member) announce(ctx context.Context) error {
 			m.standing.refuse(refused)
 			m.Board.Report(scope, refused)
 			// It takes a person to change that, and each try reads all hosts.
-			pause = min(2*pause, 15*m.Timing.Retry)
+			pause = min(2*pause, 5*m.Timing.Retry)
 		case errors.Is(err, kvstore.ErrUnavailable), errors.Is(err, kvstore.ErrConflict), ctx.Err() != nil:
 		default:
 			m.Board.Report(scope, fmt.Errorf("this host's record %s cannot be written, and it is not in the cluster until it is: %w",

@@ -43,7 +43,7 @@ func PutHost(ctx context.Context, store kvstore.Store, host fabric.Host) error {
 		}
 		alive := AliveKey(host.Name)
 		if _, err := store.Get(ctx, alive); err == nil {
-			return refused("host name %s is in use by the host with VTEP %s: give --host-name", other.Name, other.VTEP)
+			return refused("host name %s is in use by the host with VTEP %s: give --host-name", other.Shown(), other.VTEP)
 		} else if !errors.Is(err, kvstore.ErrNotFound) {
 			return err
 		}
@@ -70,11 +70,11 @@ func checkPeers(ctx context.Context, store kvstore.Store, host fabric.Host) erro
 			continue
 		}
 		if peer.VTEP == host.VTEP {
-			return refused("VTEP %s is in use by host %s: give --vtep", host.VTEP, name)
+			return refused("VTEP %s is in use by host %s: give --vtep", host.VTEP, peer.Shown())
 		}
 		if peer.VTEP.Is4() != host.VTEP.Is4() {
 			return refused("VTEP %s is an %s address and that of host %s (%s) is not: give all hosts a --vtep of one family",
-				host.VTEP, familyOf(host.VTEP), name, peer.VTEP)
+				host.VTEP, familyOf(host.VTEP), peer.Shown(), peer.VTEP)
 		}
 	}
 	return nil
@@ -95,7 +95,7 @@ func CheckHost(name string, host fabric.Host) error {
 	switch {
 	case host.Name != name:
 		return fmt.Errorf("record %.80s is of host %.80q", HostKey(name), host.Name)
-	case len(name) > longest || len(host.Version) > longest || len(host.BootID) > longest:
+	case len(name) > longest || len(host.Display) > longest || len(host.Version) > longest || len(host.BootID) > longest:
 		return fmt.Errorf("record %.80s has a text of more than %d bytes", HostKey(name), longest)
 	case !host.VTEP.IsValid() || host.VTEP.IsUnspecified() || host.VTEP.IsMulticast():
 		return fmt.Errorf("record %s has the VTEP %q, which is no host's address", HostKey(name), host.VTEP)
