@@ -168,9 +168,10 @@ func (e *Etcd) list(ctx context.Context, prefix string) (Snapshot, error) {
 		}
 		page, size := response.Responses[0].GetResponseRange(), 0
 		for _, kv := range page.Kvs {
-			item := e.item(kv)
-			snapshot.Items[item.Key] = item
 			size += len(kv.Key) + len(kv.Value)
+			if item := e.item(kv); item.Key != identityKey {
+				snapshot.Items[item.Key] = item
+			}
 		}
 		if !page.More {
 			return snapshot, nil

@@ -10,7 +10,7 @@ import (
 )
 
 // identityKey is the record with the store's identity: a random value that is
-// written once, by the first process that finds the store empty. Every
+// written once, by the first process that finds the store empty. No list has it. Every
 // transaction compares it, so that a store which came in place of the known one,
 // empty or another cluster's, is neither read nor written.
 const identityKey = "store"
@@ -33,10 +33,18 @@ type Identity struct {
 	Reset bool
 }
 
+// ID is the identity of the store; empty until it has answered once.
+func (e *Etcd) ID() string {
+	if id := e.id.Load(); id != nil {
+		return *id
+	}
+	return ""
+}
+
 // identified is the ID of the store, which is asked for at the first contact.
 func (e *Etcd) identified(ctx context.Context) (string, error) {
-	if id := e.id.Load(); id != nil {
-		return *id, nil
+	if id := e.ID(); id != "" {
+		return id, nil
 	}
 	return e.identify(ctx)
 }

@@ -248,7 +248,7 @@ func TestIdentityIsCreatedOnce(t *testing.T) {
 			if err := store.Health(t.Context()); err != nil {
 				t.Error(err)
 			}
-			ids <- *store.id.Load()
+			ids <- store.ID()
 		}()
 	}
 	first := <-ids

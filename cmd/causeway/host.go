@@ -16,10 +16,10 @@ import (
 )
 
 // findHost tells what host this is, and the network that its VTEP is in.
-func findHost(s settings, key, name string) (fabric.Host, netip.Prefix, error) {
-	host := fabric.Host{Name: key, Version: version()}
-	if name != key {
-		host.Display = name
+func findHost(s settings, self *identity) (fabric.Host, netip.Prefix, error) {
+	host := fabric.Host{Name: self.Host, Version: version(), Mirror: s.mirrors()}
+	if self.name != self.Host {
+		host.Display = self.name
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

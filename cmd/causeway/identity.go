@@ -19,16 +19,23 @@ type identity struct {
 	Store string `json:"store,omitempty"`
 
 	path string
+	// name is what users know the host by.
+	name string
 }
 
-// readIdentity reads what is kept in dir. A host without an identity gets name as its key.
-func readIdentity(dir, name string) (*identity, error) {
-	path := filepath.Join(dir, "identity.json")
+// readIdentity reads what is kept in --data-dir. A host without an identity gets
+// its name as its key.
+func readIdentity(s settings) (*identity, error) {
+	name, err := hostName(s)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(s.dataDir, "identity.json")
 	kept, err := statefile.Read[identity](path)
 	if err != nil {
 		return nil, fmt.Errorf("this host's identity: %w", err)
 	}
-	kept.path = path
+	kept.path, kept.name = path, name
 	if kept.Host != "" {
 		return &kept, nil
 	}

@@ -9,25 +9,25 @@ import (
 
 func TestIdentityOutlivesARename(t *testing.T) {
 	dir := t.TempDir()
-	first, err := readIdentity(dir, "h1")
+	first, err := readIdentity(settings{dataDir: dir, hostName: "h1"})
 	if err != nil || first.Host != "h1" || first.Store != "" {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	if err := first.keepStore("A"); err != nil {
 		t.Fatal(err)
 	}
-	renamed, err := readIdentity(dir, "web")
+	renamed, err := readIdentity(settings{dataDir: dir, hostName: "web"})
 	if err != nil || renamed.Host != "h1" || renamed.Store != "A" {
 		t.Errorf("%+v, %v", renamed, err)
 	}
-	host, _, err := findHost(settings{vtep: "127.0.0.1"}, renamed.Host, "web")
+	host, _, err := findHost(settings{vtep: "127.0.0.1"}, renamed)
 	if err != nil || host.Name != "h1" || host.Display != "web" || host.Shown() != "web" {
 		t.Errorf("%+v, %v", host, err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "identity.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readIdentity(dir, "h1"); err == nil || !strings.Contains(err.Error(), "identity.json is damaged") {
+	if _, err := readIdentity(settings{dataDir: dir, hostName: "h1"}); err == nil || !strings.Contains(err.Error(), "identity.json is damaged") {
 		t.Errorf("a damaged file: %v", err)
 	}
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,7 +21,6 @@ import (
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/ipam"
-	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/membership"
 	"github.com/causeway-net/causeway/mirror"
 	"github.com/causeway-net/causeway/reconcile"
@@ -76,70 +75,81 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	defer warn(log, planes.close)
-	name, err := hostName(s)
+	self, err := readIdentity(s)
 	if err != nil {
 		return err
 	}
-	self, err := readIdentity(s.dataDir, name)
+	host, vtepNet, err := findHost(s, self)
 	if err != nil {
 		return err
 	}
-	host, vtepNet, err := findHost(s, self.Host, name)
-	if err != nil {
-		return err
-	}
-	host.Mirror = s.docker != "" && s.docker != "none"
 	if err := planes.openTunnels(s, host, log); err != nil {
 		return err
 	}
 	board := health.New(log)
-	if s.storeReset {
-		board.Report(health.Scope{Part: health.Environment, Object: "store-reset"},
-			errors.New("--store-reset is set: remove it, or an emptied store is accepted at the next start too"))
-	}
 	store, err := openStore(ctx, s, self, board, log)
 	if err != nil {
 		return err
 	}
 	defer warn(log, store.Close)
-	member := membership.New(membership.Config{Host: host, Store: store, Expiry: s.hostExpiry, Board: board, Log: log})
+	return opened{
+		settings: s, log: log, board: board, sockets: sockets, planes: planes, host: host, vtepNet: vtepNet, store: store,
+	}.run(ctx)
+}
+
+// opened is what serve has opened for the parts of causeway.
+type opened struct {
+	settings
+	log     *logrus.Entry
+	board   *health.Board
+	sockets sockets
+	planes  *planes
+	host    fabric.Host
+	vtepNet netip.Prefix
+	store   *store
+}
+
+// run makes the parts and runs them until ctx ends or one of them fails.
+func (o opened) run(ctx context.Context) error {
+	host, board, log, probe := o.host, o.board, o.log, o.planes.underlay.Probe
+	member := membership.New(membership.Config{Host: host, Store: o.store, Expiry: o.hostExpiry, Board: board, Log: log})
 	mirrored, err := mirror.New(mirror.Config{
-		Host: host.Name, Store: store, Socket: s.onHost(s.docker), Driver: driverName(s.socket),
+		Host: host.Name, Store: o.store, Socket: o.onHost(o.docker), Driver: driverName(o.socket),
 		Ready: member.Ready, Board: board, Log: log,
 	})
 	if err != nil {
 		return err
 	}
 	loop := reconcile.New(reconcile.Config{
-		Host: host, Store: store, Planes: planes.byMode(), Membership: member, Board: board, Log: log,
+		Host: host, Store: o.store, Planes: o.planes.byMode(), Membership: member, Board: board, Log: log,
 	})
 	collector := collect.New(collect.Config{
-		Records: records.Records{Store: store, Host: host.Name}, Loop: loop, Refusal: member.Refusal, Board: board, Log: log,
+		Records: records.Records{Store: o.store, Host: host.Name}, Loop: loop, Refusal: member.Refusal, Board: board, Log: log,
 	})
 	networks := driver.New(driver.Config{
-		Host: host, Store: store, VTEPNet: vtepNet, Scope: s.scope, Reconciler: loop, Membership: member,
-		Engine: engineOf(host, mirrored), Probe: planes.underlay.Probe, Log: log,
+		Host: host, Store: o.store, VTEPNet: o.vtepNet, Scope: o.scope, Reconciler: loop, Membership: member,
+		Engine: engineOf(host, mirrored), Probe: probe, Log: log,
 	})
-	addresses := ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vtepNet, Claimed: collector.Claimed, Probe: planes.underlay.Probe})
+	addresses := ipam.New(ipam.Config{Host: host.Name, Store: o.store, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Probe: probe})
 	asked := agent.NewServer(agent.Config{
-		Host: host, Store: store, Faults: board.Faults, Log: log,
+		Host: host, Store: o.store.etcd, Faults: board.Faults, Log: log,
 	})
 
 	log.WithFields(logrus.Fields{
-		"version": host.Version, "host": host.Shown(), "vtep": host.VTEP, "socket": s.socket, "scope": s.scope,
+		"version": host.Version, "host": host.Shown(), "vtep": host.VTEP, "socket": o.socket, "scope": o.scope,
 	}).Info("causeway serves")
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serveDocker(ctx, sockets.docker, networks, addresses, log) })
-	group.Go(func() error { return asked.Serve(ctx, sockets.agent) })
+	group.Go(func() error { return serveDocker(ctx, o.sockets.docker, networks, addresses, log) })
+	group.Go(func() error { return asked.Serve(ctx, o.sockets.agent) })
 	group.Go(func() error { return member.Run(ctx) })
 	group.Go(func() error { return loop.Run(ctx) })
 	group.Go(func() error { return collector.Run(ctx) })
 	if host.Mirror {
 		group.Go(func() error { return mirrored.Run(ctx) })
 	}
-	group.Go(func() error { return awaitFailure(ctx, store) })
+	group.Go(func() error { return o.store.Run(ctx) })
 	group.Go(func() error { kickOnHangup(ctx, loop); return nil })
-	group.Go(func() error { return notifySystemd(ctx, s.onHost(s.socket), log) })
+	group.Go(func() error { return notifySystemd(ctx, o.onHost(o.socket), log) })
 	return group.Wait()
 }
 
@@ -169,44 +179,6 @@ func serveDocker(ctx context.Context, listeners []net.Listener, networks *driver
 // name without its ending.
 func driverName(socket string) string {
 	return strings.TrimSuffix(filepath.Base(socket), filepath.Ext(socket))
-}
-
-// recordStore is a Store that this process opened.
-type recordStore interface {
-	kvstore.Store
-	Close() error
-}
-
-func openStore(ctx context.Context, s settings, self *identity, board *health.Board, log *logrus.Entry) (recordStore, error) {
-	password, err := s.storePassword()
-	if err != nil {
-		return nil, err
-	}
-	identity := kvstore.Identity{Known: self.Store, Keep: self.keepStore, Mark: records.HostKey(self.Host), Reset: s.storeReset}
-	if len(s.store) > 0 {
-		return kvstore.Open(kvstore.Config{
-			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.onHost(s.caCert), Cert: s.onHost(s.cert), Key: s.onHost(s.key),
-			Username: s.username, Password: password, Identity: identity, Board: board,
-		})
-	}
-	return kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{
-		DataDir: s.dataDir, Listen: s.storeListen, Prefix: s.storePrefix,
-		CACert: s.onHost(s.caCert), Cert: s.onHost(s.cert), Key: s.onHost(s.key), Identity: identity, Board: board, Log: log,
-	})
-}
-
-// awaitFailure ends with the embedded store when that ends by itself.
-func awaitFailure(ctx context.Context, store recordStore) error {
-	embedded, ok := store.(*kvstore.Embedded)
-	if !ok {
-		return nil
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-embedded.Failed():
-		return embedded.Failure()
-	}
 }
 
 // kickOnHangup reads the kernel back at once on SIGHUP, for those who changed it by hand.

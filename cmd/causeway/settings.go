@@ -114,18 +114,5 @@ func (s *settings) check() error {
 	return nil
 }
 
-// storePassword gives the password of the store's user. A file may end in a newline.
-func (s *settings) storePassword() (string, error) {
-	if s.passwordFile == "" {
-		return s.password, nil
-	}
-	text, err := os.ReadFile(s.onHost(s.passwordFile))
-	if err != nil {
-		return "", fmt.Errorf("--store-password-file: %w", err)
-	}
-	password := strings.TrimRight(string(text), "\r\n")
-	if password == "" {
-		return "", fmt.Errorf("--store-password-file: %s is empty", s.passwordFile)
-	}
-	return password, nil
-}
+// mirrors says whether the engine's networks follow the cluster's by themselves.
+func (s *settings) mirrors() bool { return s.docker != "" && s.docker != "none" }
