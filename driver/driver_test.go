@@ -219,9 +219,9 @@ func TestDeletesOfUnknownIDsSucceed(t *testing.T) {
 	must[empty](h1, "Leave", &network.LeaveRequest{NetworkID: dockerID1, EndpointID: "e1"})
 }
 
-// An engine that dies while its mirror makes a network takes the network back,
-// and must not take it from all others.
-func TestAnEngineTakesBackOnlyItsOwn(t *testing.T) {
+// An engine that dies while its mirror creates a network deletes it again. That
+// must not delete the network on the other hosts.
+func TestFailedCreationByAMirrorDetachesOnly(t *testing.T) {
 	store := kvstore.NewMemory()
 	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))

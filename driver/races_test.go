@@ -100,7 +100,7 @@ func TestEndpointOfALostAnswerIsFound(t *testing.T) {
 	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e2", "192.168.1.2/24"))
 }
 
-// An engine that was killed sends no deletes for a network of its own IPAM, and
+// An engine that was killed sends no deletes for a network of its own allocator, and
 // gives the addresses of its dead containers out again at once.
 func TestDeadEndpointMakesRoomAtOnce(t *testing.T) {
 	store := kvstore.NewMemory()

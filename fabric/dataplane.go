@@ -2,10 +2,10 @@ package fabric
 
 import "context"
 
-// Dataplane realises the segments of one mode in this host's kernel or switch.
+// Dataplane applies the segments of one mode to this host's kernel or switch.
 // One goroutine calls it, one call at a time; Watch alone runs beside.
 type Dataplane interface {
-	// Check says why network cannot be realised on this host, before anything
+	// Check says why this host cannot carry network, before anything
 	// is changed; nil when it can.
 	Check(ctx context.Context, network Network) error
 	// Apply makes the kernel match one segment; idempotent. It returns how many

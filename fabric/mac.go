@@ -41,7 +41,7 @@ func (m *MAC) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// DeriveMAC gives the MAC of whoever holds addr on network: an address that
+// DeriveMAC gives the MAC of the endpoint with addr on network: an address that
 // moves to another container keeps its MAC, so no neighbour cache goes stale.
 // It is locally administered and unicast.
 func DeriveMAC(network string, addr netip.Addr) MAC {

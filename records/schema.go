@@ -1,11 +1,17 @@
 // Package records is the cluster's records: their schema and every transaction
 // on them.
 //
-// A request becomes one named call here (claim an address, put an endpoint, bind
-// a pool, erase a network, release a host, …). Each call reads what it relies on,
-// guards it, and commits one transaction through [kvstore.Store], again after a
-// conflict. Who wants to check that no address is given out twice reads this
-// package alone. Nothing here touches the kernel or the engine.
+// A request becomes one call here (create a network, put an endpoint, claim an
+// address, release a host, …). The call reads what it relies on, guards it, commits
+// one transaction through [kvstore.Store], and does so again after a conflict. To
+// check that no address is given out twice, this package is all there is to read.
+// Nothing here touches the kernel or the engine.
+//
+// Each object has its file: network.go, attachment.go and member.go (which host has
+// a network), endpoint.go, name.go (what only the engine knows), pool*.go,
+// address*.go, host.go. What two of them write together is one transaction: a
+// network with its pools, an endpoint with its addresses, an attachment with its
+// host's member.
 package records
 
 import (
