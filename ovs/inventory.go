@@ -18,6 +18,7 @@ type inventory struct {
 	made     bool   // and we made it
 	right    bool   // and it is set as we want it, or is not ours to set
 	datapath string // "netdev" for the userspace one
+	filtered bool   // the ports are kept from the host's stack
 	tunnels  map[string]interfaceRow
 	ports    map[string]portRow // by endpoint ID
 	groups   map[uint32]string  // buckets, by group ID

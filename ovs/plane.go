@@ -164,6 +164,7 @@ func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (repaired int
 		func() (int, error) { return p.ensureBridge(ctx, segment.VTEP) },
 		func() (int, error) { return p.ensureTunnel(ctx, segment) },
 		func() (int, error) { return p.connect(ctx, segment) },
+		func() (int, error) { return p.filterPorts() },
 		func() (int, error) { return 0, p.label(ctx, segment) },
 		func() (int, error) { return 0, p.disconnect(ctx, segment) },
 		func() (int, error) { return p.resolve(ctx, segment) },

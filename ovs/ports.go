@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
@@ -43,12 +44,17 @@ func (p *Plane) attach(ctx context.Context, network fabric.Network, endpoints []
 	if len(endpoints) == 0 {
 		return nil
 	}
-	if err := p.vswitch.addPorts(ctx, network, endpoints); err != nil {
-		return err
-	}
 	var names []string
 	for _, endpoint := range endpoints {
 		names = append(names, nl.HostEnd(endpoint.ID))
+	}
+	if p.have.datapath == "netdev" {
+		if _, err := p.links.filterHost(names, never); err != nil {
+			return err
+		}
+	}
+	if err := p.vswitch.addPorts(ctx, network, endpoints); err != nil {
+		return err
 	}
 	rows, err := p.vswitch.taken(ctx, names...)
 	if err != nil {
@@ -120,6 +126,9 @@ func (p *Plane) unplug(ctx context.Context, gone func(endpoint string, port port
 			names = append(names, port.name)
 		}
 	}
+	if len(names) == 0 {
+		return nil
+	}
 	if err := p.vswitch.deletePorts(ctx, names...); err != nil {
 		return err
 	}
@@ -129,7 +138,8 @@ func (p *Plane) unplug(ctx context.Context, gone func(endpoint string, port port
 			return err
 		}
 	}
-	return nil
+	_, err := p.links.filterHost(nil, func(port string) bool { return slices.Contains(names, port) })
+	return err
 }
 
 // Alive tells which local endpoints have a container.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // Prune deletes ports, pairs, flows, groups and tunnel ports of networks that are
@@ -41,6 +42,13 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 		return err
 	}
 	if err := p.links.pairs.Prune(endpoints); err != nil { // those that have lost their port
+		return err
+	}
+	names := make(map[string]bool)
+	for _, endpoint := range endpoints {
+		names[nl.HostEnd(endpoint.ID)] = true
+	}
+	if _, err := p.links.filterHost(nil, func(port string) bool { return !names[port] }); err != nil {
 		return err
 	}
 	if err := p.pruneFlows(ctx, keep); err != nil {

@@ -105,7 +105,11 @@ func advertise(t *testing.T, c *planetest.Container, from, to, claimed netip.Add
 	t.Helper()
 	const advertisement, override, targetLinkAddress = 136, 0x20, 2
 	message := append([]byte{advertisement, 0, 0, 0, override, 0, 0, 0}, claimed.AsSlice()...)
-	message = append(append(message, targetLinkAddress, 1), c.Endpoint.MAC[:]...)
+	sendICMPv6(t, c, from, to, append(append(message, targetLinkAddress, 1), c.Endpoint.MAC[:]...))
+}
+
+func sendICMPv6(t *testing.T, c *planetest.Container, from, to netip.Addr, message []byte) {
+	t.Helper()
 	planetest.Within(t, c.NS(), func() error {
 		link, err := net.InterfaceByName("eth0")
 		if err != nil {
@@ -121,7 +125,7 @@ func advertise(t *testing.T, c *planetest.Container, from, to, claimed netip.Add
 			unix.SetsockoptInt(socket, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, hops),
 			unix.SetsockoptInt(socket, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, hops),
 			unix.SetsockoptInt(socket, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, link.Index),
-			unix.Bind(socket, &unix.SockaddrInet6{Addr: from.As16()}),
+			unix.Bind(socket, &unix.SockaddrInet6{Addr: from.As16(), ZoneId: uint32(link.Index)}),
 			unix.Sendto(socket, message, 0, &unix.SockaddrInet6{Addr: to.As16()}),
 		)
 	})
