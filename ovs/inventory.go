@@ -52,7 +52,7 @@ func (p *Plane) look(ctx context.Context) error {
 		}
 		have.present, have.made = true, bridge.ExternalIDs[idBridge] == p.Bridge
 		have.datapath = bridge.Datapath
-		have.right = !have.made || bridge.FailMode == "secure" && bridge.Datapath == p.Datapath
+		have.right = p.isRight(bridge)
 	}
 	interfaces, err := p.vswitch.interfaces(ctx)
 	if err != nil {
@@ -72,6 +72,11 @@ func (p *Plane) look(ctx context.Context) error {
 	}
 	p.have, p.generation = have, generation
 	return nil
+}
+
+// isRight says whether a bridge is set as we want it, or is not ours to set.
+func (p *Plane) isRight(bridge bridgeRow) bool {
+	return bridge.ExternalIDs[idBridge] != p.Bridge || bridge.FailMode == "secure" && bridge.Datapath == p.Datapath
 }
 
 // sort adds one interface to the list that it belongs to.

@@ -44,6 +44,7 @@ type Plane struct {
 	links   links
 
 	neighbours *neighbours // of the userspace datapath
+	activity   *activity
 
 	have       *inventory // nil: to be read
 	generation string     // of the bridge when it was last looked at
@@ -75,7 +76,7 @@ func New(config Config) (*Plane, error) {
 	vswitch := vswitch{runDir: config.RunDir, bridge: config.Bridge}
 	breaker := &breaker{run: config.Exec, generation: vswitch.generation}
 	vswitch.exec = breaker.exec
-	plane := &Plane{Config: config, vswitch: vswitch, breaker: breaker, links: links, known: map[string]programme{}}
+	plane := &Plane{Config: config, vswitch: vswitch, breaker: breaker, links: links, activity: newActivity(), known: map[string]programme{}}
 	plane.neighbours = newNeighbours(plane)
 	return plane, nil
 }
@@ -142,9 +143,10 @@ func (p *Plane) leaves(vtep netip.Addr, internal map[string]bool) error {
 // Apply makes the switch match the segment: tunnel port, containers' ports, flows
 // and groups. It returns how many of them it repaired.
 func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (repaired int, err error) {
+	defer p.begin()()
 	repaired, err = p.apply(ctx, segment)
 	if err != nil {
-		p.Invalidate()
+		p.invalidate()
 		if errors.Is(err, errUnresponsive) {
 			err = errUnresponsive // one fault, whichever command met it
 		}
@@ -190,8 +192,27 @@ func (p *Plane) programme(segment fabric.Segment) programme {
 	return programme{segment: segment, ports: ports}
 }
 
+// begin starts an operation, which what it returns ends: what others changed is
+// to be read back by it.
+func (p *Plane) begin() (end func()) {
+	stale := p.activity.begin()
+	for id := range stale {
+		p.have = nil
+		if programme, known := p.known[id]; known {
+			programme.stale = true
+			p.known[id] = programme
+		}
+	}
+	return p.activity.end
+}
+
 // Invalidate makes the next Apply of each segment read the switch.
 func (p *Plane) Invalidate() {
+	defer p.begin()()
+	p.invalidate()
+}
+
+func (p *Plane) invalidate() {
 	p.have = nil
 	p.neighbours.reroute()
 	for id, programme := range p.known {

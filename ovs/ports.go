@@ -13,15 +13,22 @@ import (
 // Plug creates the pair of endpoint, puts the host's end on the bridge and lets
 // its frames in.
 func (p *Plane) Plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (string, error) {
+	defer p.begin()()
 	if err := p.plug(ctx, segment, endpoint); err != nil {
-		p.Invalidate()
+		p.invalidate()
 		return "", fmt.Errorf("ovs: plug endpoint %.12s: %w", endpoint.ID, err)
 	}
 	return nl.ContainerEnd(endpoint.ID), nil
 }
 
 func (p *Plane) plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) error {
-	if p.have == nil || !p.have.present {
+	if len(p.known) == 0 {
+		return errNotApplied
+	}
+	if err := p.look(ctx); err != nil {
+		return err
+	}
+	if !p.have.present {
 		return errNotApplied
 	}
 	if err := p.links.pair(endpoint, segment.MTU); err != nil {

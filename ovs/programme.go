@@ -199,6 +199,7 @@ func (p *Plane) program(ctx context.Context, id string, want programme) (repaire
 			repaired += lost(last.groups(), c.setGroups)
 		}
 	}
+	p.activity.wrote(cookieOf(want.segment.Network), c)
 	if err := p.vswitch.write(ctx, c); err != nil {
 		return 0, err
 	}

@@ -18,8 +18,9 @@ func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 	if p.missing(ctx) != nil {
 		return nil
 	}
+	defer p.begin()()
 	if err := p.prune(ctx, keep); err != nil {
-		p.Invalidate()
+		p.invalidate()
 		return fmt.Errorf("ovs: %w", err)
 	}
 	return nil

@@ -28,36 +28,53 @@ type interfaceRow struct {
 	Error string
 }
 
+// cells are a row's columns, by name.
+type cells map[string]json.RawMessage
+
+func (c cells) bridge() bridgeRow {
+	return bridgeRow{
+		Name: text(c["name"]), Datapath: text(c["datapath_type"]), FailMode: text(c["fail_mode"]), ExternalIDs: mapping(c["external_ids"]),
+	}
+}
+
+func (c cells) iface() interfaceRow {
+	var port int
+	if json.Unmarshal(c["ofport"], &port) != nil || port < 0 {
+		port = 0 // ["set",[]]: not yet; -1: an error
+	}
+	return interfaceRow{
+		Name: text(c["name"]), Type: text(c["type"]), ExternalIDs: mapping(c["external_ids"]), Options: mapping(c["options"]),
+		Port: port, Error: text(c["error"]),
+	}
+}
+
+func bridgeColumns() []string { return []string{"name", "datapath_type", "fail_mode", "external_ids"} }
+
+func interfaceColumns() []string {
+	return []string{"name", "type", "external_ids", "options", "ofport"}
+}
+
 func (s vswitch) bridges(ctx context.Context) ([]bridgeRow, error) {
-	table, err := s.list(ctx, "Bridge", nil, "name", "datapath_type", "fail_mode", "external_ids")
+	table, err := s.list(ctx, "Bridge", nil, bridgeColumns())
 	if err != nil {
 		return nil, err
 	}
 	var rows []bridgeRow
 	for _, cells := range table {
-		rows = append(rows, bridgeRow{
-			Name: text(cells[0]), Datapath: text(cells[1]), FailMode: text(cells[2]), ExternalIDs: mapping(cells[3]),
-		})
+		rows = append(rows, cells.bridge())
 	}
 	return rows, nil
 }
 
 // interfaces reads those of the names, or all.
 func (s vswitch) interfaces(ctx context.Context, names ...string) ([]interfaceRow, error) {
-	table, err := s.list(ctx, "Interface", names, "name", "type", "external_ids", "options", "ofport", "error")
+	table, err := s.list(ctx, "Interface", names, append(interfaceColumns(), "error"))
 	if err != nil {
 		return nil, err
 	}
 	var rows []interfaceRow
 	for _, cells := range table {
-		var port int
-		if json.Unmarshal(cells[4], &port) != nil || port < 0 {
-			port = 0 // ["set",[]]: not yet; -1: an error
-		}
-		rows = append(rows, interfaceRow{
-			Name: text(cells[0]), Type: text(cells[1]), ExternalIDs: mapping(cells[2]), Options: mapping(cells[3]),
-			Port: port, Error: text(cells[5]),
-		})
+		rows = append(rows, cells.iface())
 	}
 	return rows, nil
 }
@@ -79,8 +96,8 @@ func (s vswitch) taken(ctx context.Context, names ...string) (map[string]interfa
 	return found, nil
 }
 
-// list reads columns of a table, in the order asked for.
-func (s vswitch) list(ctx context.Context, table string, records []string, columns ...string) ([][]json.RawMessage, error) {
+// list reads columns of a table.
+func (s vswitch) list(ctx context.Context, table string, records, columns []string) ([]cells, error) {
 	args := append([]string{"--format=json", "--columns=" + strings.Join(columns, ","), "list", table}, records...)
 	out, err := s.exec(ctx, nil, "ovs-vsctl", args...)
 	if err != nil {
@@ -93,19 +110,13 @@ func (s vswitch) list(ctx context.Context, table string, records []string, colum
 	if err := json.Unmarshal(out, &reply); err != nil {
 		return nil, fmt.Errorf("list %s: %w", table, err)
 	}
-	place := make(map[string]int, len(columns))
-	for i, heading := range reply.Headings {
-		place[heading] = i
-	}
-	rows := make([][]json.RawMessage, 0, len(reply.Data))
-	for _, cells := range reply.Data {
-		row := make([]json.RawMessage, len(columns))
-		for i, column := range columns {
-			from, ok := place[column]
-			if !ok || from >= len(cells) {
-				return nil, fmt.Errorf("list %s: no column %s", table, column)
+	rows := make([]cells, 0, len(reply.Data))
+	for _, data := range reply.Data {
+		row := make(cells, len(columns))
+		for i, heading := range reply.Headings {
+			if i < len(data) {
+				row[heading] = data[i]
 			}
-			row[i] = cells[from]
 		}
 		rows = append(rows, row)
 	}
@@ -134,4 +145,26 @@ func mapping(cell json.RawMessage) map[string]string {
 		values[entry[0]] = entry[1]
 	}
 	return values
+}
+
+// references reads a cell that is a set of other rows' UUIDs: ["uuid","…"] is one,
+// ["set",[["uuid","…"],…]] are several.
+func references(cell json.RawMessage) []string {
+	var tagged [2]json.RawMessage
+	var one string
+	if json.Unmarshal(cell, &tagged) != nil {
+		return nil
+	}
+	if json.Unmarshal(tagged[1], &one) == nil {
+		return []string{one}
+	}
+	var many [][2]string
+	if json.Unmarshal(tagged[1], &many) != nil {
+		return nil
+	}
+	uuids := make([]string, len(many))
+	for i, reference := range many {
+		uuids[i] = reference[1]
+	}
+	return uuids
 }

@@ -74,11 +74,14 @@ func answers(ctx context.Context, socket string) bool {
 	return true
 }
 
+// management is the path of the bridge's OpenFlow socket.
+func (s vswitch) management() string { return filepath.Join(s.runDir, s.bridge+".mgmt") }
+
 // generation is another text after a restart of ovs-vswitchd and after the
 // bridge was made anew: the bridge's socket is then another file. It is empty
 // while there is no bridge.
 func (s vswitch) generation() string {
-	info, err := os.Stat(filepath.Join(s.runDir, s.bridge+".mgmt"))
+	info, err := os.Stat(s.management())
 	if err != nil {
 		return ""
 	}
