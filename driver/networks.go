@@ -174,11 +174,6 @@ func (d *Driver) freeNetwork(ctx context.Context, request *network.FreeNetworkRe
 	return d.records.DeleteSwarmNetwork(ctx, networkID(request.NetworkID))
 }
 
-// Forget detaches a network that the engine has lost.
-func (d *Driver) Forget(ctx context.Context, dockerID string) error {
-	return d.records.ForgetLost(ctx, dockerID)
-}
-
 // ofSwarm says that swarm made a network: it has one ID on all nodes, which is
 // shorter than an engine's own.
 func ofSwarm(dockerID string) bool { return len(dockerID) != 64 }

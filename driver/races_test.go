@@ -298,7 +298,7 @@ func TestHalfMadeNetworkIsForgotten(t *testing.T) {
 	store := kvstore.NewMemory()
 	h1, h2 := startNode(t, store, 1, network.LocalScope, true), startNode(t, store, 2, network.LocalScope, true)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
-	if err := h1.driver.Forget(t.Context(), dockerID1); err != nil {
+	if err := (records.Records{Store: store, Host: "h1"}).ForgetLost(t.Context(), dockerID1); err != nil {
 		t.Fatal(err)
 	}
 	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24"))
