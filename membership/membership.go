@@ -61,13 +61,16 @@ func (m *Member) Run(ctx context.Context) error {
 	if err := m.announce(ctx); err != nil {
 		return ended(err)
 	}
-	if err := (records.Records{Store: m.Store, Host: m.Host.Name}).SyncMembers(ctx, m.Host.Mirror); err != nil {
-		m.Log.WithError(err).Warn("members of networks could not be brought in line with this host's attachments")
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		since := time.Now().UTC().Truncate(time.Second)
 		return m.Store.Hold(ctx, records.AliveKey(m.Host.Name), records.Alive{Since: since}, m.Timing.Lease)
+	})
+	group.Go(func() error {
+		if err := (records.Records{Store: m.Store, Host: m.Host.Name}).SyncMembers(ctx, m.Host.Mirror); err != nil && ctx.Err() == nil {
+			m.Log.WithError(err).Warn("members of networks could not be brought in line with this host's attachments")
+		}
+		return nil
 	})
 	group.Go(func() error { return m.expire(ctx) })
 	group.Go(func() error {

@@ -70,16 +70,21 @@ func (l *Loop) watchPlane(ctx context.Context, mode fabric.Mode, plane fabric.Da
 		return nil
 	}
 	scope := health.Scope{Part: health.Network, Object: "changes of mode=" + string(mode)}
+	pause := l.Timing.Retry
 	for {
+		begun := time.Now()
 		err := watching.Watch(ctx, func(network string) { l.drifts.add(mode, network) })
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		l.Board.Report(scope, fmt.Errorf("%s: changes of the kernel are noticed late, it is retried: %w", mode, err))
+		if pause = min(2*pause, l.Timing.Resync/2); time.Since(begun) > l.Timing.Resync {
+			pause = l.Timing.Retry
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(10 * l.Timing.Retry):
+		case <-time.After(pause):
 		}
 		l.Board.Report(scope, nil)
 		// What happened meanwhile went unnoticed.
