@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -66,12 +67,7 @@ func (m *Member) Run(ctx context.Context) error {
 		since := time.Now().UTC().Truncate(time.Second)
 		return m.Store.Hold(ctx, records.AliveKey(m.Host.Name), records.Alive{Since: since}, m.Timing.Lease)
 	})
-	group.Go(func() error {
-		if err := (records.Records{Store: m.Store, Host: m.Host.Name}).SyncMembers(ctx, m.Host.Mirror); err != nil && ctx.Err() == nil {
-			m.Log.WithError(err).Warn("members of networks could not be brought in line with this host's attachments")
-		}
-		return nil
-	})
+	group.Go(func() error { return m.syncMembers(ctx) })
 	group.Go(func() error { return m.expire(ctx) })
 	group.Go(func() error {
 		for {
@@ -86,6 +82,29 @@ func (m *Member) Run(ctx context.Context) error {
 		}
 	})
 	return ended(group.Wait())
+}
+
+// syncMembers brings the networks' members in line with this host's attachments.
+func (m *Member) syncMembers(ctx context.Context) error {
+	scope := health.Scope{Part: health.Membership, Object: "members"}
+	for {
+		err := records.Records{Store: m.Store, Host: m.Host.Name}.SyncMembers(ctx, m.Host.Mirror)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil {
+			m.Board.Report(scope, nil)
+			return nil
+		}
+		if !errors.Is(err, kvstore.ErrUnavailable) {
+			m.Board.Report(scope, fmt.Errorf("the members of this host's networks cannot be written, it is retried: %w", err))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * m.Timing.Retry):
+		}
+	}
 }
 
 // ended turns the end of a context, which was asked for, into a success.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/causeway-net/causeway/internal/statefile"
 )
@@ -13,14 +14,21 @@ import (
 // --data-dir, so that neither is guessed from what can change: a host's name, or
 // what answers at an address.
 type identity struct {
-	// Host is the host's key in the records: the name that it had first.
-	Host string `json:"host"`
-	// Store is the ID of the store; empty until one has answered.
-	Store string `json:"store,omitempty"`
-
+	identityFile
 	path string
 	// name is what users know the host by.
 	name string
+
+	mu   sync.Mutex // guards Store and kept
+	kept bool       // the file has Host
+}
+
+type identityFile struct {
+	// Host is the host's key in the records: the name that it was accepted under
+	// first. A name that another host has can be changed until then.
+	Host string `json:"host,omitempty"`
+	// Store is the ID of the store; empty until one has answered.
+	Store string `json:"store,omitempty"`
 }
 
 // readIdentity reads what is kept in --data-dir. A host without an identity gets
@@ -31,29 +39,45 @@ func readIdentity(s settings) (*identity, error) {
 		return nil, err
 	}
 	path := filepath.Join(s.dataDir, "identity.json")
-	kept, err := statefile.Read[identity](path)
+	file, err := statefile.Read[identityFile](path)
 	if err != nil {
 		return nil, fmt.Errorf("this host's identity: %w", err)
 	}
-	kept.path, kept.name = path, name
-	if kept.Host != "" {
-		return &kept, nil
+	i := &identity{identityFile: file, path: path, name: name, kept: file.Host != ""}
+	if !i.kept {
+		i.Host = name
 	}
-	kept.Host = name
-	return &kept, kept.write()
-}
-
-func (i *identity) write() error {
-	if err := statefile.Write(i.path, i); err != nil {
-		return fmt.Errorf("keep this host's identity: %w", err)
-	}
-	return nil
+	return i, nil
 }
 
 // keepStore notes the store that this host belongs to from now on.
 func (i *identity) keepStore(id string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	i.Store = id
 	return i.write()
+}
+
+// keepHost notes that the cluster has accepted this host under its key.
+func (i *identity) keepHost() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.kept {
+		return nil
+	}
+	i.kept = true
+	return i.write()
+}
+
+func (i *identity) write() error {
+	file := i.identityFile
+	if !i.kept {
+		file.Host = ""
+	}
+	if err := statefile.Write(i.path, file); err != nil {
+		return fmt.Errorf("keep this host's identity: %w", err)
+	}
+	return nil
 }
 
 // hostName is the name that users know this host by.

@@ -11,14 +11,21 @@ func TestIdentityOutlivesARename(t *testing.T) {
 	dir := t.TempDir()
 	first, err := readIdentity(settings{dataDir: dir, hostName: "h1"})
 	if err != nil || first.Host != "h1" || first.Store != "" {
-		t.Fatalf("%+v, %v", first, err)
+		t.Fatalf("%+v, %v", first.identityFile, err)
 	}
 	if err := first.keepStore("A"); err != nil {
 		t.Fatal(err)
 	}
+	refused, err := readIdentity(settings{dataDir: dir, hostName: "h2"})
+	if err != nil || refused.Host != "h2" || refused.Store != "A" {
+		t.Fatalf("a name that was not accepted is kept: %+v, %v", refused.identityFile, err)
+	}
+	if err := first.keepHost(); err != nil {
+		t.Fatal(err)
+	}
 	renamed, err := readIdentity(settings{dataDir: dir, hostName: "web"})
 	if err != nil || renamed.Host != "h1" || renamed.Store != "A" {
-		t.Errorf("%+v, %v", renamed, err)
+		t.Errorf("%+v, %v", renamed.identityFile, err)
 	}
 	host, _, err := findHost(settings{vtep: "127.0.0.1"}, renamed)
 	if err != nil || host.Name != "h1" || host.Display != "web" || host.Shown() != "web" {

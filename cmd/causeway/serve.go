@@ -93,13 +93,14 @@ func serve(ctx context.Context, s settings) error {
 	}
 	defer warn(log, store.Close)
 	return opened{
-		settings: s, log: log, board: board, sockets: sockets, planes: planes, host: host, vtepNet: vtepNet, store: store,
+		settings: s, self: self, log: log, board: board, sockets: sockets, planes: planes, host: host, vtepNet: vtepNet, store: store,
 	}.run(ctx)
 }
 
 // opened is what serve has opened for the parts of causeway.
 type opened struct {
 	settings
+	self    *identity
 	log     *logrus.Entry
 	board   *health.Board
 	sockets sockets
@@ -142,6 +143,12 @@ func (o opened) run(ctx context.Context) error {
 	group.Go(func() error { return serveDocker(ctx, o.sockets.docker, networks, addresses, log) })
 	group.Go(func() error { return asked.Serve(ctx, o.sockets.agent) })
 	group.Go(func() error { return member.Run(ctx) })
+	group.Go(func() error {
+		if member.Ready(ctx) != nil {
+			return nil // the end
+		}
+		return o.self.keepHost()
+	})
 	group.Go(func() error { return loop.Run(ctx) })
 	group.Go(func() error { return collector.Run(ctx) })
 	if host.Mirror {
