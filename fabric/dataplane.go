@@ -17,11 +17,13 @@ type Dataplane interface {
 	// Alive tells which of the segment's local endpoints have a container: the
 	// host's end of the pair is there and the other has left the host's namespace.
 	Alive(ctx context.Context, segment Segment) (map[string]bool, error)
-	// Prune removes what is ours and not kept.
+	// Prune removes what is ours and not kept. Of what is kept only the network and
+	// its local endpoints are given.
 	Prune(ctx context.Context, keep []Segment) error
 	// Invalidate makes the next Apply of each segment read the kernel back.
 	Invalidate()
-	// Drifted says that the kernel (or the switch) lost what Apply made, as far as
-	// that can be told cheaply: it is asked every two seconds.
-	Drifted(ctx context.Context) bool
+	// Watch runs until ctx ends and calls drifted with the ID of each network whose
+	// objects in the kernel or switch others changed, "" for all. The next Apply of
+	// such a network reads back. Own writes lead to no call; a call returns at once.
+	Watch(ctx context.Context, drifted func(network string)) error
 }

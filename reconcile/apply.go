@@ -136,17 +136,10 @@ func (l *Loop) mark(ids ...string) {
 
 func (l *Loop) markAll() { l.mark(l.view.Needed()...) }
 
-// retry applies again what failed, and asks the planes whether the kernel
-// lost what they made: not all can tell by themselves.
-func (l *Loop) retry(ctx context.Context) {
+// retry applies again what failed.
+func (l *Loop) retry() {
 	for id := range l.faults {
 		l.mark(id)
 	}
 	l.view.Report(false)
-	for mode, plane := range l.Planes {
-		if plane.Drifted(ctx) {
-			plane.Invalidate()
-			l.mark(l.view.NeededBy(mode)...)
-		}
-	}
 }

@@ -10,11 +10,6 @@ import (
 	"github.com/causeway-net/causeway/internal/health"
 )
 
-// watcher is a plane that tells by itself when others changed what it made.
-type watcher interface {
-	Watch(ctx context.Context, drifted func(network string)) error
-}
-
 // driftPause lies between two Applies of a network that are due to what others
 // do to the kernel: they may do it without an end.
 const driftPause = 250 * time.Millisecond
@@ -65,15 +60,11 @@ func (l *Loop) takeDrifts() {
 
 // watchPlane has what others change repaired, until ctx ends.
 func (l *Loop) watchPlane(ctx context.Context, mode fabric.Mode, plane fabric.Dataplane) error {
-	watching, ok := plane.(watcher)
-	if !ok {
-		return nil
-	}
 	scope := health.Scope{Part: health.Network, Object: "changes of mode=" + string(mode)}
 	pause := l.Timing.Retry
 	for {
 		begun := time.Now()
-		err := watching.Watch(ctx, func(network string) { l.drifts.add(mode, network) })
+		err := plane.Watch(ctx, func(network string) { l.drifts.add(mode, network) })
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -140,7 +140,7 @@ func (l *Loop) turn(ctx context.Context) error {
 		case <-resync.C:
 			l.resync()
 		case <-retry.C:
-			l.retry(ctx)
+			l.retry()
 		case <-l.drifts.wake:
 			l.takeDrifts()
 		case <-due.C:

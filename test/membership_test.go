@@ -122,8 +122,11 @@ func (c *cluster) readOnlyUser(do func()) {
 // etcd sends a request to the lab's etcd, past causeway.
 func (c *cluster) etcd(call, token, body string) string {
 	c.Helper()
-	out, err := c.host(1).try("busybox", "wget", "-q", "-O", "-", "--header=Authorization: "+token,
-		"--post-data", body, "http://10.99.0.253:2379/v3/"+call)
+	command := []string{"busybox", "wget", "-q", "-O", "-", "--post-data", body, "http://10.99.0.253:2379/v3/" + call}
+	if token != "" {
+		command = append(command, "--header=Authorization: "+token)
+	}
+	out, err := c.host(1).try(command...)
 	if err != nil {
 		c.Fatalf("%s: %v\n%s", call, err, out)
 	}

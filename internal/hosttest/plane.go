@@ -113,9 +113,6 @@ func (p *Plane) Prune(_ context.Context, keep []fabric.Segment) error {
 // Invalidate implements [fabric.Dataplane].
 func (p *Plane) Invalidate() {}
 
-// Drifted implements [fabric.Dataplane].
-func (p *Plane) Drifted(context.Context) bool { return false }
-
 // Watch implements [fabric.Dataplane]: Drift tells.
 func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	p.Set(func(*State) { p.drifted = drifted })
