@@ -14,8 +14,8 @@ type activity struct {
 	busy bool
 	// operations counts the plane's operations.
 	operations int
-	// written are changes of flows and groups that the plane made, and that the
-	// switch has not told of yet.
+	// written counts the plane's own changes of flows and groups that Watch has not
+	// seen yet.
 	written map[openflow.Change]int
 	// stale are the networks that others changed since the last operation; static
 	// is the flows that serve all.
@@ -27,7 +27,7 @@ func newActivity() *activity {
 	return &activity{written: map[openflow.Change]int{}, stale: map[string]bool{}}
 }
 
-// begin starts an operation of the plane, and gives the networks that are stale.
+// begin starts an operation of the plane and returns the stale networks.
 func (a *activity) begin() map[string]bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -64,8 +64,8 @@ func (a *activity) wrote(cookie uint64, c change) {
 	}
 }
 
-// settle calls judge with mu held, between two operations of the plane, when sync
-// has taken in all that the switch had to tell of the operations before.
+// settle calls judge with mu held, between two operations of the plane, after sync
+// has received all events of the operations before.
 func (a *activity) settle(ctx context.Context, sync func() error, judge func()) error {
 	for {
 		before, err := a.idle(ctx)
@@ -91,7 +91,7 @@ func (a *activity) judged(operations int, judge func()) bool {
 	return true
 }
 
-// idle waits for the running operation, and gives the number of those that ran.
+// idle waits for the running operation and returns how many there were.
 func (a *activity) idle(ctx context.Context) (int, error) {
 	for {
 		a.mu.Lock()

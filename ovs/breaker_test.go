@@ -35,7 +35,7 @@ func (h *hung) exec(ctx context.Context, _ io.Reader, command string, _ ...strin
 	return nil, errors.New("signal: killed")
 }
 
-func TestAHungSwitchIsAskedSeldom(t *testing.T) {
+func TestBreakerOpensForAHungSwitch(t *testing.T) {
 	for _, command := range []string{"ovs-vsctl", "ovs-ofctl"} {
 		t.Run(command, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestAHungSwitchIsAskedSeldom(t *testing.T) {
 // wait lets the time of a synctest pass.
 func wait(d time.Duration) { <-time.After(d) }
 
-func TestARestartedSwitchIsAskedAtOnce(t *testing.T) {
+func TestBreakerClosesWhenTheSwitchRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hung, generation := &hung{command: "ovs-ofctl"}, "first"
 		b := &breaker{run: hung.exec, generation: func() string { return generation }}
@@ -91,7 +91,7 @@ func TestARestartedSwitchIsAskedAtOnce(t *testing.T) {
 	})
 }
 
-func TestACallerThatGivesUpSaysNothingOfTheSwitch(t *testing.T) {
+func TestBreakerIgnoresTheCallersOwnDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		exec := bounded((&hung{command: "ovs-ofctl"}).exec)
 		ctx, cancel := context.WithTimeout(t.Context(), commandTimeout/2)
@@ -105,7 +105,7 @@ func TestACallerThatGivesUpSaysNothingOfTheSwitch(t *testing.T) {
 	})
 }
 
-func TestAHungSwitchHoldsNobodyUp(t *testing.T) {
+func TestAHungSwitchBlocksNoApply(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
 	host := rig.Hosts[0]

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// BridgeOf names the Open vSwitch bridge, ours or anybody's, that has device as
-// a port or is itself of that name. It is empty where none does, and where Open
-// vSwitch is not there or does not answer. Any goroutine may ask.
+// BridgeOf returns the Open vSwitch bridge, ours or another's, that has device as a
+// port or is device itself. It is empty if there is none, and if Open vSwitch does not
+// run or does not answer. Any goroutine may call it.
 func (p *Plane) BridgeOf(ctx context.Context, device string) string {
 	if device == "" || p.breaker.open() || p.vswitch.noDatabase(ctx) != nil {
 		return "" // the database alone knows, whether ovs-vswitchd runs or not

@@ -13,7 +13,7 @@ type change struct {
 	removeGroups []uint32
 }
 
-// changeOf gives the change from have to want, which both have one flow for each
+// changeOf returns the change from have to want, which both have one flow for each
 // key. Adding a flow replaces the one with its key, so only keys that are no
 // longer wanted are removed.
 func changeOf(have, want []flow) change {

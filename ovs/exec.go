@@ -17,7 +17,7 @@ import (
 // stdin is empty. The error of a command that failed is what it said.
 type Exec func(ctx context.Context, stdin io.Reader, command string, args ...string) ([]byte, error)
 
-// execIn gives an Exec that runs the real commands against the daemons of runDir.
+// execIn returns an Exec that runs the real commands against the daemons of runDir.
 func execIn(runDir string) Exec {
 	return func(ctx context.Context, stdin io.Reader, command string, args ...string) ([]byte, error) {
 		var stdout, stderr bytes.Buffer
@@ -48,7 +48,7 @@ func (s vswitch) client(ctx context.Context) *goovs.Client {
 	}))
 }
 
-// cause takes the library's wrapping off what the command said.
+// cause unwraps the library's error: what the command said.
 func cause(err error) error {
 	var wrapped *goovs.Error
 	if errors.As(err, &wrapped) {

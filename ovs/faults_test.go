@@ -81,7 +81,7 @@ func TestTrafficComesBack(t *testing.T) {
 	}
 }
 
-func TestWhatIsLostIsRepairedAndOthersFlowsStay(t *testing.T) {
+func TestLostEntriesAreRepairedAndOthersFlowsStay(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
 	network, host := rig.Network(1), rig.Hosts[0]
@@ -128,7 +128,7 @@ func TestWhatIsLostIsRepairedAndOthersFlowsStay(t *testing.T) {
 }
 
 // A flood list of 3,000 hosts is more than one message, or one group, may hold.
-func TestThreeThousandHostsAreFloodedTo(t *testing.T) {
+func TestFloodingToThreeThousandHosts(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
 	network, host := rig.Network(1), rig.Hosts[0]
@@ -158,7 +158,7 @@ func TestThreeThousandHostsAreFloodedTo(t *testing.T) {
 	apply(1)
 }
 
-func TestOurBridgeIsSetRightAgain(t *testing.T) {
+func TestOurBridgesSettingsAreRepaired(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
 	network, host := rig.Network(1), rig.Hosts[0]
@@ -177,7 +177,7 @@ func TestOurBridgeIsSetRightAgain(t *testing.T) {
 	}
 }
 
-func TestANewPlaneTakesOverWithoutAWrite(t *testing.T) {
+func TestARestartedPlaneWritesNothing(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
 	network, host := rig.Network(1), rig.Hosts[0]
@@ -198,7 +198,7 @@ func TestANewPlaneTakesOverWithoutAWrite(t *testing.T) {
 	}
 }
 
-func TestPortsTellWhoseTheyAre(t *testing.T) {
+func TestPortsHaveExternalIDs(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
 	network, host := rig.Network(1), rig.Hosts[0]
@@ -223,7 +223,7 @@ func TestPortsTellWhoseTheyAre(t *testing.T) {
 	}
 }
 
-func TestADeadContainerHoldsNobodyUp(t *testing.T) {
+func TestADeadContainerBlocksNoOther(t *testing.T) {
 	rig := planetest.NewRig(t, newSite(t).suite("10.99.0.0", ""), 1)
 	network, host := rig.Network(1), rig.Hosts[0]
 	a, b := rig.Start(host, network, 2), rig.Start(host, network, 3)
@@ -237,7 +237,7 @@ func TestADeadContainerHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-func TestPortsThatGoTogetherGoInOneCommand(t *testing.T) {
+func TestPortsAreDeletedInOneCommand(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
 	network, host := rig.Network(1), rig.Hosts[0]
@@ -257,7 +257,7 @@ func TestPortsThatGoTogetherGoInOneCommand(t *testing.T) {
 	}
 }
 
-func TestPruneLeavesNothingButOthers(t *testing.T) {
+func TestPruneKeepsWhatOthersMade(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
 	network, host := rig.Network(1), rig.Hosts[0]

@@ -43,7 +43,7 @@ type writer struct {
 	flows  []flow
 }
 
-// done gives the flows, sorted and one for each key: of two endpoints that share
+// done returns the flows, sorted and one for each key: of two endpoints that share
 // a MAC or an address the first one counts, a local one before a remote one.
 func (w *writer) done() []flow {
 	flows := unique(w.flows)

@@ -99,7 +99,7 @@ func genProgramme(t *rapid.T) programme {
 	return programme{segment: segment, ports: ports}
 }
 
-func TestFlowsKeepTheirPromises(t *testing.T) {
+func TestFlowInvariants(t *testing.T) {
 	number := regexp.MustCompile(`(?:in_port=|output:)(\d+)`)
 	destination := regexp.MustCompile(`set_field:([\d.]+)->tun_dst`)
 	rapid.Check(t, func(t *rapid.T) {

@@ -31,7 +31,7 @@ const (
 
 func groupID(vni uint32, number int) uint32 { return uint32(firstGroup+number)<<24 | vni&vniMask }
 
-// groupIDs gives the IDs of the groups of a flood list.
+// groupIDs returns the IDs of the groups of a flood list.
 func groupIDs(vni uint32, vteps int) []uint32 {
 	if vteps == 0 {
 		return nil
@@ -47,7 +47,7 @@ func groupIDs(vni uint32, vteps int) []uint32 {
 	return ids
 }
 
-// groupsOf gives the groups of a flood list. The group of a VTEP follows from its
+// groupsOf returns the groups of a flood list. The group of a VTEP follows from its
 // address, so that one that comes or goes changes one group.
 func groupsOf(vni uint32, flood []netip.Addr, tunnel int) []group {
 	ids := groupIDs(vni, len(flood))
@@ -70,8 +70,7 @@ func groupsOf(vni uint32, flood []netip.Addr, tunnel int) []group {
 	return groups
 }
 
-// regroup gives the changes from the groups that the switch has of a network to
-// those that are wanted.
+// regroup compares a network's groups on the switch with those that are wanted.
 func regroup(have map[uint32]string, vni uint32, want []group) (set []group, remove []uint32) {
 	for _, g := range want {
 		if buckets, there := have[g.id]; !there || buckets != g.buckets {

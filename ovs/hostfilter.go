@@ -13,8 +13,8 @@ import (
 // datapath takes frames after it, and leaves none to the stack.)
 const filterTable = "causeway-ovs"
 
-// filterHost drops the frames of the ports before the host's stack, and deletes
-// the chains that stale tells. It returns how many chains it added.
+// filterHost drops the frames of the ports before the host's stack, and deletes the
+// chains of ports that are stale. It returns how many chains it added.
 func (l links) filterHost(ports []string, stale func(port string) bool) (added int, err error) {
 	if added, err = l.changeFilter(ports, stale); err != nil {
 		return 0, fmt.Errorf("drop containers' frames before the host's stack (nftables, family netdev): %w", err)

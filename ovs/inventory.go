@@ -128,7 +128,7 @@ func (p *Plane) ensureTunnel(ctx context.Context, segment fabric.Segment) (repai
 	if err := p.vswitch.addTunnel(ctx, name, want); err != nil {
 		return 0, err
 	}
-	rows, err := p.vswitch.taken(ctx, name)
+	rows, err := p.vswitch.attached(ctx, name)
 	if err != nil {
 		return 0, err
 	}

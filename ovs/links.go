@@ -53,7 +53,7 @@ func (l links) holder(addr netip.Addr) (string, error) {
 	return "", fmt.Errorf("no link of this host has the VTEP address %s", addr)
 }
 
-// pair makes the veth pair of endpoint.
+// pair creates the veth pair of endpoint.
 func (l links) pair(endpoint fabric.Endpoint, mtu int) error {
 	pair := nl.Pair{Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: mtu, Alias: aliasPrefix + endpoint.ID}
 	_, err := pair.Ensure(l.Handle, l.Handle)
@@ -61,7 +61,7 @@ func (l links) pair(endpoint fabric.Endpoint, mtu int) error {
 }
 
 // checksumsOff has the kernel fill in the checksums of what is sent on link
-// (ethtool -K … tx off), which takes segmentation offload away with it.
+// (ethtool -K … tx off), which turns segmentation offload off too.
 func (l links) checksumsOff(link string) error {
 	socket := -1
 	err := nl.Do(l.NS(), func() (err error) {

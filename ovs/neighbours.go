@@ -104,7 +104,7 @@ func (n *neighbours) keep(networks map[string]bool) {
 	}
 }
 
-// reroute has the routes looked up again, and forgets those that nobody wants.
+// reroute has the routes looked up again, and forgets unwanted ones.
 func (n *neighbours) reroute() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -239,7 +239,7 @@ func (n *neighbours) compare(conn *jsonrpc.Conn) (repaired, missing int, err err
 	return repaired, missing, nil
 }
 
-// wanted gives the next hops, each once.
+// wanted returns the next hops, each once.
 func (n *neighbours) wanted() map[entry]hop {
 	hops := make(map[entry]hop)
 	for _, vteps := range n.vteps {
@@ -258,7 +258,7 @@ func dialSwitch(ctx context.Context, runDir string) (*jsonrpc.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = errors.New(idle)
+	err = errNotRunning
 	for _, socket := range sockets { // that of a killed one may be left
 		var conn *jsonrpc.Conn
 		if conn, err = jsonrpc.Dial(ctx, socket); err == nil {
@@ -292,7 +292,7 @@ func readNeighbours(conn *jsonrpc.Conn) (map[entry]fabric.MAC, error) {
 	return table, nil
 }
 
-// neighbours gives the kernel's table of a link.
+// neighbours reads the kernel's table of a link.
 func (l links) neighbours(link int) (map[netip.Addr]netlink.Neigh, error) {
 	list, err := l.NeighList(link, netlink.FAMILY_ALL)
 	if err != nil {
@@ -305,7 +305,7 @@ func (l links) neighbours(link int) (map[netip.Addr]netlink.Neigh, error) {
 	return table, nil
 }
 
-// macOf gives a neighbour's MAC, if it was resolved.
+// macOf returns a neighbour's MAC, if it was resolved.
 func macOf(neighbour netlink.Neigh) (fabric.MAC, bool) {
 	const resolved = netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE | netlink.NUD_PERMANENT
 	if neighbour.State&resolved == 0 || len(neighbour.HardwareAddr) != len(fabric.MAC{}) {

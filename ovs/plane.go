@@ -14,9 +14,9 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 )
 
-// Config is what a Plane works with; a zero field takes what is in brackets.
+// Config configures a Plane; the default of a field is in brackets.
 type Config struct {
-	// Bridge is made if it is not there ("causeway"). One that is there already
+	// Bridge is created if it is not there ("causeway"). One that is there already
 	// keeps its settings and all flows and ports that are not ours.
 	Bridge string
 	// Datapath is "system" (the kernel's), "netdev" (userspace) or empty: the
@@ -24,7 +24,7 @@ type Config struct {
 	Datapath string
 	// VXLANPort is the UDP port of vxlan tunnels (8472); all hosts must have the same.
 	VXLANPort uint16
-	// VTEP is this host's, so that Check can tell whether tunnels leave from it.
+	// VTEP is this host's, so that Check knows whether tunnels can leave from it.
 	VTEP netip.Addr
 	// RunDir has the daemons' sockets (/run/openvswitch).
 	RunDir string
@@ -51,7 +51,7 @@ type Plane struct {
 	known      map[string]programme
 }
 
-// New makes a Plane; the switch is not touched, nor need there be one.
+// New returns a Plane. It does not touch the switch, which need not run yet.
 func New(config Config) (*Plane, error) {
 	config.Bridge = cmp.Or(config.Bridge, "causeway")
 	config.VXLANPort = cmp.Or(config.VXLANPort, 8472)
@@ -81,7 +81,7 @@ func New(config Config) (*Plane, error) {
 	return plane, nil
 }
 
-// Close gives the netlink socket back; what was made stays.
+// Close closes the netlink socket; bridge, ports and flows stay.
 func (p *Plane) Close() error { return p.links.Close() }
 
 // Check says what is missing here for a network to work.

@@ -10,8 +10,8 @@ import (
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
-// Plug creates the pair of endpoint, puts the host's end on the bridge and lets
-// its frames in.
+// Plug creates the pair of endpoint, puts the host's end on the bridge and
+// writes the network's flows.
 func (p *Plane) Plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (string, error) {
 	defer p.begin()()
 	if err := p.plug(ctx, segment, endpoint); err != nil {
@@ -63,7 +63,7 @@ func (p *Plane) attach(ctx context.Context, network fabric.Network, endpoints []
 	if err := p.vswitch.addPorts(ctx, network, endpoints); err != nil {
 		return err
 	}
-	rows, err := p.vswitch.taken(ctx, names...)
+	rows, err := p.vswitch.attached(ctx, names...)
 	if err != nil {
 		return err
 	}
@@ -74,8 +74,8 @@ func (p *Plane) attach(ctx context.Context, network fabric.Network, endpoints []
 	return nil
 }
 
-// connect gives the endpoints that have their pair, and whose port is gone, a
-// port again, and notes the ports whose pair is gone.
+// connect recreates the ports of endpoints that have their pair but no port, and
+// notes the ports whose pair is gone.
 func (p *Plane) connect(ctx context.Context, segment fabric.Segment) (repaired int, err error) {
 	ends, err := p.links.pairs.List()
 	if err != nil {
@@ -125,7 +125,7 @@ func (p *Plane) disconnect(ctx context.Context, segment fabric.Segment) error {
 	})
 }
 
-// unplug deletes the ports that gone tells, and their pairs.
+// unplug deletes the ports for which gone is true, and their pairs.
 func (p *Plane) unplug(ctx context.Context, gone func(endpoint string, port portRow) bool) error {
 	var names []string
 	for endpoint, port := range p.have.ports {

@@ -19,8 +19,8 @@ type programme struct {
 
 const static = ""
 
-// numbers are the OpenFlow ports that flows name. The switch gives them out, and
-// others when it is restarted.
+// numbers are the OpenFlow ports that flows name. The switch assigns them,
+// and others after its restart.
 type numbers struct {
 	tunnel int
 	local  map[string]int // by endpoint ID
@@ -33,7 +33,7 @@ type place struct {
 	vtep netip.Addr
 }
 
-// local gives the places of the endpoints that have a port here.
+// local returns the places of the endpoints that have a port here.
 func (p programme) local() []place {
 	var places []place
 	for i := range p.segment.Local {
@@ -64,7 +64,7 @@ func (p programme) groups() []group {
 	return groupsOf(p.segment.Network.VNI, p.segment.Flood, p.ports.tunnel)
 }
 
-// flows gives all flows. It is pure: equal segments and ports give equal flows.
+// flows returns all flows. It is pure: equal segments and ports give equal flows.
 func (p programme) flows() []flow {
 	if p.isStatic() {
 		return staticFlows()
@@ -81,7 +81,7 @@ func (p programme) writer() *writer {
 	return &writer{cookie: cookieOf(p.segment.Network), vni: p.segment.Network.VNI, tunnel: p.ports.tunnel}
 }
 
-// difference gives the change of flows from last to want. Only the flows of what
+// difference returns the change of flows from last to want. Only the flows of what
 // differs are written out and compared.
 func difference(last, want programme) change {
 	if want.isStatic() {
@@ -107,7 +107,7 @@ func difference(last, want programme) change {
 	return changeOf(have.done(), wanted.done())
 }
 
-// unequal gives the places that are not the same in both lists, which are sorted
+// unequal returns the places that are not the same in both lists, which are sorted
 // by endpoint ID, as fabric.Plan has them.
 func unequal(a, b []place) []place {
 	var found []place
@@ -127,7 +127,7 @@ func unequal(a, b []place) []place {
 	return found
 }
 
-// without gives the addresses of a that b lacks; both are sorted.
+// without returns the addresses of a that b lacks; both are sorted.
 func without(a, b []netip.Addr) []netip.Addr {
 	var rest []netip.Addr
 	for _, addr := range a {
@@ -156,7 +156,7 @@ func newIdentities(lists ...[]place) identities {
 	return found
 }
 
-// of gives the places of endpoints that have one of the identities.
+// of returns the places of endpoints that have one of the identities.
 func (i identities) of(lists ...[]place) []place {
 	if len(i.macs) == 0 {
 		return nil

@@ -11,8 +11,8 @@ import (
 )
 
 // Prune deletes ports, pairs, flows, groups and tunnel ports of networks that are
-// not kept; with the last network the bridge goes, if we made it and nobody else
-// has a port, a flow or a group on it. Without a running switch there is nothing to delete,
+// not kept; with the last network it deletes the bridge, if we created it and
+// no others have a port, a flow or a group on it. Without a running switch there is nothing to delete,
 // and from one that does not answer nothing can be.
 func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 	if p.missing(ctx) != nil {
@@ -80,7 +80,7 @@ func (p *Plane) pruneTunnels(ctx context.Context, kept map[string]bool) error {
 }
 
 // pruneFlows deletes the flows of networks that are not kept. Every network on
-// the switch has flows in the flood table, so that is the one to look at.
+// the switch has flows in the flood table, so that one is read.
 func (p *Plane) pruneFlows(ctx context.Context, keep []fabric.Segment) error {
 	kept := []uint64{}
 	ids := make(map[string]bool, len(keep))

@@ -79,9 +79,9 @@ func (s vswitch) interfaces(ctx context.Context, names ...string) ([]interfaceRo
 	return rows, nil
 }
 
-// taken reads the interfaces of that name, all of which the switch must have
-// got: ovs-vsctl has waited until it tried.
-func (s vswitch) taken(ctx context.Context, names ...string) (map[string]interfaceRow, error) {
+// attached reads the interfaces of those names, all of which the switch must have
+// attached: ovs-vsctl has waited until it tried.
+func (s vswitch) attached(ctx context.Context, names ...string) (map[string]interfaceRow, error) {
 	rows, err := s.interfaces(ctx, names...)
 	if err != nil {
 		return nil, err

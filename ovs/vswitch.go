@@ -3,6 +3,7 @@ package ovs
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -37,7 +38,7 @@ type vswitch struct {
 	bridge string
 }
 
-const idle = "Open vSwitch is not running on this host"
+var errNotRunning = errors.New("Open vSwitch is not running on this host") //nolint:staticcheck // it is a name
 
 // missing says why there is no Open vSwitch to talk to; nil when there is.
 func (s vswitch) missing(ctx context.Context) error {
@@ -46,10 +47,10 @@ func (s vswitch) missing(ctx context.Context) error {
 	}
 	controls, err := filepath.Glob(filepath.Join(s.runDir, "ovs-vswitchd.*.ctl"))
 	if err != nil {
-		return fmt.Errorf("%s: %w", idle, err)
+		return fmt.Errorf("%w: %w", errNotRunning, err)
 	}
 	if !slices.ContainsFunc(controls, func(socket string) bool { return answers(ctx, socket) }) {
-		return fmt.Errorf("%s: ovs-vswitchd does not answer in %s: start it", idle, s.runDir)
+		return fmt.Errorf("%w: ovs-vswitchd does not answer in %s: start it", errNotRunning, s.runDir)
 	}
 	return nil
 }
@@ -57,10 +58,10 @@ func (s vswitch) missing(ctx context.Context) error {
 func (s vswitch) noDatabase(ctx context.Context) error {
 	db := filepath.Join(s.runDir, "db.sock")
 	if _, err := os.Stat(db); err != nil {
-		return fmt.Errorf("%s: no %s: install openvswitch-switch and start it", idle, db)
+		return fmt.Errorf("%w: no %s: install openvswitch-switch and start it", errNotRunning, db)
 	}
 	if !answers(ctx, db) {
-		return fmt.Errorf("%s: ovsdb-server does not answer on %s", idle, db)
+		return fmt.Errorf("%w: ovsdb-server does not answer on %s", errNotRunning, db)
 	}
 	return nil
 }
@@ -78,7 +79,7 @@ func answers(ctx context.Context, socket string) bool {
 func (s vswitch) management() string { return filepath.Join(s.runDir, s.bridge+".mgmt") }
 
 // generation is another text after a restart of ovs-vswitchd and after the
-// bridge was made anew: the bridge's socket is then another file. It is empty
+// bridge was recreated: the bridge's socket is then another file. It is empty
 // while there is no bridge.
 func (s vswitch) generation() string {
 	info, err := os.Stat(s.management())
@@ -92,7 +93,7 @@ func (s vswitch) generation() string {
 	return fmt.Sprintf("%d %d.%d", stat.Ino, stat.Ctim.Sec, stat.Ctim.Nsec)
 }
 
-// addBridge makes the bridge; without our flows it forwards nothing (fail_mode).
+// addBridge creates the bridge; without our flows it forwards nothing (fail_mode).
 func (s vswitch) addBridge(ctx context.Context, datapath string) error {
 	_, err := s.exec(ctx, nil, "ovs-vsctl", "--may-exist", "add-br", s.bridge, "--", "set", "Bridge", s.bridge,
 		"datapath_type="+datapath, "fail_mode=secure", "external_ids:"+idBridge+"="+quote(s.bridge))
@@ -222,7 +223,7 @@ func (s vswitch) deleteCookie(ctx context.Context, cookie uint64) error {
 	return nil
 }
 
-// pairs gives column:key="value" words, sorted by key.
+// pairs returns column:key="value" words, sorted by key.
 func pairs(column string, values map[string]string) []string {
 	var words []string
 	for key, value := range values {
@@ -232,7 +233,7 @@ func pairs(column string, values map[string]string) []string {
 	return words
 }
 
-// quote makes text one word of the database, whatever it has in it.
+// quote returns text as one word of the database's syntax.
 func quote(text string) string {
 	quoted, err := json.Marshal(text)
 	if err != nil { // a string has no way to fail

@@ -16,17 +16,17 @@ const (
 	redial = 100 * time.Millisecond
 	// idleRedial is for a host without networks of this mode.
 	idleRedial = time.Second
-	// neighbourCheck is how often the tunnels' next hops are looked at: the switch
-	// does not tell of them.
+	// neighbourCheck is how often the tunnels' next hops are compared: the switch
+	// has no events for them.
 	neighbourCheck = 500 * time.Millisecond
 )
 
 // Watch calls drifted with each network whose flows, groups or ports others
-// changed, or with "" for all, until ctx ends. What the plane wrote itself it
-// leaves out. The plane reads back what it told of at its next Apply.
+// changed, or with "" for all, until ctx ends. The plane's own writes are no drift.
+// The next Apply of such a network reads the switch back.
 //
-// It runs no programs: it is connected to the database's socket and the bridge's.
-// A switch that hangs holds up nobody but Watch.
+// Watch starts no processes: it is connected to the database's socket and the
+// bridge's. A switch that hangs blocks Watch alone.
 func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	w := watcher{p, drifted}
 	group, ctx := errgroup.WithContext(ctx)
@@ -92,7 +92,7 @@ func (w watcher) flows(ctx context.Context) error {
 	}
 }
 
-// changed gives the networks with changes that the plane did not make.
+// changed returns the networks that others changed.
 func (w watcher) changed(seen map[openflow.Change]int) []string {
 	written := w.activity.written
 	vnis, all := make(map[uint32]bool), false
@@ -106,7 +106,7 @@ func (w watcher) changed(seen map[openflow.Change]int) []string {
 		case c.Cookie&cookieMask == cookieOurs:
 			vnis[uint32(c.Cookie)] = true
 		case c.Kind == openflow.FlowAdded:
-			// On our own bridge another's flow may have taken the place of ours.
+			// On our own bridge another's flow may have replaced ours.
 			all = all || w.have != nil && w.have.made
 		case c.Kind != openflow.FlowRemoved && c.Kind != openflow.FlowModified:
 			all = true
@@ -134,8 +134,8 @@ func (w watcher) mark(networks []string) {
 	}
 }
 
-// tell says which networks are to be applied. The flows that serve all networks
-// are written with any of them.
+// tell reports networks as drifted. The flows that serve all networks are written
+// with any of them.
 func (w watcher) tell(networks []string) {
 	slices.Sort(networks)
 	networks = slices.Compact(networks)

@@ -76,7 +76,7 @@ func repair(t *testing.T, rig *planetest.Rig, host *planetest.Host, drifts <-cha
 	}
 }
 
-func TestWhatOthersChangeIsRepairedAtOnce(t *testing.T) {
+func TestDriftIsRepaired(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
 	host, network := rig.Hosts[0], rig.Network(1)
@@ -129,7 +129,7 @@ func TestWhatOthersChangeIsRepairedAtOnce(t *testing.T) {
 	}
 }
 
-func TestItsOwnWritesAreNoDrift(t *testing.T) {
+func TestOwnWritesAreNoDrift(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
 	host, first, second := rig.Hosts[0], rig.Network(1), rig.Network(2)
@@ -169,7 +169,7 @@ func TestItsOwnWritesAreNoDrift(t *testing.T) {
 
 // A watcher must not take what one connection tells for all: after the switch
 // hung it goes on, and meanwhile nobody waits for it.
-func TestAHungSwitchHoldsNoWatcher(t *testing.T) {
+func TestWatchSurvivesAHungSwitch(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 1)
 	host, network := rig.Hosts[0], rig.Network(1)

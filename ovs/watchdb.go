@@ -59,7 +59,7 @@ func (w watcher) database(ctx context.Context) error {
 	}
 }
 
-// update takes in the rows that changed.
+// update stores the rows that changed.
 func (r replica) update(text json.RawMessage) error {
 	var tables map[string]map[string]struct {
 		New cells `json:"new"`
@@ -79,7 +79,7 @@ func (r replica) update(text json.RawMessage) error {
 	return nil
 }
 
-// bridge gives the bridge of that name, and the interfaces on it by name.
+// bridge returns the bridge of that name, and the interfaces on it by name.
 func (r replica) bridge(name string) (row bridgeRow, there bool, interfaces map[string]interfaceRow) {
 	interfaces = make(map[string]interfaceRow)
 	for _, cells := range r["Bridge"] {
@@ -97,7 +97,7 @@ func (r replica) bridge(name string) (row bridgeRow, there bool, interfaces map[
 	return bridgeRow{}, false, interfaces
 }
 
-// differs gives the networks for which the database is not as the plane left it.
+// differs returns the networks for which the database is not as the plane left it.
 func (w watcher) differs(r replica) []string {
 	if w.have == nil || len(w.known) == 0 {
 		return nil // the next Apply reads it anyway

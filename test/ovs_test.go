@@ -81,16 +81,24 @@ func TestOVSHung(t *testing.T) {
 	}
 }
 
-// firstContact waits until the switches know each other's MAC: the userspace
-// datapath asks for it with the first packet to a VTEP, and drops that packet.
+// firstContact sends one packet to a host that the switch has not met, five times:
+// the userspace datapath drops the packet that it must ask a MAC for.
 func firstContact(c *cluster) {
-	c.network("contact", "--subnet=192.168.76.0/24")
-	ends := []container{c.host(1).run("contact1", "--net=contact"), c.host(2).run("contact2", "--net=contact")}
-	for n, from := range ends {
-		eventually(c.T, "the first packet gets through", func() error {
-			_, err := from.exec("ping", "-c", "1", "-W", "1", ends[1-n].addr("contact"))
-			return err
-		})
+	for n := range 5 {
+		for _, h := range []*host{c.host(1), c.host(2)} {
+			if _, err := h.try("ovs-appctl", "tnl/neigh/flush"); err != nil {
+				c.Fatal(err)
+			}
+		}
+		name := fmt.Sprint("contact", n+1)
+		c.network(name, fmt.Sprintf("--subnet=192.168.%d.0/24", 76+n))
+		from, to := c.host(1).run(name+"a", "--net="+name), c.host(2).run(name+"b", "--net="+name)
+		if out, err := from.exec("ping", "-c", "1", "-W", "1", to.addr(name)); err != nil {
+			c.Errorf("the first packet of %d is lost: %v\n%s", n+1, err, out)
+		}
+		from.remove(from.name)
+		to.remove(to.name)
+		c.removeNetwork(name)
 	}
 }
 
@@ -242,8 +250,8 @@ func readable(c *cluster) {
 	}
 }
 
-// switchRestarted stops the switch, and then deletes its bridge, under traffic,
-// which must be back within five seconds.
+// switchRestarted stops the switch, and then changes what is on it by hand, under
+// traffic, which must be back within five seconds.
 func switchRestarted(c *cluster) {
 	c.network("lasting", "--subnet=192.168.75.0/24")
 	from, to := c.host(1).run("lasting1", "--net=lasting"), c.host(2).run("lasting2", "--net=lasting")
@@ -258,6 +266,18 @@ func switchRestarted(c *cluster) {
 		}},
 		{"the bridge deleted by hand", func(context.Context) error {
 			_, err := c.host(2).try("ovs-vsctl", "del-br", "causeway")
+			return err
+		}},
+		{"the flows deleted by hand", func(context.Context) error {
+			_, err := c.host(2).try("ovs-ofctl", "del-flows", "causeway")
+			return err
+		}},
+		{"the tunnel port deleted by hand", func(context.Context) error {
+			_, err := c.host(2).try("ovs-vsctl", "del-port", "cwvxlan")
+			return err
+		}},
+		{"the next hops of tunnels lost", func(context.Context) error {
+			_, err := c.host(2).try("ovs-appctl", "tnl/neigh/flush")
 			return err
 		}},
 	} {
