@@ -40,7 +40,9 @@ func (c *cluster) runAll(t *testing.T, only ...string) {
 }
 
 func TestVXLAN(t *testing.T) {
-	up(t, lab.Options{Hosts: 3}).runAll(t)
+	c := up(t, lab.Options{Hosts: 3})
+	c.runAll(t)
+	t.Run("changed by hand", func(t *testing.T) { changedByHand(c.sub(t)) })
 }
 
 func TestVXLANOverIPv6(t *testing.T) {

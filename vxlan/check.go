@@ -21,7 +21,7 @@ const (
 	minMTUIPv6 = 1280
 )
 
-// Check says why network cannot be realised on this host; nil when it can.
+// Check says why this host cannot have network; nil when it can.
 func (p *Plane) Check(_ context.Context, network fabric.Network) error {
 	if err := p.checkNetwork(network); err != nil {
 		return fmt.Errorf("vxlan: %w", err)
@@ -71,7 +71,7 @@ func (p *Plane) conflict(vni uint32) error {
 	return fmt.Errorf("VNI %d on UDP port %d is taken by %s", vni, p.Port, holder)
 }
 
-// holder gives whoever has a VXLAN device with that VNI and our port on a socket
+// holder names what has a VXLAN device with that VNI and our port on a socket
 // of the host's namespace: the device, or the namespace that it was moved to, as
 // Docker's overlay and we do. It is empty when there is none in sight.
 func (p *Plane) holder(vni uint32) (string, error) {

@@ -100,9 +100,9 @@ func TestKernelHasTheLastSegment(t *testing.T) {
 				}
 				clear(plane.segments)
 			}
-			mended, err := plane.Apply(t.Context(), want)
-			if err != nil || mended != 0 {
-				r.Fatalf("%d mended, %v", mended, err)
+			repaired, err := plane.Apply(t.Context(), want)
+			if err != nil || repaired != 0 {
+				r.Fatalf("%d repaired, %v", repaired, err)
 			}
 			found, err := plane.segments["n"].read()
 			if err != nil {

@@ -45,8 +45,8 @@ func Bind(ns netns.NsHandle, path string) error {
 	return nil
 }
 
-// shareDir makes dir a shared mount, as the first "ip netns add" does: whoever
-// bound it over itself later would otherwise keep our namespaces alive under it.
+// shareDir makes dir a shared mount, as the first "ip netns add" does: one that
+// is bound over dir later would otherwise keep our namespaces alive under it.
 func shareDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

@@ -175,7 +175,7 @@ func TestPairsOfOnePlane(t *testing.T) {
 	}
 }
 
-func TestPairIsMadeOnceAndMended(t *testing.T) {
+func TestPairIsCreatedOnceAndRepaired(t *testing.T) {
 	host, home := fresh(t), fresh(t)
 	pair := Pair{Endpoint: "e1", MAC: fabric.MAC{2, 0, 0, 0, 0, 1}, MTU: 1400, Alias: "causeway:test"}
 	first, err := pair.Ensure(host, home)
@@ -203,7 +203,7 @@ func TestPairIsMadeOnceAndMended(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := host.Link(ContainerEnd("e1")); err != nil {
-		t.Errorf("the pair was not made anew for Docker to take: %v", err)
+		t.Errorf("the pair was not recreated for Docker to take: %v", err)
 	}
 	for range 2 {
 		if err := home.Remove(HostEnd("e1")); err != nil {

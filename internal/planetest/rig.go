@@ -22,7 +22,7 @@ import (
 // driver declares it and says what it means.
 type Plane interface {
 	Check(ctx context.Context, network fabric.Network) error
-	Apply(ctx context.Context, segment fabric.Segment) (mended int, err error)
+	Apply(ctx context.Context, segment fabric.Segment) (repaired int, err error)
 	Plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (link string, err error)
 	Alive(ctx context.Context, segment fabric.Segment) (map[string]bool, error)
 	Prune(ctx context.Context, keep []fabric.Segment) error
@@ -134,7 +134,7 @@ func (r *Rig) Network(number int) fabric.Network {
 	return network
 }
 
-// Segment is the network as that host must realise it.
+// Segment is the network as that host must have it.
 func (r *Rig) Segment(host *Host, network fabric.Network) fabric.Segment {
 	for _, segment := range fabric.Plan(r.state, host.Name) {
 		if segment.Network.ID == network.ID {
@@ -144,8 +144,8 @@ func (r *Rig) Segment(host *Host, network fabric.Network) fabric.Segment {
 	return fabric.Segment{Network: network, VTEP: host.VTEP}
 }
 
-// Apply has the hosts realise what is recorded; without hosts, all of them. It
-// returns how many entries they mended.
+// Apply has the hosts apply what is recorded; without hosts, all of them. It
+// returns how many entries they repaired.
 func (r *Rig) Apply(hosts ...*Host) int {
 	r.t.Helper()
 	if len(hosts) == 0 {
@@ -154,17 +154,17 @@ func (r *Rig) Apply(hosts ...*Host) int {
 	all := 0
 	for _, host := range hosts {
 		for _, segment := range fabric.Plan(r.state, host.Name) {
-			mended, err := host.Plane.Apply(r.t.Context(), segment)
+			repaired, err := host.Plane.Apply(r.t.Context(), segment)
 			if err != nil {
 				r.t.Fatalf("%s: %v", host.Name, err)
 			}
-			all += mended
+			all += repaired
 		}
 	}
 	return all
 }
 
-// Prune has the hosts remove what is not recorded.
+// Prune has the hosts delete what is not recorded.
 func (r *Rig) Prune() {
 	r.t.Helper()
 	for _, host := range r.Hosts {

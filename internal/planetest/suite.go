@@ -2,7 +2,7 @@
 // namespaces on a switch, containers as namespaces that take a plane's links,
 // and real packets between them.
 //
-// A test travels so: a plane's own test calls [Run] with a [Config]. Each
+// The path of a test: a plane's own test calls [Run] with a [Config]. Each
 // subtest makes a [Rig], records networks and endpoints in it, has every host
 // apply what [fabric.Plan] makes of them, and looks at what arrives.
 package planetest
@@ -46,7 +46,7 @@ type Config struct {
 func Run(t *testing.T, config Config) {
 	for name, test := range map[string]func(*testing.T, Config){
 		"containers reach each other":           reach,
-		"broadcast and multicast reach all":     shout,
+		"broadcast and multicast reach all":     multicast,
 		"questions are answered on the host":    respond,
 		"equal subnets are kept apart":          apart,
 		"what was cut comes back":               cut,
@@ -93,8 +93,8 @@ func cut(t *testing.T, config Config) {
 	rig, network, a, b := Two(t, config)
 	mustReach(t, a, b)
 	before := rig.text()
-	if mended := rig.Apply(); mended != 0 {
-		t.Errorf("with nothing cut, %d entries were mended", mended)
+	if repaired := rig.Apply(); repaired != 0 {
+		t.Errorf("with nothing cut, %d entries were repaired", repaired)
 	}
 	config.Cut(t, rig.Hosts[0], rig.Segment(rig.Hosts[0], network))
 	if before == rig.text() {
@@ -103,8 +103,8 @@ func cut(t *testing.T, config Config) {
 	for _, host := range rig.Hosts {
 		host.Plane.Invalidate()
 	}
-	if mended := rig.Apply(); mended == 0 {
-		t.Error("nothing was counted as mended")
+	if repaired := rig.Apply(); repaired == 0 {
+		t.Error("nothing was counted as repaired")
 	}
 	if diff := cmp.Diff(before, rig.text()); diff != "" {
 		t.Errorf("the kernel is not what it was (-before +after):\n%s", diff)
@@ -212,8 +212,8 @@ func restart(t *testing.T, config Config) {
 			rig.Prune()
 		}
 	}
-	if mended := rig.Apply(); mended != 0 {
-		t.Errorf("the restart mended %d entries", mended)
+	if repaired := rig.Apply(); repaired != 0 {
+		t.Errorf("the restart repaired %d entries", repaired)
 	}
 	if err := ping.Wait(); err != nil || !strings.Contains(out.String(), " 0% packet loss") {
 		t.Errorf("packets were lost: %v\n%s", err, out)

@@ -13,39 +13,38 @@ import (
 )
 
 const (
-	shoutPort = 7707
-	// patience is how long a packet is waited for.
-	patience = 5 * time.Second
+	// timeout is how long a packet is waited for.
+	timeout = 5 * time.Second
 	// quiet is how long a second copy of it is waited for.
 	quiet = 200 * time.Millisecond
 )
 
-// shout sends to everyone, and wants each container, wherever it is, to hear it once.
-func shout(t *testing.T, config Config) {
+// multicast sends to everyone, and wants each container on each host to receive it once.
+func multicast(t *testing.T, config Config) {
 	rig := NewRig(t, config, 3)
 	network := rig.Network(1)
 	from := rig.Start(rig.Hosts[0], network, 2)
-	hearers := []*Container{rig.Start(rig.Hosts[0], network, 3), rig.Start(rig.Hosts[1], network, 4), rig.Start(rig.Hosts[2], network, 5)}
-	mustReach(t, append(hearers, from)...) // a port forwards only when the kernel has seen its carrier
+	receivers := []*Container{rig.Start(rig.Hosts[0], network, 3), rig.Start(rig.Hosts[1], network, 4), rig.Start(rig.Hosts[2], network, 5)}
+	mustReach(t, append(receivers, from)...) // a port forwards only when the kernel has seen its carrier
 	for name, to := range map[string]string{
-		"IPv4 broadcast": "172.31.7.255", "IPv4 multicast": "239.1.2.3", "IPv6 multicast": "ff05::7:7",
+		"IPv4 broadcast": "172.31.7.255:7701", "IPv4 multicast": "239.1.2.3:7702", "IPv6 multicast": "[ff05::7:7]:7703",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var sockets []*net.UDPConn
-			for _, hearer := range hearers {
-				sockets = append(sockets, hearer.listen(t, netip.MustParseAddr(to)))
+			for _, receiver := range receivers {
+				sockets = append(sockets, receiver.listen(t, netip.MustParseAddrPort(to)))
 			}
-			from.say(t, netip.MustParseAddr(to), "hello")
+			from.say(t, netip.MustParseAddrPort(to), "hello")
 			for i, socket := range sockets {
-				must(t, socket.SetReadDeadline(time.Now().Add(patience)))
+				must(t, socket.SetReadDeadline(time.Now().Add(timeout)))
 				heard := make([]byte, 16)
 				if n, err := socket.Read(heard); err != nil || string(heard[:n]) != "hello" {
-					t.Errorf("%s on %s heard %q, %v", hearers[i].Endpoint.ID, hearers[i].Host.Name, heard[:n], err)
+					t.Errorf("%s on %s heard %q, %v", receivers[i].Endpoint.ID, receivers[i].Host.Name, heard[:n], err)
 				}
 			}
 			for i, socket := range sockets {
 				if again := count(t, socket); again != 0 {
-					t.Errorf("%s on %s heard it %d times more", hearers[i].Endpoint.ID, hearers[i].Host.Name, again)
+					t.Errorf("%s on %s heard it %d times more", receivers[i].Endpoint.ID, receivers[i].Host.Name, again)
 				}
 			}
 		})
@@ -71,16 +70,16 @@ func (c *Container) nic(t *testing.T) *net.Interface {
 }
 
 // listen opens a socket for what is sent to group or to everyone.
-func (c *Container) listen(t *testing.T, group netip.Addr) *net.UDPConn {
+func (c *Container) listen(t *testing.T, group netip.AddrPort) *net.UDPConn {
 	t.Helper()
 	var socket *net.UDPConn
 	Within(t, c.NS(), func() (err error) {
-		if !group.IsMulticast() {
-			socket, err = net.ListenUDP("udp4", &net.UDPAddr{Port: shoutPort})
+		if !group.Addr().IsMulticast() {
+			socket, err = net.ListenUDP("udp4", &net.UDPAddr{Port: int(group.Port())})
 			return err
 		}
-		address := &net.UDPAddr{IP: group.AsSlice(), Port: shoutPort}
-		if group.Is6() {
+		address := net.UDPAddrFromAddrPort(group)
+		if group.Addr().Is6() {
 			socket, err = net.ListenMulticastUDP("udp6", c.nic(t), address)
 			return err
 		}
@@ -92,7 +91,7 @@ func (c *Container) listen(t *testing.T, group netip.Addr) *net.UDPConn {
 		if err != nil {
 			return err
 		}
-		request := &unix.IPMreqn{Multiaddr: group.As4(), Ifindex: int32(c.nic(t).Index)}
+		request := &unix.IPMreqn{Multiaddr: group.Addr().As4(), Ifindex: int32(c.nic(t).Index)}
 		var joined error
 		return errors.Join(raw.Control(func(fd uintptr) {
 			joined = unix.SetsockoptIPMreqn(int(fd), unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, request)
@@ -103,11 +102,11 @@ func (c *Container) listen(t *testing.T, group netip.Addr) *net.UDPConn {
 }
 
 // say sends one datagram from the container's address of to's family.
-func (c *Container) say(t *testing.T, to netip.Addr, words string) {
+func (c *Container) say(t *testing.T, to netip.AddrPort, words string) {
 	t.Helper()
 	from := c.addrs()[0]
-	remote := &net.UDPAddr{IP: to.AsSlice(), Port: shoutPort}
-	if to.Is6() {
+	remote := net.UDPAddrFromAddrPort(to)
+	if to.Addr().Is6() {
 		from, remote.Zone = c.addrs()[1], strconv.Itoa(c.nic(t).Index)
 	}
 	Within(t, c.NS(), func() error {
@@ -136,7 +135,7 @@ func respond(t *testing.T, config Config) {
 			t.Fatalf("%s does not answer", addr)
 		}
 	}
-	asker.say(t, netip.MustParseAddr("172.31.7.255"), "the end")
+	asker.say(t, netip.MustParseAddrPort("172.31.7.255:7701"), "the end")
 	frame := make([]byte, 2048)
 	for {
 		n, err := wire.Read(frame)
@@ -186,7 +185,7 @@ func (c *Container) sniff(t *testing.T) *os.File {
 			return err
 		}
 		file = os.NewFile(uintptr(fd), "packet socket")
-		return file.SetReadDeadline(time.Now().Add(2 * patience))
+		return file.SetReadDeadline(time.Now().Add(2 * timeout))
 	})
 	t.Cleanup(func() { file.Close() })
 	return file
