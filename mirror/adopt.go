@@ -19,7 +19,7 @@ func (m *Mirror) adopt(ctx context.Context, s step) error {
 		m.describe(record, s.local)
 	})
 	if errors.Is(err, records.ErrNameTaken) {
-		return m.makeRoom(ctx, s)
+		return m.yieldName(ctx, s)
 	}
 	if err != nil {
 		return fmt.Errorf("network %s cannot be named in the cluster: %w", s.local.Name, err)
@@ -44,10 +44,10 @@ func (m *Mirror) describe(record *fabric.Network, local network.Network) {
 	}
 }
 
-// makeRoom removes a network of this engine whose name the cluster has given to
+// yieldName removes a network of this engine whose name the cluster has given to
 // another that was created elsewhere first; that one is created in its place. One
 // that containers are on is reported: they reach no other host.
-func (m *Mirror) makeRoom(ctx context.Context, s step) error {
+func (m *Mirror) yieldName(ctx context.Context, s step) error {
 	n := s.local
 	if s.cluster.Swarm {
 		return fmt.Errorf("network %s of the swarm has the name of another network of the cluster, and is known here as %s", n.Name, s.cluster.ID)

@@ -4,19 +4,24 @@ import (
 	"context"
 
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/records"
 )
 
 // keepConfigured writes into the records for which of the cluster's networks this
 // host has containers, stopped ones included: such a network is in use.
 func (m *Mirror) keepConfigured(ctx context.Context) error {
-	written := make(map[string]bool) // by Docker's NetworkID
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-m.containers.recount:
 		}
-		if err := m.writeConfigured(ctx, written); err != nil && ctx.Err() == nil {
+		err := m.writeConfigured(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		m.Board.Report(health.Scope{Part: health.Mirror, Object: records.MembersPrefix}, err)
+		if err != nil {
 			if err := pause(ctx, retryAfter); err != nil {
 				return err
 			}
@@ -25,8 +30,8 @@ func (m *Mirror) keepConfigured(ctx context.Context) error {
 	}
 }
 
-// writeConfigured writes what differs from what was written.
-func (m *Mirror) writeConfigured(ctx context.Context, written map[string]bool) error {
+// writeConfigured writes what differs from the records.
+func (m *Mirror) writeConfigured(ctx context.Context) error {
 	attachments, synced := m.attachments.all()
 	names := make(map[string]string, len(attachments)) // Docker's NetworkID by name
 	for dockerID, attachment := range attachments {
@@ -34,52 +39,57 @@ func (m *Mirror) writeConfigured(ctx context.Context, written map[string]bool) e
 			names[network.Name] = dockerID
 		}
 	}
-	configured, listed := m.containers.configured(func(name, dockerID string) (string, bool) {
-		if _, ours := attachments[dockerID]; ours {
-			return dockerID, true
-		}
-		dockerID, ours := names[name] // it never ran, or the network was put back meanwhile
-		return dockerID, ours
-	})
-	if !synced || !listed {
-		return nil // either signals
+	changed := m.containers.miscounted(attachments, names)
+	if !synced {
+		return nil // the table signals
 	}
-	for dockerID := range written {
-		if _, attached := attachments[dockerID]; !attached {
-			delete(written, dockerID)
-		}
-	}
-	for dockerID, attachment := range attachments {
-		last, known := written[dockerID]
-		if known && last == configured[dockerID] {
-			continue
-		}
+	for dockerID, configured := range changed {
 		count := 0
-		if configured[dockerID] {
-			count = 1 // a number would be written with each container
+		if configured {
+			count = 1 // the number would be written with each container
 		}
-		err := m.records().SetConfigured(ctx, attachment.Network, count)
-		m.Board.Report(health.Scope{Part: health.Mirror, Object: "members/"}, err)
-		if err != nil {
+		if err := m.records().SetConfigured(ctx, attachments[dockerID].Network, count); err != nil {
 			return err
 		}
-		written[dockerID] = configured[dockerID]
+		m.containers.setConfigured(dockerID, configured)
 	}
 	return nil
 }
 
-// configured says which networks have containers; of tells for a container's
-// network, by name and ID, which one it is.
-func (c *containers) configured(of func(name, dockerID string) (string, bool)) (found map[string]bool, listed bool) {
+// miscounted gives the networks whose records differ from the containers, and
+// whether each has one. A container that never ran, or whose network was put back,
+// knows it by its name alone.
+func (c *containers) miscounted(attachments map[string]records.Attachment, names map[string]string) map[string]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	found = make(map[string]bool)
+	if !c.listed {
+		return nil
+	}
+	now := make(map[string]bool, len(attachments))
+	for dockerID := range attachments {
+		now[dockerID] = false
+	}
 	for _, networks := range c.known {
 		for name, on := range networks {
-			if dockerID, ours := of(name, on.dockerID); ours {
-				found[dockerID] = true
+			dockerID := on.dockerID
+			if _, ours := attachments[dockerID]; !ours {
+				dockerID = names[name]
+			}
+			if _, ours := attachments[dockerID]; ours {
+				now[dockerID] = true
 			}
 		}
 	}
-	return found, c.listed
+	for dockerID, configured := range now {
+		if last, known := c.configured[dockerID]; known && last == configured {
+			delete(now, dockerID)
+		}
+	}
+	return now
+}
+
+func (c *containers) setConfigured(dockerID string, configured bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.configured[dockerID] = configured
 }

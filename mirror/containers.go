@@ -19,7 +19,10 @@ type containers struct {
 	known  map[string]map[string]attachedTo // by container, then by network name
 	listed bool                             // known is complete
 	dirty  map[string]bool                  // containers to look at
-	all    bool                             // list all
+	all    bool                             // list all, and look at each
+	// configured says whether a network's record has it that containers are
+	// configured for the network; by Docker's NetworkID.
+	configured map[string]bool
 
 	wake    chan struct{} // something is to be looked at
 	recount chan struct{} // known was changed
@@ -33,7 +36,7 @@ type attachedTo struct {
 
 func newContainers() *containers {
 	return &containers{
-		known: make(map[string]map[string]attachedTo), dirty: make(map[string]bool),
+		known: make(map[string]map[string]attachedTo), dirty: make(map[string]bool), configured: make(map[string]bool),
 		wake: make(chan struct{}, 1), recount: make(chan struct{}, 1),
 	}
 }
@@ -57,6 +60,9 @@ func (c *containers) relist() {
 // attached has the containers on networks looked at whose attachment changed.
 func (c *containers) attached(dockerIDs []string) {
 	c.mu.Lock()
+	for _, dockerID := range dockerIDs {
+		delete(c.configured, dockerID)
+	}
 	for id, networks := range c.known {
 		for _, on := range networks {
 			if on.endpoint != "" && slices.Contains(dockerIDs, on.dockerID) {
@@ -80,23 +86,37 @@ func (c *containers) take() (all bool, ids []string) {
 	return all, ids
 }
 
-// set learns a container's networks; nil: the container is gone. The names of an
-// endpoint that stays are kept.
+// set learns a container's networks; nil: the container is gone.
 func (c *containers) set(id string, networks map[string]attachedTo) {
 	c.mu.Lock()
-	before := c.known[id]
-	delete(c.known, id)
-	if networks != nil {
-		for name, on := range networks {
-			if on.endpoint == before[name].endpoint {
-				on.named = before[name].named
-				networks[name] = on
-			}
-		}
-		c.known[id] = networks
+	c.keepNames(id, networks)
+	c.known[id] = networks
+	if networks == nil {
+		delete(c.known, id)
 	}
 	c.mu.Unlock()
 	signal(c.recount)
+}
+
+// setAll learns the networks of all containers.
+func (c *containers) setAll(known map[string]map[string]attachedTo) {
+	c.mu.Lock()
+	for id, networks := range known {
+		c.keepNames(id, networks)
+	}
+	c.known, c.listed = known, true
+	c.mu.Unlock()
+	signal(c.recount)
+}
+
+// keepNames keeps the names of endpoints that stay. It needs the lock.
+func (c *containers) keepNames(id string, networks map[string]attachedTo) {
+	for name, on := range networks {
+		if before := c.known[id][name]; on.endpoint == before.endpoint {
+			on.named = before.named
+			networks[name] = on
+		}
+	}
 }
 
 // hasNames says whether the record of a container's endpoint has these names.
@@ -191,10 +211,7 @@ func (m *Mirror) listContainers(ctx context.Context) (ids []string, err error) {
 	for _, part := range []health.Part{health.Names, health.Restart} {
 		m.Board.Retain(part, func(id string) bool { return known[id] != nil })
 	}
-	m.containers.mu.Lock()
-	m.containers.known, m.containers.listed = known, true
-	m.containers.mu.Unlock()
-	signal(m.containers.recount)
+	m.containers.setAll(known)
 	return ids, nil
 }
 

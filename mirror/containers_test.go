@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -19,9 +20,7 @@ const containerID = "cccccccccccccccccccccccccccccccc"
 func inspected(name string, networks object, more ...object) object {
 	found := object{"Id": containerID, "Name": "/" + name, "NetworkSettings": object{"Networks": networks}}
 	for _, fields := range more {
-		for key, value := range fields {
-			found[key] = value
-		}
+		maps.Copy(found, fields)
 	}
 	return found
 }
@@ -85,8 +84,9 @@ func TestNamesBeforeTheAttachment(t *testing.T) {
 		kvstore.Put(records.NetworkKey(netID), fabric.Network{ID: netID, Name: "foo"}),
 		kvstore.Put(records.EndpointKey(netID, "e1"), fabric.Endpoint{ID: "e1", Network: netID, Host: "h2"}))
 	r.waitFor("the container", func() bool {
-		_, known := r.mirror.containers.configured(func(string, string) (string, bool) { return "", false })
-		return known
+		r.mirror.containers.mu.Lock()
+		defer r.mirror.containers.mu.Unlock()
+		return r.mirror.containers.known[containerID] != nil
 	})
 	r.put(kvstore.Put(records.AttachmentKey("h2", oldID), records.Attachment{Network: netID}))
 	r.waitFor("the names", func() bool { return slices.Equal(r.names("e1"), []string{"one", "cccccccccccc"}) })

@@ -19,9 +19,9 @@ const (
 	// driver first, which refuses it and says why (see [Mirror.PutBack]). And what
 	// other hosts write about their containers arrives meanwhile.
 	putBackAfter = time.Second
-	// tellFor is how long status tells of a network that was put back, unless a
+	// noticeTime is how long status has the notice of a network that was put back, unless a
 	// container uses it before.
-	tellFor = time.Hour
+	noticeTime = time.Hour
 )
 
 // putBacks are the cluster's networks that were removed from this engine and
@@ -31,7 +31,7 @@ type putBacks struct {
 	clusters map[string]string   // cluster networks that the engine has had, by Docker's NetworkID
 	gone     map[string]bool     // Docker's NetworkIDs that the engine said it removed
 	pending  map[string]*removal // by cluster network
-	told     map[string]told     // by cluster network
+	notices  map[string]notice   // by cluster network
 }
 
 // removal is a network that was removed here.
@@ -43,8 +43,8 @@ type removal struct {
 	done     chan struct{} // closed when it is back, or cannot be
 }
 
-// told is a network that was put back, as status tells it.
-type told struct {
+// notice says in status that a network was put back.
+type notice struct {
 	dockerID string
 	until    time.Time
 }
@@ -52,7 +52,7 @@ type told struct {
 func newPutBacks() *putBacks {
 	return &putBacks{
 		clusters: make(map[string]string), gone: make(map[string]bool),
-		pending: make(map[string]*removal), told: make(map[string]told),
+		pending: make(map[string]*removal), notices: make(map[string]notice),
 	}
 }
 
@@ -186,12 +186,12 @@ func (m *Mirror) putBack(ctx context.Context, cluster fabric.Network) error {
 	if err != nil || dockerID == "" {
 		return err
 	}
-	m.tellPutBack(cluster, dockerID, users, outage)
+	m.reportPutBack(cluster, dockerID, users, outage)
 	return nil
 }
 
-// tellPutBack reports to the log and to status that a removal had no effect.
-func (m *Mirror) tellPutBack(cluster fabric.Network, dockerID string, users []string, outage bool) {
+// reportPutBack reports to the log and to status that a removal had no effect.
+func (m *Mirror) reportPutBack(cluster fabric.Network, dockerID string, users []string, outage bool) {
 	when, reason := "", "a container came to it meanwhile"
 	if outage {
 		when = " while the store was away"
@@ -200,41 +200,41 @@ func (m *Mirror) tellPutBack(cluster fabric.Network, dockerID string, users []st
 		reason = "in use on " + strings.Join(users, ", ")
 	}
 	m.putBacks.mu.Lock()
-	m.putBacks.told[cluster.ID] = told{dockerID: dockerID, until: time.Now().Add(tellFor)}
+	m.putBacks.notices[cluster.ID] = notice{dockerID: dockerID, until: time.Now().Add(noticeTime)}
 	m.putBacks.mu.Unlock()
 	m.Board.Report(health.Scope{Part: health.PutBack, Object: cluster.ID},
 		fmt.Errorf("network %s was removed here%s and put back: %s", cluster.Name, when, reason))
 }
 
-// used ends the telling of a network that was put back: a container came to it.
+// used ends the notice of a network that was put back: a container came to it.
 func (m *Mirror) used(dockerID string) {
 	m.putBacks.mu.Lock()
-	for id, told := range m.putBacks.told {
-		if told.dockerID == dockerID {
-			delete(m.putBacks.told, id)
+	for id, notice := range m.putBacks.notices {
+		if notice.dockerID == dockerID {
+			delete(m.putBacks.notices, id)
 		}
 	}
 	m.putBacks.mu.Unlock()
-	m.retainTold()
+	m.retainNotices()
 }
 
-// endPutBacks ends the telling of networks that are gone or came back long ago.
-func (m *Mirror) endPutBacks(s state) {
+// expireNotices ends the notices of networks that are gone or came back long ago.
+func (m *Mirror) expireNotices(s state) {
 	m.putBacks.mu.Lock()
-	for id, told := range m.putBacks.told {
-		if _, known := s.networks[id]; !known || time.Now().After(told.until) {
-			delete(m.putBacks.told, id)
+	for id, notice := range m.putBacks.notices {
+		if _, known := s.networks[id]; !known || time.Now().After(notice.until) {
+			delete(m.putBacks.notices, id)
 		}
 	}
 	m.putBacks.mu.Unlock()
-	m.retainTold()
+	m.retainNotices()
 }
 
-func (m *Mirror) retainTold() {
+func (m *Mirror) retainNotices() {
 	m.Board.Retain(health.PutBack, func(network string) bool {
 		m.putBacks.mu.Lock()
 		defer m.putBacks.mu.Unlock()
-		_, keep := m.putBacks.told[network]
+		_, keep := m.putBacks.notices[network]
 		return keep
 	})
 }

@@ -42,7 +42,18 @@ func (m *Mirror) reconcile(ctx context.Context) error {
 			return ctx.Err()
 		case <-m.wake:
 		case <-time.After(wait):
+			if wait == fullEvery {
+				m.listAgain(ctx)
+			}
 		}
+	}
+}
+
+// listAgain learns what no event tells: a stopped container that was connected to a
+// network or disconnected from it.
+func (m *Mirror) listAgain(ctx context.Context) {
+	if _, err := m.listContainers(ctx); err != nil && ctx.Err() == nil {
+		m.reportEngine(err)
 	}
 }
 
@@ -70,7 +81,7 @@ func (m *Mirror) once(ctx context.Context, p *pass) bool {
 		m.Board.Report(step.scope(), m.take(ctx, p, step))
 	}
 	m.Board.Retain(health.Mirror, func(object string) bool { return concerned[object] || isPrefix(object) })
-	m.endPutBacks(s)
+	m.expireNotices(s)
 	m.checkDisplaced(ctx, &p.displaced, s)
 	return len(steps) == 0 && p.unlisted.Len() == 0 && p.strays.Len() == 0 && len(p.displaced.networks) == 0
 }
