@@ -48,9 +48,9 @@ type Engine interface {
 	// Configured says whether a container of the engine, a stopped one included, is
 	// configured for its network dockerID, of that name. It answers within two seconds.
 	Configured(ctx context.Context, dockerID, name string) (bool, error)
-	// Removed is told that the engine removes its network dockerID, which stays in
-	// the cluster as network: it is put back.
-	Removed(dockerID, network string)
+	// Removing is told that the engine is removing its network dockerID, which is the
+	// cluster's network: if it stays in the cluster, it is put back.
+	Removing(dockerID, network string)
 	// PutBack waits until the removed networks are back. While CreateNetwork is
 	// answered, its error says that the network that is created has the name of one
 	// of them. It returns within four seconds.

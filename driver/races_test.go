@@ -143,7 +143,7 @@ func TestEndpointThatTheEngineForgotMakesRoom(t *testing.T) {
 type engine struct {
 	lists      map[string]bool
 	configured bool
-	removed    []string // the cluster's networks
+	removing   []string // the cluster's networks
 	err        error
 }
 
@@ -155,7 +155,7 @@ func (e *engine) Configured(context.Context, string, string) (bool, error) {
 	return e.configured, e.err
 }
 
-func (e *engine) Removed(_, network string) { e.removed = append(e.removed, network) }
+func (e *engine) Removing(_, network string) { e.removing = append(e.removing, network) }
 
 func (e *engine) PutBack(context.Context) error { return e.err }
 

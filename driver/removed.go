@@ -2,8 +2,9 @@ package driver
 
 import "context"
 
-// detach detaches Docker's network for a removal, and tells the mirror when the
-// cluster keeps the network. A network that a container of this engine is
+// detach detaches Docker's network for a removal. The mirror hears of it before,
+// because the engine lists the network no more: it must not take it for one that
+// is new in the cluster. A network that a container of this engine is
 // configured for, stopped ones included, is in use.
 func (d *Driver) detach(ctx context.Context, dockerID string) error {
 	keep := d.leadersToFree(dockerID)
@@ -13,17 +14,12 @@ func (d *Driver) detach(ctx context.Context, dockerID string) error {
 	found, attachment, err := d.records.Attached(ctx, dockerID)
 	mirrored := err == nil && found.Name != "" && !found.Swarm && !attachment.Pending
 	if mirrored {
+		d.Engine.Removing(dockerID, found.ID)
 		// If the engine does not say, Docker's rule holds: stopped containers do not count.
 		configured, err := d.Engine.Configured(ctx, dockerID, found.Name)
 		keep = configured && err == nil
 	}
-	if err := d.records.Detach(ctx, dockerID, keep); err != nil || !mirrored {
-		return err
-	}
-	if _, err := d.records.Network(ctx, found.ID); err == nil {
-		d.Engine.Removed(dockerID, found.ID)
-	}
-	return nil
+	return d.records.Detach(ctx, dockerID, keep)
 }
 
 // clearOfRemoved refuses to create a network under the name of one that was

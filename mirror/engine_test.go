@@ -64,10 +64,15 @@ func (e *fakeEngine) has(name string) bool {
 	return slices.ContainsFunc(e.networks, func(n object) bool { return n["Name"] == name })
 }
 
+// drop removes a network.
+func (e *fakeEngine) drop(id string) {
+	e.set(func() { e.networks = slices.DeleteFunc(e.networks, func(n object) bool { return n["Id"] == id }) })
+}
+
 // destroy removes a network and sends the event.
 func (e *fakeEngine) destroy(t *testing.T, id string) {
 	t.Helper()
-	e.set(func() { e.networks = slices.DeleteFunc(e.networks, func(n object) bool { return n["Id"] == id }) })
+	e.drop(id)
 	e.emit(t, "network destroy", id, nil)
 }
 

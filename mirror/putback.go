@@ -56,9 +56,9 @@ func newPutBacks() *putBacks {
 	}
 }
 
-// Removed tells the mirror that Docker is removing its network dockerID here
-// while the cluster keeps network, which is in use elsewhere.
-func (m *Mirror) Removed(dockerID, network string) {
+// Removing tells the mirror that Docker is removing its network dockerID, which is
+// the cluster's network: it is put back if it stays in the cluster.
+func (m *Mirror) Removing(dockerID, network string) {
 	m.putBacks.add(dockerID, network, false)
 	time.AfterFunc(putBackAfter, m.kick)
 }

@@ -36,17 +36,19 @@ func shared(t *testing.T, store kvstore.Store, configured int) (*fakeEngine, *ri
 	return engine, r
 }
 
-// detached is what the driver does when the engine removes the network.
-func (r *rig) detached() {
+// detached is what the driver does when the engine removes the network, which the
+// engine lists no more by then.
+func (r *rig) detached(engine *fakeEngine) {
+	engine.drop(oldID)
+	r.mirror.Removing(oldID, netID)
 	if err := r.mirror.records().Detach(r.Context(), oldID, false); err != nil {
 		r.Fatal(err)
 	}
-	r.mirror.Removed(oldID, netID)
 }
 
 func TestPutBack(t *testing.T) {
 	engine, r := shared(t, kvstore.NewMemory(), 1)
-	r.detached()
+	r.detached(engine)
 	engine.destroy(t, oldID)
 	r.tells(putMsg)
 	if !engine.has("foo") {
@@ -60,7 +62,7 @@ func TestPutBack(t *testing.T) {
 // What h1 had was removed a moment before, and h1's mirror is late.
 func TestPutBackOfAnUnusedNetwork(t *testing.T) {
 	engine, r := shared(t, kvstore.NewMemory(), 1)
-	r.detached()
+	r.detached(engine)
 	engine.destroy(t, oldID)
 	r.put(kvstore.Put(records.MemberKey(netID, "h1"), records.Member{Mirror: true}))
 	r.waitFor("the network is gone from the cluster", func() bool {
@@ -88,7 +90,7 @@ func TestPutBackAfterAnOutage(t *testing.T) {
 func TestCreationWhileANetworkComesBack(t *testing.T) {
 	engine, r := shared(t, kvstore.NewMemory(), 1)
 	engine.busy.Lock()
-	r.detached()
+	r.detached(engine)
 	engine.destroy(t, oldID)
 	err := r.mirror.PutBack(t.Context())
 	const want = "network foo exists in the cluster with subnet , in use on h1: it can be created with other settings when no container is configured for it there"
