@@ -71,7 +71,7 @@ func (r *rig) release(t *testing.T, n int, addr netip.Addr) {
 }
 
 // TestModel has hosts ask and release at random: no address has two holders,
-// all are assignable, and a freed one rests.
+// all are assignable, and a freed one is quarantined.
 func TestModel(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		t.Run(fmt.Sprint("shared with Docker ", shared), func(t *testing.T) {
@@ -87,12 +87,12 @@ func checkModel(t *testing.T, rt *rapid.T, shared bool) {
 	all := slices.Collect(records.Addrs(first, last, true))
 	r := newRig(t, 3, subnet.String(), shared)
 	held, freed := map[netip.Addr]int{}, map[netip.Addr]time.Time{}
-	rests := func(addr netip.Addr, d time.Duration) bool { return r.now.Sub(freed[addr]) < d }
+	inQuarantine := func(addr netip.Addr, d time.Duration) bool { return r.now.Sub(freed[addr]) < d }
 	check := func(rt *rapid.T, addr netip.Addr) {
 		free := slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { _, taken := held[a]; return taken })
 		if !shared {
 			ever := func(a netip.Addr) bool { _, ever := freed[a]; return ever }
-			if fresh := slices.DeleteFunc(free, ever); len(fresh) > 0 && rests(addr, records.KeepFreed) {
+			if fresh := slices.DeleteFunc(free, ever); len(fresh) > 0 && inQuarantine(addr, records.KeepFreed) {
 				rt.Fatalf("%s was given out again while %v are fresh", addr, fresh)
 			}
 			return
@@ -101,7 +101,7 @@ func checkModel(t *testing.T, rt *rapid.T, shared bool) {
 		if !slices.Contains(upper, addr) {
 			rt.Fatalf("%s was given out; the upper of the free addresses are %v", addr, upper)
 		}
-		best := slices.IndexFunc(upper, func(a netip.Addr) bool { return !rests(a, quarantine) })
+		best := slices.IndexFunc(upper, func(a netip.Addr) bool { return !inQuarantine(a, quarantine) })
 		if best >= 0 && upper[best] != addr {
 			rt.Fatalf("%s was given out, and not %s", addr, upper[best])
 		}
@@ -233,7 +233,7 @@ func newDockerHost(t *testing.T) *dockerHost {
 }
 
 // TestShortContainersLeaveDockerItsAddresses has a mirror's containers come and
-// go within the time that their addresses rest.
+// go while their addresses are in quarantine.
 func TestShortContainersLeaveDockerItsAddresses(t *testing.T) {
 	d := newDockerHost(t)
 	for range 11 {
@@ -271,7 +271,7 @@ func TestDockerAndMirrorsChurn(t *testing.T) {
 			slices.SortFunc(addrs, netip.Addr.Compare)
 			return rapid.SampledFrom(addrs).Draw(rt, "address")
 		}
-		const most = 5 // for each side: 10 of 13, and some that rest
+		const most = 5 // for each side: 10 of 13, and some in quarantine
 		rt.Repeat(map[string]func(*rapid.T){
 			"docker starts": func(rt *rapid.T) {
 				if len(d.held) > most {

@@ -134,7 +134,7 @@ func TestEightHostsShareOneSubnet(t *testing.T) {
 	})
 }
 
-func TestFreedAddressesRest(t *testing.T) {
+func TestFreedAddressesAreQuarantined(t *testing.T) {
 	i := newIPAM(t, kvstore.NewMemory(), "h1")
 	pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/29"})
 	release := func(addr string) {

@@ -154,13 +154,11 @@ func (r Records) inUse(ctx context.Context, network fabric.Network, subnet fabri
 	if v.Room() <= 0 {
 		return v.full()
 	}
-	remedy := "start the container with another --ip"
-	for free := range Addrs(v.First, v.Last, false) {
-		if v.Free(free) {
-			remedy += fmt.Sprintf(" (%s is free)", free)
-			break
-		}
+	free := v.First
+	for !v.Free(free) {
+		free = free.Next()
 	}
+	remedy := fmt.Sprintf("start the container with another --ip (%s is free)", free)
 	if dockerIPAM {
 		remedy += ", or create the network with --ipam-driver causeway"
 	}

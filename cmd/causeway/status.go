@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -61,10 +62,10 @@ func asking(use, short string, args cobra.PositionalArgs, show func(io.Writer, a
 		}
 		s, err := agent.NewClient(socket).Status(command.Context())
 		if err != nil {
-			return err
+			return printableError(err)
 		}
 		if s.Store != "" && !strings.HasPrefix(use, "status") {
-			return fmt.Errorf("%s", s.Store)
+			return errors.New(printable(s.Store))
 		}
 		var text strings.Builder
 		table := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
@@ -102,7 +103,7 @@ func acting(use, short string, do func(context.Context, *agent.Client, string) (
 		}
 		done, err := do(command.Context(), agent.NewClient(socket), args[0])
 		if err != nil {
-			return err
+			return printableError(err)
 		}
 		_, err = fmt.Fprintln(command.OutOrStdout(), done)
 		return err
@@ -129,6 +130,9 @@ func printable(text string) string {
 	quoted := strconv.Quote(text)
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
+
+// printableError is for errors of the agent, which have names in them.
+func printableError(err error) error { return errors.New(printable(err.Error())) }
 
 func printStatus(w io.Writer, s agent.Status) {
 	row(w, "host:", s.Host)
