@@ -67,15 +67,11 @@ func (c *nftChain) accepted(context.Context) ([]string, error) {
 }
 
 func (c *nftChain) rules() ([]*nftables.Rule, error) {
-	rules, err := c.conn.GetRules(c.chain.Table, c.chain)
-	if err == nil {
-		return rules, nil
-	}
-	// The library's error hides the kernel's number: ask whether the chain went meanwhile.
-	if found, failed := c.find(); failed != nil || found {
+	rules, err := c.conn.GetRules(c.chain.Table, c.chain) // none of a chain that was deleted meanwhile
+	if err != nil {
 		return nil, fmt.Errorf("list the rules of %s: %w", c, err)
 	}
-	return nil, nil
+	return rules, nil
 }
 
 func (c *nftChain) accept(_ context.Context, bridge string) error {
