@@ -28,23 +28,26 @@ const (
 	confirmLimit = 5 * time.Second
 )
 
-// answers asks all questions at once, before the move, and names those that answered.
+// answers asks all questions before the move, and names those that answered.
 func (m *Mover) answers(ctx context.Context, r *record) []string {
-	device := r.Parent
-	if link, err := m.parent(r); err == nil {
-		device = link.Attrs().Name // it may have another by now
-	}
-	return m.ask(ctx, device, nil)
+	nic := m.nicName(r)
+	return m.ask(ctx, nic, nic, nil)
 }
 
-// ask gives the names of the questions that answered; of those in only, if it is not nil.
-func (m *Mover) ask(ctx context.Context, device string, only []string) []string {
-	if m.Questions == nil {
-		return nil
+// nicName is the parent's name, which may be another by now.
+func (m *Mover) nicName(r *record) string {
+	if link, err := m.parent(r); err == nil {
+		return link.Attrs().Name
 	}
+	return r.Parent
+}
+
+// ask asks all questions at once, or those in only, and names those that answered.
+func (m *Mover) ask(ctx context.Context, device, nic string, only []string) []string {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	questions := m.Questions(device)
+	questions, done := m.Questions(device, nic)
+	defer done()
 	answered := make([]string, len(questions))
 	var wait sync.WaitGroup
 	for i, question := range questions {
@@ -69,7 +72,7 @@ func (m *Mover) confirm(ctx context.Context, r *record) error {
 	defer pause.Stop()
 	silent := slices.Clone(r.Answered)
 	for len(silent) > 0 {
-		answered := m.ask(ctx, r.Bridge, silent)
+		answered := m.ask(ctx, r.Bridge, m.nicName(r), silent)
 		silent = slices.DeleteFunc(silent, func(name string) bool { return slices.Contains(answered, name) })
 		if len(silent) == 0 {
 			break
@@ -77,9 +80,7 @@ func (m *Mover) confirm(ctx context.Context, r *record) error {
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
-			err := &UnconfirmedError{Place: r.Place, Silent: silent}
-			m.refusals[r.Bridge] = refusal{err: err, until: time.Now().Add(unconfirmedPause)}
-			return errors.Join(err, m.release(r))
+			return errors.Join(&UnconfirmedError{Place: r.Place, Silent: silent}, m.release(r))
 		}
 	}
 	return nil
@@ -101,6 +102,14 @@ func (e *UnconfirmedError) Error() string {
 type refusal struct {
 	err   error
 	until time.Time
+}
+
+// refuse keeps a bridge from being tried again for a while.
+func (m *Mover) refuse(bridge string, err error, pause time.Duration) error {
+	until := time.Now().Add(pause)
+	err = fmt.Errorf("%w (it is tried again at %s)", err, until.Format(time.TimeOnly))
+	m.refusals[bridge] = refusal{err: err, until: until}
+	return err
 }
 
 const (
@@ -165,8 +174,7 @@ func (m *Mover) countLoss(r *record) error {
 		"(systemd-networkd: KeepMaster=yes in the .network file of %[1]s; NetworkManager: nmcli device set %[1]s managed no)",
 		r.Parent, r.Bridge, len(recent)+1)
 	delete(m.losses, r.Bridge)
-	m.refusals[r.Bridge] = refusal{err: err, until: now.Add(lossPause)}
-	return errors.Join(err, m.release(r))
+	return errors.Join(m.refuse(r.Bridge, err, lossPause), m.release(r))
 }
 
 // warn tells of what a move cannot carry: what others do by the NIC's name.

@@ -38,11 +38,11 @@ func runChild(work string) int {
 		return 2
 	}
 	questions := p.Questions
-	p.Questions = func(device string) []Question {
+	p.Questions = func(device, nic string) ([]Question, func()) {
 		if device == "cw-eth0" && what == "confirm" { // all is moved
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
-		return questions(device)
+		return questions(device, nic)
 	}
 	p.kernel.step = func(what string) {
 		if steps--; steps < 0 {

@@ -33,7 +33,7 @@ import (
 // ErrGone says that there is no such link on the host.
 var ErrGone = errors.New("no such interface")
 
-// Config is what a Mover works with. NS, Journal, Mark and Log are required.
+// Config is what a Mover works with. NS, Journal, Mark, Questions and Log are required.
 type Config struct {
 	// NS is the namespace of the host's NICs; it stays the caller's to close.
 	NS netns.NsHandle
@@ -42,9 +42,9 @@ type Config struct {
 	Journal string
 	// Mark begins the alias of links that are ours: `ip link` shows it.
 	Mark string
-	// Questions gives what has to answer after a move if it did before; device
-	// is the one that has the host's addresses.
-	Questions func(device string) []Question
+	// Questions gives what has to answer after a move if it did before; device has
+	// the host's addresses, the NIC itself or its bridge. done is called after them.
+	Questions func(device, nic string) (questions []Question, done func())
 	// ConfirmLimit is how long the answers may be missing after a move; zero for 5 s.
 	ConfirmLimit time.Duration
 	// Boot is the ID of the running kernel; empty for what the kernel says.
@@ -158,7 +158,11 @@ func (m *Mover) Ensure(ctx context.Context, place Place, confirm bool) (changed 
 	if err := m.countLoss(r); err != nil {
 		return true, err
 	}
-	return true, m.ensure(ctx, r)
+	err = m.ensure(ctx, r)
+	if errors.As(err, new(*UnconfirmedError)) {
+		err = m.refuse(place.Bridge, err, unconfirmedPause)
+	}
+	return true, err
 }
 
 func (m *Mover) ensure(ctx context.Context, r *record) error {

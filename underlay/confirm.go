@@ -11,20 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/internal/addrprobe"
+	"github.com/causeway-net/causeway/internal/knock"
 	"github.com/causeway-net/causeway/internal/nl"
 	"github.com/causeway-net/causeway/nicmove"
 )
 
 // questions are what must answer after a move if it did before: the gateways
-// behind the device, on the wire and through the host's own stack and firewall,
-// and what the caller gave.
-func (p *Plane) questions(device string) []nicmove.Question {
+// behind the device, on the wire and through the host's own stack and firewall;
+// the host itself, to new connections from there; and what the caller gave.
+func (p *Plane) questions(device, nic string) (questions []nicmove.Question, done func()) {
+	questions, done = slices.Clone(p.Confirm), func() {}
 	link, err := p.kernel.Link(device)
 	if err != nil {
-		return p.Confirm
+		return questions, done
 	}
-	var questions []nicmove.Question
-	for _, gateway := range p.gateways(link) {
+	gateways := p.gateways(link)
+	for _, gateway := range gateways {
 		questions = append(questions,
 			nicmove.Question{
 				Name: fmt.Sprintf("the gateway %s (by ARP)", gateway),
@@ -35,7 +37,56 @@ func (p *Plane) questions(device string) []nicmove.Question {
 				Ask:  func(ctx context.Context) error { return ping(ctx, p.kernel.NS(), link, gateway) },
 			})
 	}
-	return append(questions, p.Confirm...)
+	if len(gateways) == 0 {
+		return questions, done
+	}
+	port, err := p.kernel.Link(nic)
+	if err != nil {
+		return questions, done
+	}
+	door, err := knock.Open(p.kernel.NS(), port)
+	if err != nil {
+		p.Log.WithError(err).Debug("new connections are not tried: the kernel cannot")
+		return questions, done
+	}
+	for _, gateway := range gateways {
+		questions = append(questions, p.connections(door, link, gateway)...)
+	}
+	return questions, func() {
+		if err := door.Close(); err != nil {
+			p.Log.WithError(err).Warn("close the way in for the questions of a move")
+		}
+	}
+}
+
+// knocks is the most ports that are asked: the lowest, which are the services'.
+const knocks = 8
+
+// connections are the TCP ports that the host listens on, for a machine beside it.
+func (p *Plane) connections(door *knock.Door, link netlink.Link, from netip.Addr) (questions []nicmove.Question) {
+	addresses, err := p.kernel.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil
+	}
+	for _, address := range addresses {
+		to := nl.Addr(address.IP)
+		if to.Is4() != from.Is4() || !to.IsGlobalUnicast() {
+			continue
+		}
+		ports, err := knock.Listening(p.kernel.NS(), to)
+		if err != nil {
+			p.Log.WithError(err).Debug("new connections are not tried")
+		}
+		for _, port := range ports[:min(len(ports), knocks)] {
+			at := netip.AddrPortFrom(to, port)
+			questions = append(questions, nicmove.Question{
+				Name: fmt.Sprintf("TCP %s (to new connections)", at),
+				Ask:  func(ctx context.Context) error { return door.Ask(ctx, from, at) },
+			})
+		}
+		return questions
+	}
+	return questions
 }
 
 // gateways lists those of the default routes that leave through link.

@@ -3,11 +3,16 @@ package underlay
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/lantest"
+	"github.com/causeway-net/causeway/internal/nl"
 	"github.com/causeway-net/causeway/nicmove"
 )
 
@@ -71,6 +76,44 @@ func TestFirewallThatNamesTheNIC(t *testing.T) {
 			l.Router.Reaches("2001:db8:1::10")
 		})
 	}
+}
+
+// TestFirewallOfNewConnections lets in the answers to what the host asked, and the
+// administrator through the NIC by name: no question of the host's own would fail.
+func TestFirewallOfNewConnections(t *testing.T) {
+	l := lantest.NewLAN(t)
+	var listener net.Listener
+	err := nl.Do(l.Host.NS, func() (err error) {
+		listener, err = net.Listen("tcp", "192.0.2.10:22")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	l.Host.Script(`iptables-nft -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+		iptables-nft -A INPUT -i eth0 -p tcp --dport 22 -j ACCEPT
+		iptables-nft -P INPUT DROP`)
+	before := l.Host.Run("ip", "-br", "link") + l.Host.Text("eth0")
+	p := newPlane(t, l.Host, t.TempDir())
+	want := "underlay: with eth0 in bridge cw-eth0, TCP 192.0.2.10:22 (to new connections) no longer answered, so that it was moved back: "
+	if err := p.Check(t.Context(), segment("phys", nil).Network); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got  %v\nwant %s…", err, want)
+	}
+	if diff := cmp.Diff(before, l.Host.Run("ip", "-br", "link")+l.Host.Text("eth0")); diff != "" {
+		t.Errorf("the host is not as it was:\n%s", diff)
+	}
+	l.Host.Script("iptables-nft -A INPUT -i cw-eth0 -p tcp --dport 22 -j ACCEPT")
+	apply(t, p, segment("phys", nil))
+	var conn net.Conn
+	err = nl.Do(l.Router.NS, func() (err error) {
+		conn, err = net.DialTimeout("tcp", "192.0.2.10:22", 5*time.Second)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
 }
 
 func forced(n *fabric.Network) { n.Force = true }

@@ -3,7 +3,7 @@
 //
 // A question's path: [Probe] opens a packet socket on the link, broadcasts the
 // question (frame.go), and reads until somebody claims the address or the time
-// is over. The socket takes nothing but ARP, or neighbour messages (wire.go).
+// is over. The socket takes nothing but ARP, or neighbour messages (filter.go).
 package addrprobe
 
 import (
@@ -18,6 +18,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/wire"
 )
 
 // Three probes, as RFC 5227 §1.1 has it, but closer together: a container must
@@ -35,23 +36,23 @@ const (
 func Probe(ctx context.Context, ns netns.NsHandle, link netlink.Link, addr netip.Addr) (holder fabric.MAC, taken bool, err error) {
 	addr = addr.Unmap()
 	own := macOf(link)
-	wire, err := openWire(ns, link, filterFor(addr))
+	socket, err := listenFor(ns, link, addr)
 	if err != nil {
 		return fabric.MAC{}, false, err
 	}
-	defer wire.Close()
+	defer socket.Close()
 	question := question(own, addr)
 	frame := make([]byte, 2048)
 	start := time.Now()
 	for n := range probes {
-		if _, err := wire.Write(question); err != nil {
+		if _, err := socket.Write(question); err != nil {
 			return fabric.MAC{}, false, err
 		}
 		until := start.Add(time.Duration(n+1) * probeEvery)
 		if n == probes-1 {
 			until = start.Add(probeLimit)
 		}
-		holder, taken, err := listen(ctx, wire, frame, until, own, addr)
+		holder, taken, err := listen(ctx, socket, frame, until, own, addr)
 		if taken || err != nil {
 			return holder, taken, err
 		}
@@ -60,17 +61,17 @@ func Probe(ctx context.Context, ns netns.NsHandle, link netlink.Link, addr netip
 }
 
 // listen waits until the given time for a frame that tells who holds addr.
-func listen(ctx context.Context, wire *os.File, frame []byte, until time.Time, own fabric.MAC, addr netip.Addr) (fabric.MAC, bool, error) {
+func listen(ctx context.Context, socket *os.File, frame []byte, until time.Time, own fabric.MAC, addr netip.Addr) (fabric.MAC, bool, error) {
 	end, limited := ctx.Deadline()
 	limited = limited && end.Before(until)
 	if limited {
 		until = end
 	}
-	if err := wire.SetReadDeadline(until); err != nil {
+	if err := socket.SetReadDeadline(until); err != nil {
 		return fabric.MAC{}, false, err
 	}
 	for {
-		n, err := wire.Read(frame)
+		n, err := socket.Read(frame)
 		if errors.Is(err, os.ErrDeadlineExceeded) && limited {
 			return fabric.MAC{}, false, context.DeadlineExceeded // ctx itself may be a moment late
 		}
@@ -114,13 +115,13 @@ func claims(frame []byte, addr netip.Addr) (fabric.MAC, bool) {
 // out of all ports: neighbours that knew the holder before would not find a
 // container that sends nothing, and engines before 28.0 let it send nothing.
 func Announce(ns netns.NsHandle, link netlink.Link, mac fabric.MAC, addrs []netip.Prefix) error {
-	wire, err := openWire(ns, link, filter{}) // it only sends
+	socket, err := wire.Open(ns, link, 0, nil) // it only sends
 	if err != nil {
 		return err
 	}
-	defer wire.Close()
+	defer socket.Close()
 	for _, prefix := range addrs {
-		if _, err := wire.Write(announcement(mac, prefix.Addr())); err != nil {
+		if _, err := socket.Write(announcement(mac, prefix.Addr())); err != nil {
 			return fmt.Errorf("announce %s: %w", prefix.Addr(), err)
 		}
 	}

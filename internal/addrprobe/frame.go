@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/wire"
 )
 
 // The frames of ARP (RFC 826) and Neighbour Discovery (RFC 4861) that ask who
@@ -82,7 +83,7 @@ func (n nd) multicast(group netip.Addr) []byte {
 		body = append(append(body, n.option, 1), n.mac[:]...)
 	}
 	pseudo := slices.Concat(n.source.AsSlice(), group.AsSlice(), []byte{0, 0, 0, byte(len(body)), 0, 0, 0, unix.IPPROTO_ICMPV6})
-	binary.BigEndian.PutUint16(body[2:], checksum(append(pseudo, body...)))
+	binary.BigEndian.PutUint16(body[2:], wire.Checksum(append(pseudo, body...)))
 
 	frame := ethernet(fabric.MAC{0x33, 0x33, to[12], to[13], to[14], to[15]}, n.mac, unix.ETH_P_IPV6)
 	frame = append(frame, 0x60, 0, 0, 0, 0, byte(len(body)), unix.IPPROTO_ICMPV6, 255)
@@ -108,16 +109,4 @@ func parseND(frame []byte) (n nd, ok bool) {
 func solicitedNode(addr netip.Addr) netip.Addr {
 	a := addr.As16()
 	return netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 1, 12: 0xff, 13: a[13], 14: a[14], 15: a[15]})
-}
-
-// checksum is the Internet checksum (RFC 1071) of an even number of bytes.
-func checksum(b []byte) uint16 {
-	var sum uint32
-	for ; len(b) > 1; b = b[2:] {
-		sum += uint32(binary.BigEndian.Uint16(b))
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
 }

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/wire"
 )
 
 func TestFramesSayWhatTheyMean(t *testing.T) {
@@ -28,7 +29,7 @@ func TestFramesSayWhatTheyMean(t *testing.T) {
 			if addr.Is6() {
 				payload := frame[ethernetLen:]
 				pseudo := append(append([]byte{}, payload[8:40]...), 0, 0, 0, payload[5], 0, 0, 0, unix.IPPROTO_ICMPV6)
-				if sum := checksum(append(pseudo, payload[ipv6Len:]...)); sum != 0 {
+				if sum := wire.Checksum(append(pseudo, payload[ipv6Len:]...)); sum != 0 {
 					t.Fatalf("the checksum of the %s is off by %#x", what, sum)
 				}
 			}

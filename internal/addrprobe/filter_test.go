@@ -18,7 +18,7 @@ import (
 func TestWireHearsNeighbourMessagesOnly(t *testing.T) {
 	l := lantest.NewLAN(t)
 	addr := netip.MustParseAddr("2001:db8:1::77")
-	wire, err := openWire(l.Host.NS, l.Host.Link("eth0"), filterFor(addr))
+	wire, err := listenFor(l.Host.NS, l.Host.Link("eth0"), addr)
 	if err != nil {
 		t.Fatal(err)
 	}
