@@ -1,6 +1,13 @@
 package fabric
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// ErrPartial is in the error of an Apply that did all but some entries, which
+// the kernel refuses: containers are plugged all the same.
+var ErrPartial = errors.New("the kernel refuses some of the network's entries")
 
 // Dataplane applies the segments of one mode to this host's kernel or switch.
 // One goroutine calls it, one call at a time; Watch alone runs beside.

@@ -39,7 +39,7 @@ func away(t *testing.T, rig *planetest.Rig, a, b *planetest.Container, harm func
 		case <-tick.C:
 		}
 		for _, host := range rig.Hosts {
-			if host.Plane.Drifted(t.Context()) {
+			if host.Plane.(*Plane).Drifted(t.Context()) {
 				host.Plane.Invalidate()
 				rig.Apply(host)
 			}
@@ -57,7 +57,7 @@ func TestTrafficComesBack(t *testing.T) {
 		t.Fatal("containers do not talk")
 	}
 	m := site.machine(t, host)
-	if host.Plane.Drifted(t.Context()) {
+	if host.Plane.(*Plane).Drifted(t.Context()) {
 		t.Error("nothing happened, and the plane has drifted")
 	}
 	for name, harm := range map[string]func(){
@@ -74,7 +74,7 @@ func TestTrafficComesBack(t *testing.T) {
 			if diff := diffFlows(want, m.flows(t)); diff != "" {
 				t.Error(diff)
 			}
-			if host.Plane.Drifted(t.Context()) {
+			if host.Plane.(*Plane).Drifted(t.Context()) {
 				t.Error("the plane has drifted still")
 			}
 		})
@@ -292,7 +292,7 @@ func TestPruneKeepsWhatOthersMade(t *testing.T) {
 	if left := m.tool(t, "ovs-vsctl", "list-br"); left != "brphy\n" {
 		t.Errorf("bridges left: %q", left)
 	}
-	if host.Plane.Drifted(t.Context()) {
+	if host.Plane.(*Plane).Drifted(t.Context()) {
 		t.Error("there is nothing left to be stale")
 	}
 }

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -73,7 +74,7 @@ func (l *Loop) answer(ctx context.Context, segment fabric.Segment) {
 			continue
 		}
 		done := plugged{endpoint: segment.Local[index], err: l.faults[id]}
-		if done.err == nil {
+		if done.err == nil || errors.Is(done.err, fabric.ErrPartial) {
 			done.link, done.err = l.Planes[segment.Network.Mode].Plug(ctx, segment, done.endpoint)
 		}
 		wait.reply <- done

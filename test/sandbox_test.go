@@ -3,31 +3,22 @@ package test
 import (
 	"fmt"
 	"net"
-	"runtime"
 	"time"
 
 	"github.com/vishvananda/netns"
+
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // inside runs do in the network namespace of a process. Sockets that it opens
 // stay there, and can be used from anywhere.
 func inside(pid int, do func() error) error {
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine
-		result <- func() error {
-			handle, err := netns.GetFromPath(fmt.Sprintf("/proc/%d/ns/net", pid))
-			if err != nil {
-				return err
-			}
-			defer handle.Close()
-			if err := netns.Set(handle); err != nil {
-				return err
-			}
-			return do()
-		}()
-	}()
-	return <-result
+	ns, err := netns.GetFromPath(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return nl.Do(ns, do)
 }
 
 // listen opens a listener in a container.

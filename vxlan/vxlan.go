@@ -109,7 +109,6 @@ func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (repaired int, e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	repaired, err = p.reconcile(s, want)
-	s.trusted = err == nil
 	if err != nil {
 		return repaired, fmt.Errorf("vxlan: network %s: %w", nameOf(want.Network), err)
 	}
@@ -118,12 +117,16 @@ func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (repaired int, e
 
 func (p *Plane) reconcile(s *segment, want fabric.Segment) (repaired int, err error) {
 	if !s.trusted || s.applied != shapeOf(want) {
+		s.trusted = false
 		if repaired, err = p.readBack(s, want); err != nil {
 			return repaired, err
 		}
 		s.applied = shapeOf(want)
 	}
-	return repaired, errors.Join(s.pruneEnds(want.Local), s.write(s.entriesOf(want)))
+	err = s.pruneEnds(want.Local)
+	failed := s.write(s.entriesOf(want))
+	s.trusted = err == nil && !failed.doubt
+	return repaired, errors.Join(err, failed.err())
 }
 
 // Plug creates the pair of a local endpoint, whose segment was applied before, and
@@ -195,8 +198,5 @@ func (s *segment) invalidate() {
 	defer s.mu.Unlock()
 	s.trusted = false
 }
-
-// Drifted is for a loop that does not watch yet.
-func (p *Plane) Drifted(context.Context) bool { return false }
 
 func nameOf(network fabric.Network) string { return cmp.Or(network.Name, network.ID) }

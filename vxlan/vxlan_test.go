@@ -40,7 +40,6 @@ func suite(vtep string) planetest.Config {
 		Cut:      cut,
 		Responds: true,
 		MACs:     macs,
-		Watches:  true,
 	}
 }
 

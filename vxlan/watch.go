@@ -191,13 +191,13 @@ func later(a, b time.Time) time.Time {
 func (s *segment) differs(events *nl.Events, seen *notifications) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !seen.lost {
+	for batch := 0; !seen.lost; batch++ {
 		messages, err := events.Queued()
 		if err == nil && len(messages) == 0 {
 			break
 		}
-		seen.lost = err != nil
 		seen.add(messages)
+		seen.lost = seen.lost || err != nil || batch > maxNotifications // others write as fast as we read
 	}
 	if !s.trusted || !seen.lost && s.agrees(seen) {
 		return false

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/fabric"
 )
 
 // compare orders slots as they are written.
@@ -20,7 +22,7 @@ func (s slot) compare(other slot) int {
 // An entry that changes is replaced in one step: no packet finds it missing. An
 // entry that the kernel refuses (a VTEP of the other address family) does not
 // keep the others from being written.
-func (s *segment) write(want entries) error {
+func (s *segment) write(want entries) failures {
 	var set, gone []slot
 	for slot, target := range want {
 		if have, ok := s.written[slot]; !ok || have != target {
@@ -41,7 +43,7 @@ func (s *segment) write(want entries) error {
 	for _, slot := range gone {
 		failed.add(s.deleteEntry(slot))
 	}
-	return failed.err()
+	return failed
 }
 
 func (s *segment) put(slot slot, target target) error {
@@ -71,20 +73,28 @@ func (s *segment) deleteEntry(slot slot) error {
 type failures struct {
 	first error
 	count int
+	// doubt says that the kernel may not be as it is known to be, or it would not
+	// have failed. It refuses a family that it does not have in any case.
+	doubt bool
 }
 
 func (f *failures) add(err error) {
 	if err != nil {
 		f.first = cmp.Or(f.first, err)
 		f.count++
+		f.doubt = f.doubt || !errors.Is(err, unix.EAFNOSUPPORT)
 	}
 }
 
 func (f *failures) err() error {
+	err := f.first
 	if f.count > 1 {
-		return fmt.Errorf("%w (and %d more entries)", f.first, f.count-1)
+		err = fmt.Errorf("%w (and %d more entries)", err, f.count-1)
 	}
-	return f.first
+	if err != nil && !f.doubt {
+		err = fmt.Errorf("%w: %w", fabric.ErrPartial, err)
+	}
+	return err
 }
 
 // read lists the entries that the kernel has, by two dumps. The namespace is

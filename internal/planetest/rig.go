@@ -1,7 +1,6 @@
 package planetest
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -18,17 +17,8 @@ import (
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
-// Plane is the contract that the suite holds a data plane to; the package
-// driver declares it and says what it means.
-type Plane interface {
-	Check(ctx context.Context, network fabric.Network) error
-	Apply(ctx context.Context, segment fabric.Segment) (repaired int, err error)
-	Plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) (link string, err error)
-	Alive(ctx context.Context, segment fabric.Segment) (map[string]bool, error)
-	Prune(ctx context.Context, keep []fabric.Segment) error
-	Invalidate()
-	Drifted(ctx context.Context) bool
-}
+// Plane is what the suite tests.
+type Plane = fabric.Dataplane
 
 // Host is a network namespace that stands for a machine. Its NIC is eth0.
 type Host struct {

@@ -36,8 +36,6 @@ type Config struct {
 	// OneNetwork says that the hosts' wire is the network: two networks with the
 	// same subnets can't be kept apart, and a MAC is where a frame came from.
 	OneNetwork bool
-	// Watches says that the plane's Watch tells of what [Config.Cut] does.
-	Watches bool
 	// MACs counts the entries of the segment's MAC tables; nil where there are none.
 	MACs func(t *testing.T, host *Host, segment fabric.Segment) int
 }
