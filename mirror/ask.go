@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/client"
+	"github.com/moby/moby/client/pkg/versions"
 )
 
 // answerTime bounds what handlers ask: they have to answer Docker in time.
@@ -37,11 +38,16 @@ func (m *Mirror) Configured(ctx context.Context, dockerID, name string) (bool, e
 	return len(found) > 0, nil
 }
 
+// apiLocksNames is the API version (engine 25.0) from which on the engine creates
+// one network of a name at a time.
+const apiLocksNames = "1.44"
+
 // PutBack waits until the networks that were removed here a moment ago are back.
-// The engine does not tell the driver the name of a network that it creates, but
-// from 25.0 on it creates one network of a name at a time. So while the driver
-// answers CreateNetwork, a network that cannot be put back is one of the very name
-// that is being created: the error says that it is the cluster's.
+// The engine does not tell the driver the name of a network that it creates. But
+// from 25.0 on, a network that cannot be put back while the driver answers
+// CreateNetwork is one of the very name that is being created: the error says that
+// it is the cluster's. Older engines would have two of the name: there, any
+// creation in that moment is refused.
 func (m *Mirror) PutBack(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -49,6 +55,13 @@ func (m *Mirror) PutBack(ctx context.Context) error {
 		m.kick()
 		select {
 		case <-done:
+			if !versions.LessThan(m.engine.api.ClientVersion(), apiLocksNames) {
+				continue
+			}
+			err := m.inCluster(ctx, id)
+			if err != nil {
+				return fmt.Errorf("%w; one of another name can be created now", err)
+			}
 		case <-ctx.Done():
 			return m.inCluster(context.WithoutCancel(ctx), id)
 		}
