@@ -14,6 +14,9 @@ import (
 
 // Daemon is a server on a machine. It outlives the process that starts it.
 type Daemon struct {
+	// Extra are arguments that the next starts have besides.
+	Extra []string
+
 	machine *Machine
 	name    string
 	// argv is made anew for each start.
@@ -94,7 +97,7 @@ func (d *Daemon) launch() error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	cmd := d.machine.Command(context.Background(), d.argv()...)
+	cmd := d.machine.Command(context.Background(), append(d.argv(), d.Extra...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
