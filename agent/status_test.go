@@ -15,6 +15,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -28,7 +29,7 @@ func TestStatus(t *testing.T) {
 	}}
 	e1 := fabric.Endpoint{ID: "e1", Network: "n1", Host: "h2", Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.2/24")}}
 	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	address := func(text string) string { return records.AddressKey("p1", netip.MustParseAddr(text)) }
 	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
 		kvstore.Put(records.HostKey("h1"), h1), kvstore.Put(records.HostKey("h2"), h2),
@@ -74,7 +75,7 @@ func TestStatusWhileTheStoreIsAway(t *testing.T) {
 
 // Records that cannot be decoded hide no others, and are one trouble for each kind.
 func TestStatusCountsBadRecords(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	puts := []kvstore.Op{kvstore.Put(records.NetworkKey("n1"), fabric.Network{ID: "n1"}), kvstore.Put(records.HostKey("h1"), 7)}
 	for n := range 10_000 {
 		puts = append(puts, kvstore.Put(records.EndpointKey("n1", fmt.Sprintf("%05d", n)), "no endpoint"))
@@ -130,7 +131,7 @@ func TestStatusTellsOfOverlaps(t *testing.T) {
 }
 
 func TestReleaseByTheNameThatIsShown(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
 		kvstore.Put(records.HostKey("h1"), fabric.Host{Name: "h1", Display: "web"}), kvstore.Put(records.HostKey("h2"), fabric.Host{Name: "h2"}),
 	}}); err != nil {
@@ -144,13 +145,13 @@ func TestReleaseByTheNameThatIsShown(t *testing.T) {
 }
 
 func TestStatusOfNothing(t *testing.T) {
-	unused := kvstore.NewMemory()
+	unused := storetest.New(t)
 	if _, err := unused.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
 		kvstore.Put(records.NetworkKey("n1"), fabric.Network{ID: "n1", Subnets: []fabric.Subnet{}}),
 	}}); err != nil {
 		t.Fatal(err)
 	}
-	for name, store := range map[string]kvstore.Store{"empty": kvstore.NewMemory(), "unused": unused, "away": away{}} {
+	for name, store := range map[string]kvstore.Store{"empty": storetest.New(t), "unused": unused, "away": away{}} {
 		s := status(t.Context(), store, fabric.Host{Name: "h1"}, nil)
 		if (s.Store == "") != (name != "away") {
 			t.Errorf("%s: the store says %q", name, s.Store)

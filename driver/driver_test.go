@@ -13,6 +13,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/hosttest"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -25,7 +26,7 @@ var (
 )
 
 func TestEndpointsOfOneNetworkMeet(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo"))
 	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
@@ -61,7 +62,7 @@ func TestEndpointsOfOneNetworkMeet(t *testing.T) {
 }
 
 func TestAllIsGoneAtTheEnd(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo", "vni=77"))
 	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
@@ -80,7 +81,7 @@ func TestAllIsGoneAtTheEnd(t *testing.T) {
 }
 
 func TestRestartNeedsNoCreateNetwork(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	first := startHost(t, store, 1)
 	must[empty](first, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	enter(first, dockerID1, "e1", "192.168.1.2/24")
@@ -98,7 +99,7 @@ func TestRestartNeedsNoCreateNetwork(t *testing.T) {
 }
 
 func TestBadInputChangesNothing(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo", "vni=77"))
 	must[empty](h2, "CreateNetwork", creation(dockerID2, "192.168.1.0/24", "causeway.network=foo"))
@@ -174,7 +175,7 @@ func large(dockerID string, subnets, aux int) *network.CreateNetworkRequest {
 }
 
 func TestLargestNetworkFitsATransaction(t *testing.T) {
-	store := limited{kvstore.NewMemory()}
+	store := limited{storetest.New(t)}
 	h1 := startHost(t, store, 1)
 	before := contents(t, store)
 	request := large(dockerID1, 32, 1)
@@ -200,7 +201,7 @@ func (l limited) Commit(ctx context.Context, txn kvstore.Txn) (int64, error) {
 }
 
 func TestJoinOfAMissingEndpointIsRefusedAtOnce(t *testing.T) {
-	h1 := startHost(t, kvstore.NewMemory(), 1)
+	h1 := startHost(t, storetest.New(t), 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	begin := time.Now()
 	_, err := call[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e9"})
@@ -213,7 +214,7 @@ func TestJoinOfAMissingEndpointIsRefusedAtOnce(t *testing.T) {
 }
 
 func TestDeletesOfUnknownIDsSucceed(t *testing.T) {
-	h1 := startHost(t, kvstore.NewMemory(), 1)
+	h1 := startHost(t, storetest.New(t), 1)
 	must[empty](h1, "DeleteNetwork", &network.DeleteNetworkRequest{NetworkID: dockerID1})
 	must[empty](h1, "DeleteEndpoint", &network.DeleteEndpointRequest{NetworkID: dockerID1, EndpointID: "e1"})
 	must[empty](h1, "Leave", &network.LeaveRequest{NetworkID: dockerID1, EndpointID: "e1"})
@@ -222,7 +223,7 @@ func TestDeletesOfUnknownIDsSucceed(t *testing.T) {
 // An engine that dies while its mirror creates a network deletes it again. That
 // must not delete the network on the other hosts.
 func TestFailedCreationByAMirrorDetachesOnly(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	before := contents(t, store)
@@ -235,7 +236,7 @@ func TestFailedCreationByAMirrorDetachesOnly(t *testing.T) {
 
 // A clone of another host is served nothing that would touch the other's records.
 func TestRefusedHostIsServedNothing(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1 := startHost(t, store, 1)
 	eventually(t, "h1 is alive", func() bool { return h1.Has(t, records.AliveKey("h1")) })
 	twin := startWith(t, store, 2, func(*Config) {}, func(o *hosttest.Options) { o.Host.Name = "h1" })

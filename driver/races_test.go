@@ -13,6 +13,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/hosttest"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -57,7 +58,7 @@ func meanwhile[T any](t *testing.T, h *hooked, key string, edit func(*T) []kvsto
 }
 
 func TestEndpointIsErasedWhileItIsNamed(t *testing.T) {
-	store := &hooked{Store: kvstore.NewMemory()}
+	store := &hooked{Store: storetest.New(t)}
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
@@ -67,7 +68,7 @@ func TestEndpointIsErasedWhileItIsNamed(t *testing.T) {
 }
 
 func TestNetworkIsRemovedWhileItIsNamed(t *testing.T) {
-	store := &hooked{Store: kvstore.NewMemory()}
+	store := &hooked{Store: storetest.New(t)}
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	id := networkID(dockerID1)
@@ -85,7 +86,7 @@ func TestNetworkIsRemovedWhileItIsNamed(t *testing.T) {
 
 // The answer to CreateEndpoint's commit is lost, and Docker sends no delete.
 func TestEndpointOfALostAnswerIsFound(t *testing.T) {
-	store := &hooked{Store: kvstore.NewMemory()}
+	store := &hooked{Store: storetest.New(t)}
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	lost := fmt.Errorf("no answer in time: %w", kvstore.ErrUnavailable)
@@ -103,7 +104,7 @@ func TestEndpointOfALostAnswerIsFound(t *testing.T) {
 // An engine that was killed sends no deletes for a network of its own allocator, and
 // gives the addresses of its dead containers out again at once.
 func TestDeadEndpointMakesRoomAtOnce(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	enter(h1, dockerID1, "e1", "192.168.1.2/24")
@@ -121,7 +122,7 @@ func TestDeadEndpointMakesRoomAtOnce(t *testing.T) {
 // A runc that a killed engine left behind keeps a dead container's link. That the
 // engine gives the address out again, and does not list the endpoint, is what tells.
 func TestEndpointThatTheEngineForgotMakesRoom(t *testing.T) {
-	store, asked := kvstore.NewMemory(), &engine{lists: map[string]bool{"e1": true}}
+	store, asked := storetest.New(t), &engine{lists: map[string]bool{"e1": true}}
 	h1 := startWith(t, store, 1, func(c *Config) { c.Engine = asked })
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	enter(h1, dockerID1, "e1", "192.168.1.2/24")
@@ -167,7 +168,7 @@ func TestOneNetworkOnThreeHostsAtOnce(t *testing.T) {
 
 func onThreeHosts(t *testing.T, networks int, options ...string) {
 	for round := range 20 {
-		store := kvstore.NewMemory()
+		store := storetest.New(t)
 		var hosts []*host
 		for n := range 3 {
 			hosts = append(hosts, startHost(t, store, n+1))
@@ -196,7 +197,7 @@ func onThreeHosts(t *testing.T, networks int, options ...string) {
 
 // A new host attaches to a network in the moment in which its last host leaves it.
 func TestNetworkStaysForAHostThatComesMeanwhile(t *testing.T) {
-	store := &hooked{Store: kvstore.NewMemory()}
+	store := &hooked{Store: storetest.New(t)}
 	h1 := startHost(t, store, 1)
 	eventually(t, "h1 is in the cluster", func() bool { _, err := store.Get(t.Context(), records.HostKey("h1")); return err == nil })
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo"))
@@ -212,7 +213,7 @@ func TestNetworkStaysForAHostThatComesMeanwhile(t *testing.T) {
 
 // What one host's user forces is forced on that host alone.
 func TestForceCountsWhereItWasGiven(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
 	options := []string{"mode=underlay", "parent=eth0", "force=true"}
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", options...))
@@ -235,7 +236,7 @@ func TestForceCountsWhereItWasGiven(t *testing.T) {
 
 // Two hosts pick one address of the physical network at once: one of them gets it.
 func TestProbeComesAfterTheClaim(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	var hosts []*host
 	var probing atomic.Int32
 	both, refused := make(chan struct{}), make(chan struct{})
@@ -276,7 +277,7 @@ func TestProbeComesAfterTheClaim(t *testing.T) {
 
 // A machine on the wire has the address: nothing of the claim is left.
 func TestProbedAddressIsReleased(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1 := startWith(t, store, 1, func(c *Config) {
 		c.Probe = func(_ context.Context, _ fabric.Network, addr netip.Addr) (fabric.MAC, bool, error) {
 			return fabric.MAC{2}, addr == netip.MustParseAddr("192.168.1.9"), nil
@@ -295,7 +296,7 @@ func TestProbedAddressIsReleased(t *testing.T) {
 
 // The engine died after CreateNetwork: nobody will ever know its name.
 func TestHalfMadeNetworkIsForgotten(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1, h2 := startNode(t, store, 1, network.LocalScope, true), startNode(t, store, 2, network.LocalScope, true)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	if err := (records.Records{Store: store, Host: "h1"}).ForgetLost(t.Context(), dockerID1); err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/docker/go-plugins-helpers/network"
 
 	"github.com/causeway-net/causeway/fabric"
-	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/records"
 )
 
@@ -29,7 +29,7 @@ func TestStoppedContainersKeepTheirNetwork(t *testing.T) {
 		"the engine does not tell": {here: true, err: errors.New("busy")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store, asked := kvstore.NewMemory(), &engine{configured: test.here}
+			store, asked := storetest.New(t), &engine{configured: test.here}
 			h1 := startWith(t, store, 1, func(c *Config) { c.Engine, c.Host.Mirror = asked, true })
 			h2 := startWith(t, store, 2, func(c *Config) { c.Host.Mirror = true })
 			must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
@@ -58,7 +58,7 @@ func TestStoppedContainersKeepTheirNetwork(t *testing.T) {
 // mirror's own is not.
 func TestCreationUnderARemovedName(t *testing.T) {
 	asked := &engine{err: errors.New("network foo exists in the cluster")}
-	h1 := startWith(t, kvstore.NewMemory(), 1, func(c *Config) { c.Engine = asked })
+	h1 := startWith(t, storetest.New(t), 1, func(c *Config) { c.Engine = asked })
 	if _, err := call[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24")); err == nil || !strings.Contains(err.Error(), "exists in the cluster") {
 		t.Errorf("got %v", err)
 	}

@@ -15,15 +15,15 @@ import (
 	"testing"
 
 	"github.com/docker/go-plugins-helpers/network"
-	"go.uber.org/goleak"
 
 	"github.com/causeway-net/causeway/internal/hosttest"
 	"github.com/causeway-net/causeway/internal/plugin"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 // host is one causeway, reached as Docker reaches it.
 type host struct {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -32,7 +33,7 @@ func networkOf(t *testing.T, store kvstore.Store) (fabric.Network, bool) {
 // Nodes have a network of the swarm while they have tasks on it; it is there
 // until the leader frees it, with what a crashed node left.
 func TestSwarmNetworkStaysUntilFreed(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	leader, worker := startNode(t, store, 1, network.GlobalScope, true), startNode(t, store, 2, network.GlobalScope, true)
 	options := map[string]string{"vni": "4242", "mtu": "1400"}
 	for range 2 { // a new leader asks again
@@ -64,7 +65,7 @@ func TestSwarmNetworkStaysUntilFreed(t *testing.T) {
 // A network of one node's scope that swarm spreads is never allocated nor freed:
 // it goes with the last node, though mirrors run.
 func TestNodeLocalNetworkGoesWithItsLastNode(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	first, second := startNode(t, store, 1, network.LocalScope, true), startNode(t, store, 2, network.LocalScope, true)
 	for _, node := range []*host{first, second} {
 		must[empty](node, "CreateNetwork", creation(swarmID, "10.50.0.0/24"))
@@ -81,7 +82,7 @@ func TestNodeLocalNetworkGoesWithItsLastNode(t *testing.T) {
 
 // A dissolved swarm frees nothing: what its networks hold is given up by hand.
 func TestRemoveNetwork(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	node := startNode(t, store, 1, network.GlobalScope, true)
 	before := contents(t, store)
 	must[empty](node, "CreateNetwork", creation(swarmID, "10.50.0.0/24", "vni=4242"))
@@ -103,7 +104,7 @@ func TestRemoveNetwork(t *testing.T) {
 }
 
 func TestRemoveNetworkByName(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	foo := fabric.Network{ID: "n1", Name: "foo"}
 	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
 		kvstore.Put(records.NetworkKey(foo.ID), foo), kvstore.Put(records.NameKey(foo.Name), foo.ID),

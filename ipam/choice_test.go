@@ -12,6 +12,7 @@ import (
 	"github.com/docker/go-plugins-helpers/ipam"
 	"pgregory.net/rapid"
 
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -28,7 +29,7 @@ type rig struct {
 // newRig makes the pool; with shared, Docker's own allocator has part in it.
 func newRig(t *testing.T, hosts int, cidr string, shared bool) *rig {
 	t.Helper()
-	return newRigOn(t, kvstore.NewMemory(), hosts, cidr, shared)
+	return newRigOn(t, storetest.New(t), hosts, cidr, shared)
 }
 
 func newRigOn(t *testing.T, store kvstore.Store, hosts int, cidr string, shared bool) *rig {
@@ -141,50 +142,49 @@ func checkModel(t *testing.T, rt *rapid.T, shared bool) {
 
 // TestFreedAddressesAreForgotten frees many, and some of them later.
 func TestFreedAddressesAreForgotten(t *testing.T) {
-	eachStore(t, func(t *testing.T, store kvstore.Store) {
-		i, now := newIPAM(t, store, "h1"), time.Now()
-		i.claimer.Now = func() time.Time { return now }
-		pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/16"})
-		id := parsed(t, pool).key
-		addr := netip.MustParseAddr("10.1.200.0")
-		free := func(count int, record records.Address) {
-			t.Helper()
-			var txn kvstore.Txn
-			for range count {
-				txn.Then = append(txn.Then, kvstore.Put(records.AddressKey(id, addr), record))
-				addr = addr.Next()
-			}
-			if _, err := store.Commit(t.Context(), txn); err != nil {
-				t.Fatal(err)
-			}
+	store := storetest.New(t)
+	i, now := newIPAM(t, store, "h1"), time.Now()
+	i.claimer.Now = func() time.Time { return now }
+	pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/16"})
+	id := parsed(t, pool).key
+	addr := netip.MustParseAddr("10.1.200.0")
+	free := func(count int, record records.Address) {
+		t.Helper()
+		var txn kvstore.Txn
+		for range count {
+			txn.Then = append(txn.Then, kvstore.Put(records.AddressKey(id, addr), record))
+			addr = addr.Next()
 		}
-		left := func(want int) {
-			t.Helper()
-			i.must(t, pool, "")
-			now = now.Add(time.Second)
-			snapshot, err := store.List(t.Context(), records.PoolAddresses(id))
-			if err != nil {
-				t.Fatal(err)
-			}
-			kinds := map[records.AddressKind]int{}
-			addresses, err := kvstore.DecodeAll[records.Address](snapshot, "")
-			for _, address := range addresses {
-				kinds[address.Kind]++
-			}
-			if kinds[records.KindFree] != want || kinds[records.KindForeign] != 3 || err != nil {
-				t.Errorf("%v are left, %v; want %d that are free", kinds, err, want)
-			}
+		if _, err := store.Commit(t.Context(), txn); err != nil {
+			t.Fatal(err)
 		}
-		free(120, records.Address{Kind: records.KindFree}) // by one who tells no time
-		free(3, records.Address{Kind: records.KindForeign})
-		free(90, records.Freed(i.claimer.Now()))
-		left(110) // a hundred at a time
-		left(110) // too few to be worth it
-		now = now.Add(records.KeepFreed)
-		left(10)
-		free(40, records.Freed(i.claimer.Now()))
-		left(50)
-	})
+	}
+	left := func(want int) {
+		t.Helper()
+		i.must(t, pool, "")
+		now = now.Add(time.Second)
+		snapshot, err := store.List(t.Context(), records.PoolAddresses(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds := map[records.AddressKind]int{}
+		addresses, err := kvstore.DecodeAll[records.Address](snapshot, "")
+		for _, address := range addresses {
+			kinds[address.Kind]++
+		}
+		if kinds[records.KindFree] != want || kinds[records.KindForeign] != 3 || err != nil {
+			t.Errorf("%v are left, %v; want %d that are free", kinds, err, want)
+		}
+	}
+	free(120, records.Address{Kind: records.KindFree}) // by one who tells no time
+	free(3, records.Address{Kind: records.KindForeign})
+	free(90, records.Freed(i.claimer.Now()))
+	left(110) // a hundred at a time
+	left(110) // too few to be worth it
+	now = now.Add(records.KeepFreed)
+	left(10)
+	free(40, records.Freed(i.claimer.Now()))
+	left(50)
 }
 
 // dockerHost is the host whose Docker has its own allocator, which hands out

@@ -16,15 +16,15 @@ import (
 
 	"github.com/docker/go-plugins-helpers/ipam"
 	"github.com/sirupsen/logrus"
-	"go.uber.org/goleak"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/plugin"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 func newIPAM(t testing.TB, store kvstore.Store, host string) *IPAM {
 	t.Helper()
@@ -38,23 +38,6 @@ func (i *IPAM) release(ctx context.Context, pool, address string) error {
 
 func (i *IPAM) leave(ctx context.Context, pool string) error {
 	return i.releasePool(ctx, &ipam.ReleasePoolRequest{PoolID: pool})
-}
-
-// eachStore runs a test on the memory and on an etcd.
-func eachStore(t *testing.T, test func(*testing.T, kvstore.Store)) {
-	t.Run("memory", func(t *testing.T) { test(t, kvstore.NewMemory()) })
-	t.Run("etcd", func(t *testing.T) {
-		store, err := kvstore.StartEmbedded(t.Context(), kvstore.EmbeddedConfig{DataDir: t.TempDir()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := store.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		test(t, store)
-	})
 }
 
 // pool requests a pool and returns its ID and CIDR.
@@ -97,45 +80,44 @@ func (i *IPAM) must(t testing.TB, pool, address string, options ...string) strin
 const asGateway = labelType + "=" + labelGateway
 
 func TestEightHostsShareOneSubnet(t *testing.T) {
-	eachStore(t, func(t *testing.T, store kvstore.Store) {
-		var wait sync.WaitGroup
-		var mu sync.Mutex
-		holders := map[string]string{}
-		for n := range 8 {
-			host := fmt.Sprint("h", n)
-			i := newIPAM(t, store, host)
-			wait.Go(func() {
-				answer, err := i.handleRequestPool(t.Context(), &ipam.RequestPoolRequest{AddressSpace: localSpace, Pool: "192.168.1.0/24"})
+	store := storetest.New(t)
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	holders := map[string]string{}
+	for n := range 8 {
+		host := fmt.Sprint("h", n)
+		i := newIPAM(t, store, host)
+		wait.Go(func() {
+			answer, err := i.handleRequestPool(t.Context(), &ipam.RequestPoolRequest{AddressSpace: localSpace, Pool: "192.168.1.0/24"})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for {
+				given, err := i.ask(t.Context(), answer.PoolID, "")
 				if err != nil {
-					t.Error(err)
+					if want := "pool 192.168.1.0/24 is full: all of its 254 addresses are in use"; err.Error() != want {
+						t.Errorf("got %v, want %s", err, want)
+					}
 					return
 				}
-				for {
-					given, err := i.ask(t.Context(), answer.PoolID, "")
-					if err != nil {
-						if want := "pool 192.168.1.0/24 is full: all of its 254 addresses are in use"; err.Error() != want {
-							t.Errorf("got %v, want %s", err, want)
-						}
-						return
-					}
-					mu.Lock()
-					if other, twice := holders[given]; twice {
-						t.Errorf("%s was given to %s and %s", given, other, host)
-					}
-					holders[given] = host
-					mu.Unlock()
+				mu.Lock()
+				if other, twice := holders[given]; twice {
+					t.Errorf("%s was given to %s and %s", given, other, host)
 				}
-			})
-		}
-		wait.Wait()
-		if len(holders) != 254 {
-			t.Errorf("%d addresses were given out, want 254", len(holders))
-		}
-	})
+				holders[given] = host
+				mu.Unlock()
+			}
+		})
+	}
+	wait.Wait()
+	if len(holders) != 254 {
+		t.Errorf("%d addresses were given out, want 254", len(holders))
+	}
 }
 
 func TestFreedAddressesAreQuarantined(t *testing.T) {
-	i := newIPAM(t, kvstore.NewMemory(), "h1")
+	i := newIPAM(t, storetest.New(t), "h1")
 	pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/29"})
 	release := func(addr string) {
 		t.Helper()
@@ -160,7 +142,7 @@ func TestFreedAddressesAreQuarantined(t *testing.T) {
 }
 
 func TestWhereAddressesComeFrom(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	i := newIPAM(t, store, "h1")
 	ranged, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/24", SubPool: "10.1.0.128/30"})
 	for _, want := range []string{"10.1.0.128/24", "10.1.0.129/24", "10.1.0.130/24", "10.1.0.131/24"} {
@@ -191,7 +173,7 @@ func TestWhereAddressesComeFrom(t *testing.T) {
 }
 
 func TestPoolsThatArePicked(t *testing.T) {
-	i := newIPAM(t, kvstore.NewMemory(), "h1")
+	i := newIPAM(t, storetest.New(t), "h1")
 	seen := map[string]bool{}
 	for _, test := range []struct {
 		request ipam.RequestPoolRequest
@@ -213,7 +195,7 @@ func TestPoolsThatArePicked(t *testing.T) {
 }
 
 func TestRepeatedAndSharedRequests(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1, h2 := newIPAM(t, store, "h1"), newIPAM(t, store, "h2")
 	one, _ := h1.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/24"})
 	for _, i := range []*IPAM{h1, h2, h1} {
@@ -270,7 +252,7 @@ func TestPoolGoesWithItsLastUse(t *testing.T) {
 			{host: 0, global: true, release: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := kvstore.NewMemory()
+			store := storetest.New(t)
 			hosts := []*IPAM{newIPAM(t, store, "h0"), newIPAM(t, store, "h1")}
 			for n, use := range uses {
 				space, pool := localSpace, "default-10.1.0.0-24"
@@ -296,7 +278,7 @@ func TestPoolGoesWithItsLastUse(t *testing.T) {
 }
 
 func TestAddressesOnTheWireAreSkipped(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	i := newIPAM(t, store, "h1")
 	pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/29"})
 	onWire := map[string]bool{"10.1.0.2": true, "10.1.0.4": true}
@@ -329,7 +311,7 @@ func TestAddressesOnTheWireAreSkipped(t *testing.T) {
 }
 
 func TestReleaseSparesWhatAnEndpointHas(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	i := newIPAM(t, store, "h1")
 	pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/24"})
 	i.must(t, pool, "10.1.0.9")
@@ -380,7 +362,7 @@ func parsed(t *testing.T, text string) poolID {
 
 // TestBadInput goes over the plugin's socket, as Docker does.
 func TestBadInput(t *testing.T) {
-	i := newIPAM(t, kvstore.NewMemory(), "h1")
+	i := newIPAM(t, storetest.New(t), "h1")
 	one, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/24"})
 	i.must(t, one, "10.1.0.1", asGateway)
 	client := serve(t, i)
@@ -505,7 +487,7 @@ func FuzzRequestPool(f *testing.F) {
 		if key != "" {
 			request.Options = map[string]string{key: value}
 		}
-		answer, err := newIPAM(t, kvstore.NewMemory(), "h1").handleRequestPool(t.Context(), request)
+		answer, err := newIPAM(t, storetest.New(t), "h1").handleRequestPool(t.Context(), request)
 		if err != nil {
 			return
 		}

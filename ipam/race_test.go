@@ -11,6 +11,7 @@ import (
 	"github.com/docker/go-plugins-helpers/ipam"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -79,12 +80,7 @@ func TestAHundredWereFaster(t *testing.T) {
 func TestFortyContainersAtOnce(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		t.Run(fmt.Sprint("shared with Docker ", shared), func(t *testing.T) {
-			store, err := kvstore.StartEmbedded(t.Context(), kvstore.EmbeddedConfig{DataDir: t.TempDir()})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer store.Close()
-			r := newRigOn(t, store, 4, "10.1.0.0/27", shared)
+			r := newRigOn(t, storetest.New(t), 4, "10.1.0.0/27", shared)
 			for range 2 {
 				type answer struct {
 					host int
@@ -120,7 +116,7 @@ func TestFortyContainersAtOnce(t *testing.T) {
 
 func TestNothingIsLeftOfAClaimThatFails(t *testing.T) {
 	const id = "default-10.1.0.0-24"
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	i := newIPAM(t, store, "h1")
 	pool, _ := i.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/24"})
 	left := func() int {

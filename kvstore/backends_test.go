@@ -24,7 +24,6 @@ type backend struct {
 
 func backends() []backend {
 	return []backend{
-		{"memory", func(*testing.T) Store { return NewMemory() }},
 		{"embedded", func(t *testing.T) Store { return startEmbedded(t, EmbeddedConfig{DataDir: t.TempDir()}) }},
 		{"embedded over TCP", func(t *testing.T) Store {
 			server := startEmbedded(t, EmbeddedConfig{DataDir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -114,19 +113,16 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// rawEtcd gives the etcd client below store, nil for Memory.
+// rawEtcd gives the etcd client below store, and the prefix of its keys.
 func rawEtcd(t *testing.T, store Store) (*clientv3.Client, string) {
 	t.Helper()
-	if embedded, ok := store.(*Embedded); ok {
-		store = embedded.Etcd
-	}
-	etcd, ok := store.(*Etcd)
-	if !ok {
-		return nil, ""
-	}
-	if err := etcd.Health(t.Context()); err != nil {
+	if err := store.Health(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if embedded, ok := store.(*Embedded); ok {
+		return embedded.client, embedded.prefix
+	}
+	etcd := store.(*Etcd)
 	return etcd.client, etcd.prefix
 }
 

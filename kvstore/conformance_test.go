@@ -265,10 +265,8 @@ func testCompaction(t *testing.T, store Store) {
 		put(t, store, "compaction/b", 2)
 		put(t, store, "compaction/c", 1)
 		revision := commit(t, store, Txn{Then: []Op{Delete("compaction/a")}})
-		if client != nil {
-			if _, err := client.Compact(t.Context(), revision); err != nil {
-				t.Error(err)
-			}
+		if _, err := client.Compact(t.Context(), revision); err != nil {
+			t.Error(err)
 		}
 	})
 	if !errors.Is(err, context.Canceled) {
@@ -292,17 +290,16 @@ func testHold(t *testing.T, store Store) {
 	}
 	commit(t, store, Txn{Then: []Op{Delete(key)}})
 	next("the record made again", has(key))
-	if client, prefix := rawEtcd(t, store); client != nil {
-		got, err := client.Get(t.Context(), prefix+key)
-		if err != nil || len(got.Kvs) != 1 {
-			t.Fatal(got, err)
-		}
-		if _, err := client.Revoke(t.Context(), clientv3.LeaseID(got.Kvs[0].Lease)); err != nil {
-			t.Fatal(err)
-		}
-		next("the record gone with its lease", lacks(key))
-		next("the record made again on a new lease", has(key))
+	client, prefix := rawEtcd(t, store)
+	got, err := client.Get(t.Context(), prefix+key)
+	if err != nil || len(got.Kvs) != 1 {
+		t.Fatal(got, err)
 	}
+	if _, err := client.Revoke(t.Context(), clientv3.LeaseID(got.Kvs[0].Lease)); err != nil {
+		t.Fatal(err)
+	}
+	next("the record gone with its lease", lacks(key))
+	next("the record made again on a new lease", has(key))
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Hold returned %v", err)

@@ -36,6 +36,8 @@ type EmbeddedConfig struct {
 	CACert, Cert, Key string
 	// Log takes the server's errors; nil drops them.
 	Log *logrus.Entry
+	// Volatile says that nothing has to outlive a crash of the machine, for tests.
+	Volatile bool
 }
 
 // Embedded is an etcd of one member in this process, and the Store on it. The
@@ -133,6 +135,14 @@ func (e *Embedded) Failure() error {
 	return fmt.Errorf("the store %s has failed: %w", e.name, e.log.death)
 }
 
+// Open gives another Store on the same server. The caller closes it before the server.
+func (e *Embedded) Open(prefix string, identity Identity, board *health.Board) *Etcd {
+	other := newEtcd(e.name, prefix, identity, board)
+	other.client = v3client.New(e.server.Server)
+	close(other.connected)
+	return other
+}
+
 // Endpoint is the URL that other hosts reach the store at; empty when nothing listens.
 func (e *Embedded) Endpoint() string {
 	if len(e.server.Clients) == 0 {
@@ -187,6 +197,7 @@ func serverConfig(config EmbeddedConfig) (*embed.Config, error) {
 	// A database that was near its quota is made smaller when it is opened.
 	server.BootstrapDefragThresholdMegabytes = 100
 	server.EnableGRPCGateway = false
+	server.UnsafeNoFsync = config.Volatile
 	server.ListenClientUrls = nil
 	if config.Listen == "" {
 		return server, nil

@@ -3,8 +3,9 @@
 // A change is one transaction: what it relies on (guards) and what it writes.
 // A reader lists a prefix once and then follows its changes; when etcd has
 // compacted them away, it lists again. The same code talks to an etcd embedded
-// in this process and to a cluster of its own; Memory is the same Store for
-// unit tests. Keys are relative to the store's prefix ("networks/…").
+// in this process and to a cluster of its own. A store has an identity, and one
+// that came in place of the known one is neither read nor written (identity.go).
+// Keys are relative to the store's prefix ("networks/…").
 package kvstore
 
 import (

@@ -8,16 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/hosttest"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 // recorded gives the record of a host, the zero Host when there is none.
 func recorded(t *testing.T, store kvstore.Store, name string) fabric.Host {
@@ -40,7 +39,7 @@ func ready(t *testing.T, h *hosttest.Host) {
 // A host that was cut off for long enough to be released runs on: the others
 // must find its VTEP again.
 func TestReleasedHostAppearsAgain(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1, h2 := hosttest.Start(t, store, 1), hosttest.Start(t, store, 2)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
@@ -79,7 +78,7 @@ func accepted(t *testing.T, h *hosttest.Host) {
 
 // Two machines were cloned and have one name.
 func TestTwins(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1 := hosttest.Start(t, store, 1)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
@@ -99,7 +98,7 @@ func TestTwins(t *testing.T) {
 }
 
 func TestOneVTEPOfTwoHosts(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1 := hosttest.Start(t, store, 1)
 	ready(t, h1)
 	twin := hosttest.Start(t, store, 1, func(o *hosttest.Options) { o.Host.Name = "h2" })
@@ -113,7 +112,7 @@ func TestOneVTEPOfTwoHosts(t *testing.T) {
 
 // Of two hosts with one VTEP that start in one moment neither is refused.
 func TestOneVTEPIsReported(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1 := hosttest.Start(t, store, 1)
 	ready(t, h1)
 	h1.Commit(t, kvstore.Put(records.AliveKey("h2"), records.Alive{}))
@@ -129,7 +128,7 @@ func TestOneVTEPIsReported(t *testing.T) {
 }
 
 func TestVTEPOfTheOtherFamily(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1 := hosttest.Start(t, store, 1)
 	ready(t, h1)
 	h2 := hosttest.Start(t, store, 2, func(o *hosttest.Options) { o.Host.VTEP = netip.MustParseAddr("fd00::2") })
@@ -140,7 +139,7 @@ func TestVTEPOfTheOtherFamily(t *testing.T) {
 
 // A host that was killed starts again before its lease has run out.
 func TestQuickRestart(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1 := hosttest.Start(t, store, 1)
 	ready(t, h1)
 	h1.Stop()
@@ -156,7 +155,7 @@ func TestQuickRestart(t *testing.T) {
 
 // The name of a host that is cut off is taken by another: it may do nothing more.
 func TestNameTakenMeanwhile(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1 := hosttest.Start(t, store, 1)
 	ready(t, h1)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
@@ -181,7 +180,7 @@ func (readOnly) Commit(context.Context, kvstore.Txn) (int64, error) {
 }
 
 func TestReadOnlyRoleIsReported(t *testing.T) {
-	h1 := hosttest.Start(t, readOnly{kvstore.NewMemory()}, 1)
+	h1 := hosttest.Start(t, readOnly{storetest.New(t)}, 1)
 	hosttest.Eventually(t, "it is reported", func() bool {
 		return strings.Contains(h1.Fault(health.Membership, ""), "this host's record hosts/h1 cannot be written") &&
 			strings.Contains(h1.Fault(health.Membership, ""), "permission denied")

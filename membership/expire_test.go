@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/internal/hosttest"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -27,7 +28,7 @@ func (i *interrupted) Commit(ctx context.Context, txn kvstore.Txn) (int64, error
 }
 
 func TestReleaseStopsAtAHostThatComesBack(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h2 := hosttest.Start(t, store, 2)
 	ready(t, h2)
 	foo := h2.CreateNetwork(t, "foo", "192.168.1.0/24")
@@ -49,7 +50,7 @@ func TestReleaseStopsAtAHostThatComesBack(t *testing.T) {
 }
 
 func TestReleaseFreesWhatAHostHad(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1, h2 := hosttest.Start(t, store, 1), hosttest.Start(t, store, 2)
 	ready(t, h2)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
@@ -80,7 +81,7 @@ func TestReleaseFreesWhatAHostHad(t *testing.T) {
 
 func TestHostExpiry(t *testing.T) {
 	const expiry = 300 * time.Millisecond
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	patient := hosttest.Start(t, store, 1)
 	h2, h3 := hosttest.Start(t, store, 2), hosttest.Start(t, store, 3)
 	for _, h := range []*hosttest.Host{patient, h2, h3} {

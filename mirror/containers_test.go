@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -44,7 +45,7 @@ func (r *rig) configured() int {
 // Each event of a container brings its names into the records, and whether the
 // network has a container.
 func TestContainersInRecords(t *testing.T) {
-	engine, r := shared(t, kvstore.NewMemory(), 0)
+	engine, r := shared(t, storetest.New(t), 0)
 	r.put(kvstore.Put(records.EndpointKey(netID, "e1"), fabric.Endpoint{ID: "e1", Network: netID, Host: "h2"}))
 	on := object{"NetworkID": oldID, "EndpointID": "e1", "Aliases": []string{"web"}}
 	for _, step := range []struct {
@@ -80,7 +81,7 @@ func TestContainersInRecords(t *testing.T) {
 func TestNamesBeforeTheAttachment(t *testing.T) {
 	engine := newFakeEngine(object{"Id": oldID, "Name": "foo", "Scope": "local", "Driver": "causeway"})
 	engine.containers[containerID] = inspected("one", object{"foo": object{"NetworkID": oldID, "EndpointID": "e1"}})
-	r := start(t, engine, kvstore.NewMemory(),
+	r := start(t, engine, storetest.New(t),
 		kvstore.Put(records.NetworkKey(netID), fabric.Network{ID: netID, Name: "foo"}),
 		kvstore.Put(records.EndpointKey(netID, "e1"), fabric.Endpoint{ID: "e1", Network: netID, Host: "h2"}))
 	r.waitFor("the container", func() bool {
@@ -94,7 +95,7 @@ func TestNamesBeforeTheAttachment(t *testing.T) {
 
 // A restart policy gives up at the first start that fails; the engine sends no event.
 func TestGivenUpContainerIsNamed(t *testing.T) {
-	engine, r := shared(t, kvstore.NewMemory(), 0)
+	engine, r := shared(t, storetest.New(t), 0)
 	policy := object{"HostConfig": object{"RestartPolicy": object{"Name": "always"}}}
 	state := func(status, text string) object {
 		return object{"State": object{"Status": status, "Error": text, "Restarting": status == "restarting", "Running": status == "running"}}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -24,7 +25,7 @@ func TestComeback(t *testing.T) {
 			"Options": object{"causeway.network": "id:bbbbbbbbbbbb"},
 		},
 	)
-	r := start(t, engine, kvstore.NewMemory(),
+	r := start(t, engine, storetest.New(t),
 		kvstore.Put(records.NetworkKey(id), fabric.Network{ID: id, Name: "foo"}),
 		kvstore.Put(records.NetworkKey("bbbbbbbbbbbb"), fabric.Network{ID: "bbbbbbbbbbbb", Name: "bar"}))
 	for dockerID, want := range map[string]records.Attachment{

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -47,7 +48,7 @@ func (r *rig) detached(engine *fakeEngine) {
 }
 
 func TestPutBack(t *testing.T) {
-	engine, r := shared(t, kvstore.NewMemory(), 1)
+	engine, r := shared(t, storetest.New(t), 1)
 	r.detached(engine)
 	engine.destroy(t, oldID)
 	r.tells(putMsg)
@@ -61,7 +62,7 @@ func TestPutBack(t *testing.T) {
 
 // What h1 had was removed a moment before, and h1's mirror is late.
 func TestPutBackOfAnUnusedNetwork(t *testing.T) {
-	engine, r := shared(t, kvstore.NewMemory(), 1)
+	engine, r := shared(t, storetest.New(t), 1)
 	r.detached(engine)
 	engine.destroy(t, oldID)
 	r.put(kvstore.Put(records.MemberKey(netID, "h1"), records.Member{Mirror: true}))
@@ -77,7 +78,7 @@ func TestPutBackOfAnUnusedNetwork(t *testing.T) {
 
 // The store is away while a user removes the network: the driver does nothing.
 func TestPutBackAfterAnOutage(t *testing.T) {
-	engine, r := shared(t, kvstore.NewMemory(), 1)
+	engine, r := shared(t, storetest.New(t), 1)
 	engine.destroy(t, oldID)
 	r.tells(strings.Replace(putMsg, "here", "here while the store was away", 1))
 	if !engine.has("foo") {
@@ -88,7 +89,7 @@ func TestPutBackAfterAnOutage(t *testing.T) {
 // While the engine creates a network of the removed one's name, that cannot come
 // back: so the driver learns which name it is.
 func TestCreationWhileANetworkComesBack(t *testing.T) {
-	engine, r := shared(t, kvstore.NewMemory(), 1)
+	engine, r := shared(t, storetest.New(t), 1)
 	engine.busy.Lock()
 	r.detached(engine)
 	engine.destroy(t, oldID)

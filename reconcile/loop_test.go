@@ -5,23 +5,22 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/hosttest"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 func underlay(n *fabric.Network) { n.Mode, n.Parent = fabric.ModeUnderlay, "eth0" }
 
 // An underlay network is applied without containers too: after a restart it
 // must not be taken for empty before its endpoints were read.
 func TestRestartAppliesNoEmptyNetwork(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	first := hosttest.Start(t, store, 1)
 	foo := first.CreateNetwork(t, "foo", "192.168.1.0/24", underlay)
 	first.Enter(t, foo, "e1", "192.168.1.2")
@@ -38,7 +37,7 @@ func TestRestartAppliesNoEmptyNetwork(t *testing.T) {
 }
 
 func TestFaultIsReportedOnceAndItsEndOnce(t *testing.T) {
-	h1 := hosttest.Start(t, kvstore.NewMemory(), 1)
+	h1 := hosttest.Start(t, storetest.New(t), 1)
 	h1.Plane.Set(func(s *hosttest.State) { s.Fault, s.Living["e1"] = errors.New("the kernel is out of sorts"), true })
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	h1.PutEndpoint(t, foo, "e1", "192.168.1.2")
@@ -63,7 +62,7 @@ func TestFaultIsReportedOnceAndItsEndOnce(t *testing.T) {
 }
 
 func TestPruneThatFailsIsReportedAndRetried(t *testing.T) {
-	h1 := hosttest.Start(t, kvstore.NewMemory(), 1)
+	h1 := hosttest.Start(t, storetest.New(t), 1)
 	h1.Plane.Set(func(s *hosttest.State) { s.Pruning = errors.New("namespace is busy") })
 	hosttest.Eventually(t, "it is reported", func() bool {
 		return strings.Contains(h1.Fault(health.Prune, "vxlan"), "could not all be deleted, it is retried: namespace is busy")
@@ -75,18 +74,18 @@ func TestPruneThatFailsIsReportedAndRetried(t *testing.T) {
 // A burst of changes costs a network one Apply for each time that Coalesce has
 // passed, and a Join waits for none of them.
 func TestBurstIsCoalesced(t *testing.T) {
-	store := kvstore.NewMemory()
-	h1 := hosttest.Start(t, store, 1)
-	h2 := hosttest.Start(t, store, 2)
+	h1 := hosttest.Start(t, storetest.New(t), 1)
 	foo := h1.CreateNetwork(t, "foo", "192.168.0.0/16")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
-	h2.Attach(t, foo)
+	h2 := h1.Host // it does not run: else it would collect endpoints that have no link
+	h2.Name, h2.VTEP = "h2", h2.VTEP.Next()
+	h1.Commit(t, kvstore.Put(records.HostKey(h2.Name), h2))
 	const burst = 200
 	var before int
 	h1.Plane.Set(func(s *hosttest.State) { before = s.Applies[foo.ID] })
 	for i := range burst {
 		e := fabric.Endpoint{ID: "b" + string(rune('A'+i)), Network: foo.ID, Host: "h2"}
-		h2.Commit(t, kvstore.Put(records.EndpointKey(foo.ID, e.ID), e))
+		h1.Commit(t, kvstore.Put(records.EndpointKey(foo.ID, e.ID), e))
 	}
 	hosttest.Eventually(t, "all are applied", func() bool { s, _ := h1.Plane.Segment(foo.ID); return len(s.Remote) == burst })
 	var after int
@@ -98,7 +97,7 @@ func TestBurstIsCoalesced(t *testing.T) {
 
 // A host whose record changes concerns the networks that it has endpoints on.
 func TestHostChangesConcernItsNetworks(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1, h2 := hosttest.Start(t, store, 1), hosttest.Start(t, store, 2)
 	foo, bar := h1.CreateNetwork(t, "foo", "192.168.1.0/24"), h1.CreateNetwork(t, "bar", "192.168.2.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
@@ -125,7 +124,7 @@ func TestHostChangesConcernItsNetworks(t *testing.T) {
 
 // What others change in the kernel is repaired, on that network alone.
 func TestDriftIsApplied(t *testing.T) {
-	h1 := hosttest.Start(t, kvstore.NewMemory(), 1)
+	h1 := hosttest.Start(t, storetest.New(t), 1)
 	foo, bar := h1.CreateNetwork(t, "foo", "192.168.1.0/24"), h1.CreateNetwork(t, "bar", "192.168.2.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
 	h1.Enter(t, bar, "e2", "192.168.2.2")

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 )
 
@@ -27,7 +28,7 @@ func read[T any](t *testing.T, store kvstore.Store, key string) T {
 }
 
 func TestNameNetwork(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	r := Records{Store: store, Host: "h1"}
 	put(t, store,
 		kvstore.Put(NetworkKey("n1"), fabric.Network{ID: "n1"}), kvstore.Put(NetworkKey("n2"), fabric.Network{ID: "n2"}),
@@ -51,7 +52,7 @@ func TestNameNetwork(t *testing.T) {
 }
 
 func TestNameEndpoint(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	r := Records{Store: store, Host: "h1"}
 	network := fabric.Network{ID: "n1", Subnets: []fabric.Subnet{{Pool: "p", Prefix: netip.MustParsePrefix("10.1.0.0/24")}}}
 	addr := netip.MustParseAddr("10.1.0.2")

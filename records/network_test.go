@@ -1,26 +1,15 @@
 package records
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 )
-
-// limited is a store that takes no more in a transaction than an etcd does.
-type limited struct{ kvstore.Store }
-
-func (l limited) Commit(ctx context.Context, txn kvstore.Txn) (int64, error) {
-	const most = 128
-	if len(txn.If) > most || len(txn.Then) > most {
-		return 0, fmt.Errorf("%d guards and %d writes are too many operations in a txn request", len(txn.If), len(txn.Then))
-	}
-	return l.Store.Commit(ctx, txn)
-}
 
 // left lists the keys that are in the store.
 func left(t *testing.T, store kvstore.Store) []string {
@@ -47,7 +36,7 @@ func attachAll(t *testing.T, store kvstore.Store, hosts int, network fabric.Netw
 
 // An older version made networks of any size.
 func TestOldLargeNetworkLeavesNothing(t *testing.T) {
-	store := limited{kvstore.NewMemory()}
+	store := storetest.New(t)
 	old := fabric.Network{ID: "n1", Name: "foo", VNI: 7}
 	for n := range 500 {
 		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n / 256), byte(n), 0}), 24)
@@ -71,7 +60,7 @@ func TestOldLargeNetworkLeavesNothing(t *testing.T) {
 
 // The removal of a network on many hosts is one transaction for each of them.
 func TestNetworkOfManyHosts(t *testing.T) {
-	store := limited{kvstore.NewMemory()}
+	store := storetest.New(t)
 	const hosts = 300
 	network := fabric.Network{ID: "n1"}
 	put(t, store, kvstore.Put(NetworkKey("n1"), network))
@@ -90,7 +79,7 @@ func TestNetworkOfManyHosts(t *testing.T) {
 }
 
 func TestSwarmNetworkOfManyNodes(t *testing.T) {
-	store := limited{kvstore.NewMemory()}
+	store := storetest.New(t)
 	network := fabric.Network{ID: "s1", Swarm: true}
 	put(t, store, kvstore.Put(NetworkKey("s1"), network))
 	attachAll(t, store, 300, network, Attaching{DockerID: "s1", Mirror: true})
@@ -116,7 +105,7 @@ func TestLastRemoval(t *testing.T) {
 		"no other node of a swarm's network": {network: fabric.Network{Swarm: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := kvstore.NewMemory()
+			store := storetest.New(t)
 			test.network.ID = "n1"
 			put(t, store, kvstore.Put(NetworkKey("n1"), test.network))
 			r := Records{Store: store, Host: "h1"}
@@ -149,7 +138,7 @@ func TestLastRemoval(t *testing.T) {
 }
 
 func TestSyncMembers(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	put(t, store, kvstore.Put(NetworkKey("n1"), fabric.Network{ID: "n1"}),
 		kvstore.Put(AttachmentKey("h1", "d1"), Attachment{Network: "n1"})) // as an older version wrote it
 	r := Records{Store: store, Host: "h1"}
@@ -172,7 +161,7 @@ func TestSyncMembers(t *testing.T) {
 // A host that has a network asks for its subnet once more: that is a mistake, and
 // not one network that several hosts create at once.
 func TestSubnetOfANetworkThatTheHostHas(t *testing.T) {
-	store, prefix := kvstore.NewMemory(), netip.MustParsePrefix("10.1.0.0/24")
+	store, prefix := storetest.New(t), netip.MustParsePrefix("10.1.0.0/24")
 	create := func(host, id string) error {
 		r := Records{Store: store, Host: host}
 		if _, _, err := r.RequestPool(t.Context(), PoolRequest{Space: DefaultSpace, Prefix: prefix}); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 )
 
@@ -23,7 +24,7 @@ type rig struct {
 	nameless bool
 }
 
-func newRig(t *testing.T) *rig { return &rig{T: t, store: kvstore.NewMemory(), now: time.Now()} }
+func newRig(t *testing.T) *rig { return &rig{T: t, store: storetest.New(t), now: time.Now()} }
 
 func (r *rig) host(name string) Records {
 	return Records{Store: r.store, Host: name, Now: func() time.Time { return r.now }}

@@ -91,7 +91,7 @@ func emptiedStore(c *cluster, first, second container) {
 	if err := c.lab.Etcd.Stop(c.Context()); err != nil {
 		c.Fatal(err)
 	}
-	if err := os.RemoveAll(c.machine("etcd").Path("/var/lib/etcd")); err != nil {
+	if err := os.RemoveAll(c.machine("store").Path("/var/lib/etcd")); err != nil {
 		c.Fatal(err)
 	}
 	if err := c.lab.Etcd.Start(c.Context()); err != nil {

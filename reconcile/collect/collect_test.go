@@ -8,15 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/causeway-net/causeway/internal/hosttest"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
 
 func TestDeadEndpointIsDeletedAfterGrace(t *testing.T) {
-	h1 := hosttest.Start(t, kvstore.NewMemory(), 1)
+	h1 := hosttest.Start(t, storetest.New(t), 1)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
 	begin := time.Now()
@@ -40,7 +39,7 @@ func kind(t *testing.T, store kvstore.Store, key string) records.AddressKind {
 
 // Docker died between RequestAddress and CreateEndpoint, or before ReleaseAddress.
 func TestLeakedClaimsAreReleased(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1 := hosttest.Start(t, store, 1)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	key := func(addr string) string { return records.AddressKey(foo.Subnets[0].Pool, netip.MustParseAddr(addr)) }
@@ -86,7 +85,7 @@ func (w *watched) listed(prefix string) int {
 // A claim that the engine did not use is found without reading its pool, and no
 // whole table is read once the host has started.
 func TestSteadyStateReadsNoTables(t *testing.T) {
-	store := &watched{Store: kvstore.NewMemory(), lists: map[string]int{}}
+	store := &watched{Store: storetest.New(t), lists: map[string]int{}}
 	h1 := hosttest.Start(t, store, 1)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
@@ -113,4 +112,4 @@ func TestSteadyStateReadsNoTables(t *testing.T) {
 	}
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { storetest.Main(m) }

@@ -5,11 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/hosttest"
+	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -33,7 +32,7 @@ func TestRunningContainersKeepTheirNetwork(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h1 := hosttest.Start(t, kvstore.NewMemory(), 1)
+			h1 := hosttest.Start(t, storetest.New(t), 1)
 			foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 			h1.Enter(t, foo, "e1", "192.168.1.2")
 			h1.Commit(t, change(foo))
@@ -62,7 +61,7 @@ func TestRunningContainersKeepTheirNetwork(t *testing.T) {
 
 // A restart finds a network's record gone or unreadable: what runs is left alone.
 func TestUnreadableNetworkIsNotPruned(t *testing.T) {
-	store := kvstore.NewMemory()
+	store := storetest.New(t)
 	h1 := hosttest.Start(t, store, 1)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
@@ -82,7 +81,7 @@ func TestUnreadableNetworkIsNotPruned(t *testing.T) {
 }
 
 func TestAbsurdHostRecords(t *testing.T) {
-	h1 := hosttest.Start(t, kvstore.NewMemory(), 1)
+	h1 := hosttest.Start(t, storetest.New(t), 1)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
 	host := func(n int, mtu int) fabric.Host {
@@ -112,7 +111,7 @@ func TestAbsurdHostRecords(t *testing.T) {
 }
 
 func TestBadRecordsAreLoggedOnce(t *testing.T) {
-	h1 := hosttest.Start(t, kvstore.NewMemory(), 1)
+	h1 := hosttest.Start(t, storetest.New(t), 1)
 	if err := h1.Member.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -126,4 +125,4 @@ func TestBadRecordsAreLoggedOnce(t *testing.T) {
 	}
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { storetest.Main(m) }
