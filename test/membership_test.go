@@ -45,8 +45,8 @@ func TestRefusedHosts(t *testing.T) {
 	t.Run("read-only role", func(t *testing.T) {
 		c := c.sub(t)
 		c.readOnlyUser(func() {
-			c.serveFor(h, "--host-name=h4 --store-user=reader --store-password=secret",
-				"this host's record hosts/h4 cannot be written, and it is not in the cluster until it is")
+			c.serveFor(h, "--host-name=h3 --store-user=reader --store-password=secret",
+				"this host's record hosts/h3 cannot be written, and it is not in the cluster until it is")
 		})
 	})
 }
