@@ -29,10 +29,10 @@ type segment struct {
 	network string
 	path    string
 	mu      sync.Mutex
-	// closed says that the Handle is.
-	closed bool
-	// trusted says that the kernel has what is noted here.
-	trusted        bool
+	// trusted says that the kernel has what is noted here; else Apply reads back.
+	trusted bool
+	// settled says that the last Apply did not fail: one that did is retried anyway.
+	settled        bool
 	applied        shape
 	device         *netlink.Vxlan // as vxlan0 should be
 	bridge, tunnel int32          // link indexes
@@ -124,7 +124,7 @@ func (p *Plane) enter(ns netns.NsHandle, network string) (*segment, error) {
 func (s *segment) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed, s.trusted = true, false
+	s.trusted, s.settled = false, false
 	errs := []error{s.Handle.Close()}
 	if s.events != nil {
 		errs = append(errs, s.events.Close())

@@ -85,7 +85,7 @@ func deleteEmpty(path string) error {
 func (s *segment) delete() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.trusted = false
+	s.trusted, s.settled = false, false
 	links, err := s.links()
 	if err != nil {
 		return err

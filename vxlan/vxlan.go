@@ -117,7 +117,7 @@ func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (repaired int, e
 
 func (p *Plane) reconcile(s *segment, want fabric.Segment) (repaired int, err error) {
 	if !s.trusted || s.applied != shapeOf(want) {
-		s.trusted = false
+		s.trusted, s.settled = false, false
 		if repaired, err = p.readBack(s, want); err != nil {
 			return repaired, err
 		}
@@ -126,6 +126,7 @@ func (p *Plane) reconcile(s *segment, want fabric.Segment) (repaired int, err er
 	err = s.pruneEnds(want.Local)
 	failed := s.write(s.entriesOf(want))
 	s.trusted = err == nil && !failed.doubt
+	s.settled = s.trusted
 	return repaired, errors.Join(err, failed.err())
 }
 

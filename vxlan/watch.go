@@ -120,11 +120,11 @@ func (p *Plane) opened() []*segment {
 	return slices.Collect(maps.Values(p.segments))
 }
 
-// lostName says, once, that the namespace's name is gone or another's.
+// lostName says that the namespace's name is gone or another's.
 func (s *segment) lostName() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.trusted || s.IsBound(s.path) {
+	if !s.settled || s.IsBound(s.path) {
 		return false
 	}
 	s.trusted = false
@@ -185,7 +185,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// differs says, once, that the kernel is not as the plane has written it. What
+// differs says that the kernel is not as the plane has written it. What
 // the plane writes is notified before the write returns: with mu held, all that
 // is written is among what has been seen or is queued.
 func (s *segment) differs(events *nl.Events, seen *notifications) bool {
@@ -199,7 +199,7 @@ func (s *segment) differs(events *nl.Events, seen *notifications) bool {
 		seen.add(messages)
 		seen.lost = seen.lost || err != nil || batch > maxNotifications // others write as fast as we read
 	}
-	if !s.trusted || !seen.lost && s.agrees(seen) {
+	if !s.settled || !seen.lost && s.agrees(seen) {
 		return false
 	}
 	s.trusted = false

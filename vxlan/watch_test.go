@@ -23,7 +23,7 @@ func TestWatchNoticesWhatIsChangedByHand(t *testing.T) {
 	before := look()
 	end, local, remote := nl.HostEnd(a.Endpoint.ID), a.Endpoint.MAC.String(), b.Endpoint.MAC.String()
 	addr := b.Endpoint.Addrs[0].Addr()
-	for _, command := range []string{
+	for i, command := range []string{
 		"ip link set br0 down",
 		"ip link set br0 alias x",
 		"ip link set br0 address 02:00:00:00:00:99",
@@ -54,6 +54,9 @@ func TestWatchNoticesWhatIsChangedByHand(t *testing.T) {
 		fmt.Sprintf("ip neigh replace %s lladdr %s dev br0 nud stale", addr, remote),
 		"ip neigh flush dev br0 nud permanent",
 	} {
+		if i%2 == 1 {
+			host.Plane.Invalidate() // and the Apply that reads back comes later
+		}
 		run(t, host, network, command)
 		began := time.Now()
 		rig.Heal(host, drifted, func() bool { return before == look() })
