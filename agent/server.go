@@ -17,6 +17,7 @@ import (
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/names"
 	"github.com/causeway-net/causeway/records"
 )
 
@@ -26,7 +27,10 @@ type Config struct {
 	Store kvstore.Store
 	// Faults lists what is wrong on this host, as [health.Board.Faults] does.
 	Faults func() []health.Fault
-	Log    *logrus.Entry
+	// Resolve tells what a container of this host would be told about a name, as
+	// [names.Server.Resolve] does.
+	Resolve func(name, from string) (names.Resolution, error)
+	Log     *logrus.Entry
 }
 
 type nothing struct{}
@@ -41,6 +45,11 @@ type networkName struct {
 	Network string
 }
 
+// question is the request of a look-up.
+type question struct {
+	Name, From string
+}
+
 // Released is what "causeway hosts rm" did.
 type Released struct {
 	Endpoints int
@@ -50,6 +59,7 @@ const (
 	statusPath  = "/Agent.Status"
 	releasePath = "/Agent.ReleaseHost"
 	removePath  = "/Agent.RemoveNetwork"
+	resolvePath = "/Agent.Resolve"
 )
 
 // NewServer makes the server of the agent's socket.
@@ -75,6 +85,13 @@ func NewServer(config Config) *plugin.Server {
 			return nil, errors.New("the request names no network")
 		}
 		return &nothing{}, records.Records{Store: config.Store, Host: config.Host.Name}.DeleteNetwork(ctx, request.Network)
+	})
+	plugin.Handle(server, resolvePath, func(_ context.Context, request *question) (*names.Resolution, error) {
+		if request.Name == "" {
+			return nil, errors.New("the request has no name")
+		}
+		r, err := config.Resolve(request.Name, request.From)
+		return &r, err
 	})
 	return server
 }
@@ -121,6 +138,12 @@ func (c *Client) ReleaseHost(ctx context.Context, host string) (Released, error)
 func (c *Client) RemoveNetwork(ctx context.Context, network string) error {
 	_, err := ask[nothing](ctx, c, removePath, networkName{Network: network})
 	return err
+}
+
+// Resolve asks what the container from would be told about name; with an empty
+// from, on all networks of the agent's host.
+func (c *Client) Resolve(ctx context.Context, name, from string) (names.Resolution, error) {
+	return ask[names.Resolution](ctx, c, resolvePath, question{Name: name, From: from})
 }
 
 func ask[Resp any](ctx context.Context, c *Client, path string, request any) (Resp, error) {

@@ -57,7 +57,13 @@ type Engine interface {
 	PutBack(ctx context.Context) error
 }
 
-// Config is what a Driver works with. All fields but Engine and Probe are required.
+// Names answers containers by name.
+type Names interface {
+	// Joined is told which sandbox Docker puts an endpoint into.
+	Joined(endpoint, sandbox string)
+}
+
+// Config is what a Driver works with. All fields but Engine, Probe and Names are required.
 type Config struct {
 	Host  fabric.Host
 	Store kvstore.Store
@@ -73,6 +79,8 @@ type Config struct {
 	// Probe asks on an underlay network's wire whether somebody has an address
 	// already, and gives that station's MAC; nil: nobody is asked.
 	Probe func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error)
+	// Names is told of sandboxes; nil: nobody answers by name.
+	Names Names
 	Log   *logrus.Entry
 }
 

@@ -29,6 +29,9 @@ func (d *Driver) join(ctx context.Context, request *network.JoinRequest) (*netwo
 	if err != nil {
 		return nil, fmt.Errorf("network %s: %w", found.Label(), err)
 	}
+	if d.Names != nil {
+		d.Names.Joined(endpoint.ID, request.SandboxKey)
+	}
 	answer := &network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: link, DstPrefix: "eth"}}
 	const connected = 1 // libnetwork's types.CONNECTED: the destination is on the link
 	for _, subnet := range found.Subnets {

@@ -81,6 +81,7 @@ func setters() map[string]func(*options, string) error {
 		"vlan":               number(func(o *options) *int { return &o.network.VLAN }, 1, 4094),
 		"force":              boolean(func(o *options, v bool) { o.force = v }),
 		"probe":              boolean(func(o *options, v bool) { o.network.NoProbe = !v }),
+		"names":              boolean(func(o *options, v bool) { o.network.NoNames = !v }),
 		fabric.OptionNetwork: text(func(o *options) *string { return &o.join }),
 		// The engine itself acts on these (28.0 and newer).
 		"com.docker.network.advertise_addr_nmsgs": ignored,

@@ -37,6 +37,8 @@ func Engines() []string { return slices.Sorted(maps.Keys(enginePackages())) }
 // cacheDir is where packages are kept unpacked between labs.
 func cacheDir() string { return cmp.Or(os.Getenv("CAUSEWAY_LAB_CACHE"), "/var/cache/causeway-lab") }
 
+func composeDir() string { return filepath.Join(cacheDir(), "compose") }
+
 func engineDir(version string) string { return filepath.Join(cacheDir(), "engines", version) }
 
 // programPath has the programs of packages found that were unpacked to roots.
@@ -89,6 +91,12 @@ func Fetch(ctx context.Context, o Options) error {
 		check := func(dir string) error { return checkVersion(ctx, dir, "usr/bin/etcd", "") }
 		if err := unpacked(ctx, o.Log, etcdDir(), []pkg{{"etcd-server", "bookworm"}}, check); err != nil {
 			return fmt.Errorf("etcd: %w", err)
+		}
+	}
+	if o.Compose {
+		check := func(dir string) error { return checkVersion(ctx, dir, "usr/bin/docker-compose", "") }
+		if err := unpacked(ctx, o.Log, composeDir(), []pkg{{"docker-compose", "forky"}}, check); err != nil {
+			return fmt.Errorf("docker-compose: %w", err)
 		}
 	}
 	if o.Plugin {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/miekg/dns"
+
 	"github.com/causeway-net/causeway/fabric"
 )
 
@@ -104,7 +106,7 @@ func namesOf(endpoint fabric.Endpoint) []string {
 	var names []string
 	for _, name := range slices.Concat([]string{endpoint.Name}, endpoint.Names) {
 		name = plain(name)
-		if name != "" && !slices.Contains(names, name) {
+		if _, valid := dns.IsDomainName(name); valid && name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

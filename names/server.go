@@ -14,8 +14,10 @@ import (
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
-// Config is what a Server works with. All fields are required.
+// Config is what a Server works with. All fields but Off are required.
 type Config struct {
+	// Off leaves all names to Docker.
+	Off bool
 	// Host is this host's key in the records.
 	Host string
 	// Path turns the path of a sandbox, as Docker tells it, into this process'.
@@ -59,14 +61,21 @@ func New(config Config) *Server {
 
 // Update takes in what changed of a network's endpoints.
 func (s *Server) Update(network fabric.Network, put map[string]fabric.Endpoint, gone []string) {
+	if s.Off {
+		return
+	}
 	s.directory.update(network, put, gone)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if network.Swarm || network.NoNames {
+		s.leave(network.ID)
+		return
+	}
 	for _, id := range gone {
 		s.drop(id)
 	}
 	for id, endpoint := range put {
-		if endpoint.Host != s.Host || network.Swarm || network.NoNames {
+		if endpoint.Host != s.Host {
 			continue
 		}
 		if p := s.local[id]; p != nil {
@@ -85,6 +94,10 @@ func (s *Server) Forget(network string) {
 	s.directory.forget(network)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.leave(network)
+}
+
+func (s *Server) leave(network string) {
 	for id, p := range s.local {
 		if p.network == network {
 			s.drop(id)
@@ -247,6 +260,9 @@ type Resolution struct {
 // ID) would be told about name.
 func (s *Server) Resolve(name, from string) (Resolution, error) {
 	r := Resolution{From: from, Networks: []string{}, Matches: []Match{}}
+	if s.Off {
+		return r, errors.New("causeway answers no names on this host: it was started with --names=false")
+	}
 	networks := s.searched(from)
 	if from != "" && len(networks) == 0 {
 		return r, errors.New("container " + from + " is on no network of this host whose names causeway serves")

@@ -43,7 +43,9 @@ func (l *Loop) followTables(ctx context.Context) {
 		l.mark(l.view.HostsChanged(c)...)
 	})
 	follow(ctx, l, records.NetworksPrefix, nil, func(_ context.Context, c kvstore.Change[fabric.Network]) {
-		l.mark(l.view.NetworksChanged(c)...)
+		concerned := l.view.NetworksChanged(c)
+		l.mark(concerned...)
+		l.nameNetworks(concerned)
 	})
 	follow(ctx, l, records.HostAttachments(l.Host.Name), nil, func(ctx context.Context, c kvstore.Change[records.Attachment]) {
 		concerned := l.view.AttachmentsChanged(c)
@@ -77,6 +79,7 @@ func (l *Loop) startFollowing(ctx context.Context, network string, revision int6
 		f.read = true
 		l.view.EndpointsChanged(network, c)
 		l.mark(network)
+		l.nameEndpoints(network, c)
 		if !l.view.HasOwn(network) && c.Revision >= f.revision {
 			l.stopFollowing(network)
 		}
@@ -88,6 +91,9 @@ func (l *Loop) stopFollowing(network string) {
 	l.follows[network].cancel()
 	delete(l.follows, network)
 	l.view.Unfollowed(network)
+	if l.Names != nil {
+		l.Names.Forget(network)
+	}
 }
 
 // mayPrune says that all networks of this host are known: before that, nothing may

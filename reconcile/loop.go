@@ -38,15 +38,17 @@ type Membership interface {
 	HostsChanged(ctx context.Context, change kvstore.Change[fabric.Host])
 }
 
-// Config is what a Loop works with; Timing may be left out.
+// Config is what a Loop works with; Names and Timing may be left out.
 type Config struct {
 	Host       fabric.Host
 	Store      kvstore.Store
 	Planes     map[fabric.Mode]fabric.Dataplane
 	Membership Membership
-	Board      *health.Board
-	Log        *logrus.Entry
-	Timing     Timing
+	// Names answers by name; nil: nobody does.
+	Names  Names
+	Board  *health.Board
+	Log    *logrus.Entry
+	Timing Timing
 }
 
 // Timing are the loop's periods; a zero field takes the default.

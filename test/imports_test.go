@@ -44,7 +44,7 @@ func TestImportsPointDown(t *testing.T) {
 		"driver":             {"fabric", "kvstore", "records", "internal/plugin"},
 		"ipam":               {"fabric", "kvstore", "records", "internal/plugin"},
 		"mirror":             {"fabric", "kvstore", "records", "internal/grace", "internal/health"},
-		"agent":              {"fabric", "kvstore", "records", "internal/plugin", "internal/health"},
+		"agent":              {"fabric", "kvstore", "records", "names", "internal/plugin", "internal/health"},
 		"lab":                {},
 		"cmd/causeway-lab":   {"lab"},
 	}

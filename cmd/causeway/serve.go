@@ -121,19 +121,20 @@ func (o opened) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	resolver := newNames(o.settings, host, board, log)
 	loop := reconcile.New(reconcile.Config{
-		Host: host, Store: o.store, Planes: o.planes.byMode(), Membership: member, Board: board, Log: log,
+		Host: host, Store: o.store, Planes: o.planes.byMode(), Membership: member, Names: resolver, Board: board, Log: log,
 	})
 	collector := collect.New(collect.Config{
 		Records: records.Records{Store: o.store, Host: host.Name}, Loop: loop, Refusal: member.Refusal, Board: board, Log: log,
 	})
 	networks := driver.New(driver.Config{
 		Host: host, Store: o.store, VTEPNet: o.vtepNet, Scope: o.scope, Reconciler: loop, Membership: member,
-		Engine: engineOf(host, mirrored), Probe: probe, Log: log,
+		Engine: engineOf(host, mirrored), Names: resolver, Probe: probe, Log: log,
 	})
 	addresses := ipam.New(ipam.Config{Host: host.Name, Store: o.store, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Probe: probe})
 	asked := agent.NewServer(agent.Config{
-		Host: host, Store: o.store.etcd, Faults: board.Faults, Log: log,
+		Host: host, Store: o.store.etcd, Faults: board.Faults, Resolve: resolver.Resolve, Log: log,
 	})
 
 	log.WithFields(logrus.Fields{
@@ -150,6 +151,7 @@ func (o opened) run(ctx context.Context) error {
 		return o.self.keepHost()
 	})
 	group.Go(func() error { return loop.Run(ctx) })
+	group.Go(func() error { return resolver.Run(ctx) })
 	group.Go(func() error { return collector.Run(ctx) })
 	if host.Mirror {
 		group.Go(func() error { return mirrored.Run(ctx) })

@@ -39,6 +39,7 @@ type settings struct {
 	agentSocket  string
 	docker       string
 	logLevel     string
+	names        bool
 }
 
 func (s *settings) register(flags *pflag.FlagSet) {
@@ -64,6 +65,7 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.socket, "socket", "/run/docker/plugins/causeway.sock", "`path` of the plugin's socket; its name is the driver's")
 	flags.StringVar(&s.agentSocket, "agent-socket", defaultAgentSocket, "`path` of the socket that causeway status asks")
 	flags.StringVar(&s.docker, "docker-socket", "/run/docker.sock", "`path` of the engine's own socket, to make the cluster's networks there; none: they are made by hand")
+	flags.BoolVar(&s.names, "names", true, "answer this host's containers by name, for containers on all hosts")
 	flags.StringVar(&s.logLevel, "log-level", "info", "least severe `level` to log: error, warn, info, debug")
 }
 

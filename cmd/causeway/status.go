@@ -48,7 +48,7 @@ func statusCommands() []*cobra.Command {
 		})
 	status := asking("status", "Show the cluster as this host sees it, and what is wrong", cobra.NoArgs,
 		func(w io.Writer, s agent.Status, _ []string) (any, error) { printStatus(w, s); return s, nil })
-	return []*cobra.Command{status, networks, hosts, endpoints}
+	return []*cobra.Command{status, networks, hosts, endpoints, resolveCommand()}
 }
 
 // asking makes a command that prints a part of the status: show writes it for
@@ -74,9 +74,7 @@ func asking(use, short string, args cobra.PositionalArgs, show func(io.Writer, a
 			return err
 		}
 		if asJSON {
-			encoder := json.NewEncoder(command.OutOrStdout())
-			encoder.SetIndent("", "  ")
-			return encoder.Encode(part)
+			return printJSON(command.OutOrStdout(), part)
 		}
 		if err := table.Flush(); err != nil {
 			return err
@@ -87,6 +85,12 @@ func asking(use, short string, args cobra.PositionalArgs, show func(io.Writer, a
 	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	agentFlag(command, &socket)
 	return command
+}
+
+func printJSON(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
 }
 
 func agentFlag(command *cobra.Command, socket *string) {
@@ -187,20 +191,20 @@ func printNetworks(w io.Writer, s agent.Status) {
 	}
 }
 
-// names are what hosts are shown as, by their key in the records.
-type names map[string]string
+// hostNames are what hosts are shown as, by their key in the records.
+type hostNames map[string]string
 
-func shownNames(s agent.Status) names {
-	shown := make(names, len(s.Hosts))
+func shownNames(s agent.Status) hostNames {
+	shown := make(hostNames, len(s.Hosts))
 	for _, host := range s.Hosts {
 		shown[host.Name] = host.Shown()
 	}
 	return shown
 }
 
-func (n names) of(host string) string { return cmp.Or(n[host], host) }
+func (n hostNames) of(host string) string { return cmp.Or(n[host], host) }
 
-func (n names) all(hosts []string) []string {
+func (n hostNames) all(hosts []string) []string {
 	shown := make([]string, 0, len(hosts))
 	for _, host := range hosts {
 		shown = append(shown, n.of(host))
@@ -222,11 +226,11 @@ func endpointsOf(s agent.Status, args []string) ([]agent.Endpoint, error) {
 }
 
 func printEndpoints(w io.Writer, s agent.Status, endpoints []agent.Endpoint) {
-	row(w, "NETWORK", "HOST", "ENDPOINT", "CONTAINER", "MAC", "ADDRESSES")
+	row(w, "NETWORK", "HOST", "ENDPOINT", "MAC", "ADDRESSES", "NAMES")
 	shown := shownNames(s)
 	for _, endpoint := range endpoints {
 		row(w, endpoint.NetworkName, shown.of(endpoint.Host), fmt.Sprintf("%.12s", endpoint.ID),
-			cmp.Or(endpoint.Name, "-"), endpoint.MAC, joined(endpoint.Addrs))
+			endpoint.MAC, joined(endpoint.Addrs), cmp.Or(strings.Join(endpoint.Names, ","), endpoint.Name, "-"))
 	}
 }
 

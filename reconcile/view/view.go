@@ -225,6 +225,20 @@ func (v *View) dropEndpoint(network, id string) {
 	}
 }
 
+// Endpoint gives one endpoint of a network in view.
+func (v *View) Endpoint(network, id string) (fabric.Endpoint, bool) {
+	endpoint, ok := v.state.Endpoints[network][id]
+	return endpoint, ok
+}
+
+// Network gives a network, its ID alone where its record is not in view.
+func (v *View) Network(id string) fabric.Network {
+	if network, ok := v.state.Networks[id]; ok {
+		return network
+	}
+	return fabric.Network{ID: id}
+}
+
 // Unfollowed drops the endpoints of a network.
 func (v *View) Unfollowed(network string) {
 	for id := range v.state.Endpoints[network] {
