@@ -87,7 +87,7 @@ func TestNetworkIsRemovedWhileItIsNamed(t *testing.T) {
 // The answer to CreateEndpoint's commit is lost, and Docker sends no delete.
 func TestEndpointOfALostAnswerIsFound(t *testing.T) {
 	store := &hooked{Store: storetest.New(t)}
-	h1 := startHost(t, store, 1)
+	h1 := startWith(t, store, 1, func(*Config) {}, hosttest.Collecting)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
 	lost := fmt.Errorf("no answer in time: %w", kvstore.ErrUnavailable)
 	store.after.Store(&lost)

@@ -156,7 +156,7 @@ func TestQuickRestart(t *testing.T) {
 // The name of a host that is cut off is taken by another: it may do nothing more.
 func TestNameTakenMeanwhile(t *testing.T) {
 	store := storetest.New(t)
-	h1 := hosttest.Start(t, store, 1)
+	h1 := hosttest.Start(t, store, 1, hosttest.Collecting)
 	ready(t, h1)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")

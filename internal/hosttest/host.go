@@ -48,8 +48,11 @@ type Options struct {
 	Grace  time.Duration // of the Collector
 }
 
-// Grace is the grace time of a Host, unless it is changed.
+// Grace is the grace time of a Host that is Collecting; others judge nothing.
 const Grace = 60 * time.Millisecond
+
+// Collecting has a host collect what is dead.
+func Collecting(o *Options) { o.Grace = Grace }
 
 // Start runs host number n (named h1 for 1, with VTEP 10.99.0.1) until the test ends
 // or Stop is called.
@@ -58,7 +61,7 @@ func Start(t *testing.T, store kvstore.Store, n int, change ...func(*Options)) *
 	o := Options{
 		Host:   fabric.Host{Name: fmt.Sprint("h", n), VTEP: netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}), MTU: 1500},
 		Timing: reconcile.Timing{Resync: time.Hour, Retry: 10 * time.Millisecond},
-		Grace:  Grace,
+		Grace:  time.Hour,
 	}
 	for _, change := range change {
 		change(&o)

@@ -15,7 +15,7 @@ import (
 )
 
 func TestDeadEndpointIsDeletedAfterGrace(t *testing.T) {
-	h1 := hosttest.Start(t, storetest.New(t), 1)
+	h1 := hosttest.Start(t, storetest.New(t), 1, hosttest.Collecting)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
 	begin := time.Now()
@@ -40,7 +40,7 @@ func kind(t *testing.T, store kvstore.Store, key string) records.AddressKind {
 // Docker died between RequestAddress and CreateEndpoint, or before ReleaseAddress.
 func TestLeakedClaimsAreReleased(t *testing.T) {
 	store := storetest.New(t)
-	h1 := hosttest.Start(t, store, 1)
+	h1 := hosttest.Start(t, store, 1, hosttest.Collecting)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	key := func(addr string) string { return records.AddressKey(foo.Subnets[0].Pool, netip.MustParseAddr(addr)) }
 	h1.Enter(t, foo, "e1", "192.168.1.2")
@@ -86,7 +86,7 @@ func (w *watched) listed(prefix string) int {
 // whole table is read once the host has started.
 func TestSteadyStateReadsNoTables(t *testing.T) {
 	store := &watched{Store: storetest.New(t), lists: map[string]int{}}
-	h1 := hosttest.Start(t, store, 1)
+	h1 := hosttest.Start(t, store, 1, hosttest.Collecting)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
 	pool := foo.Subnets[0].Pool
