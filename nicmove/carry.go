@@ -66,11 +66,8 @@ func (m *message) routeOn(from, to device) {
 		}
 		m.set(unix.RTA_MULTIPATH, hops)
 	}
-	// struct rta_cacheinfo: rta_expires is the third field, in 1/100 s (USER_HZ).
-	if info := m.get(unix.RTA_CACHEINFO); len(info) >= 12 {
-		if expires := binary.NativeEndian.Uint32(info[8:]); m.is6() && expires > 0 {
-			m.setUint32(unix.RTA_EXPIRES, max(1, expires/100))
-		}
+	if left := m.lifetime(); left > 0 {
+		m.setUint32(unix.RTA_EXPIRES, uint32(max(1, left/100)))
 	}
 	// The kernel refuses a router's next advertisement where it finds the same route
 	// made by a program (ndisc_router_discovery: "failed to add default route"), and
@@ -85,9 +82,18 @@ func (m *message) routeOn(from, to device) {
 
 // byRouter tells a default route that a router advertised, for a time (RFC 4861 §6.3.4).
 func (m message) byRouter() bool {
-	info := m.get(unix.RTA_CACHEINFO)
-	expires := m.get(unix.RTA_EXPIRES) != nil || len(info) >= 12 && binary.NativeEndian.Uint32(info[8:]) > 0
+	expires := m.get(unix.RTA_EXPIRES) != nil || m.lifetime() > 0
 	return m.kind == route && m.is6() && m.header[5] == unix.RTPROT_RA && m.header[1] == 0 && expires
+}
+
+// lifetime is what a route that the kernel told of has left, in 1/100 s (USER_HZ);
+// zero for no limit. It is negative for one that has run out and is not deleted yet.
+func (m message) lifetime() int32 {
+	// struct rta_cacheinfo: rta_expires is the third field.
+	if info := m.get(unix.RTA_CACHEINFO); m.kind == route && m.is6() && len(info) >= 12 {
+		return int32(binary.NativeEndian.Uint32(info[8:]))
+	}
+	return 0
 }
 
 // rtaNextHop is RTA_NH_ID, which the library lacks.
@@ -162,7 +168,7 @@ func (m message) cached() bool {
 func (m message) neighbourState() uint16 { return binary.NativeEndian.Uint16(m.header[8:]) }
 
 // carryable tells neighbours worth carrying: those that a user made, and those
-// whose MAC is known, so that nothing has to be resolved anew in the middle of
+// whose MAC is known, so that nothing has to be resolved again in the middle of
 // a move. Entries without ARP are the kernel's own (multicast).
 func (m message) carryable() bool {
 	const known = unix.NUD_PERMANENT | unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE

@@ -50,7 +50,7 @@ func TestNICIsRenamedAndGone(t *testing.T) {
 	apply(t, p, s)
 	l.Host.IP("link set eth0 name wan0")
 	if lost(t, p, s) {
-		t.Error("a new name made the plane stale")
+		t.Error("a new name counts as a loss")
 	}
 	apply(t, p, s)
 	l.Router.Reaches("192.0.2.10")
@@ -63,7 +63,7 @@ func TestNICIsRenamedAndGone(t *testing.T) {
 	apply(t, p, s)
 	l.Host.IP("link del wan0")
 	if !lost(t, p, s) {
-		t.Error("the NIC is gone and the plane is not stale")
+		t.Error("the NIC is gone and nothing is lost")
 	}
 	want := "parent wan0: no such interface"
 	if _, err := p.Ensure(t.Context(), s, false); err == nil || err.Error() != want {
@@ -87,7 +87,7 @@ func TestAnotherNICHasTheNameNow(t *testing.T) {
 	l.Connect(l.Host, "eth0", "198.51.100.77/24")
 	other := l.Host.Text("eth0")
 	if lost(t, p, s) {
-		t.Error("a new name made the plane stale")
+		t.Error("a new name counts as a loss")
 	}
 	apply(t, p, s)
 	if diff := cmp.Diff(other, l.Host.Text("eth0")); diff != "" {

@@ -147,7 +147,7 @@ func (m *Mover) Try(ctx context.Context, place Place) error {
 	if err := m.confirm(ctx, r); err != nil {
 		return err
 	}
-	return m.giveBack(r)
+	return m.restore(r)
 }
 
 // countLoss counts that the bridge of a finished move has lost its NIC to another

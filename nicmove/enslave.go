@@ -84,7 +84,7 @@ func (m *Mover) checkMaster(r *record, link netlink.Link) error {
 	return nil
 }
 
-// want is what the port's bridge shall have, in the port's terms.
+// want is what the bridge has to have, as it reads on the port.
 func (m *Mover) want(r *record, link netlink.Link, same bool) (state, error) {
 	nic := deviceOf(link)
 	now, err := m.kernel.read(nic)
@@ -109,15 +109,15 @@ func (m *Mover) want(r *record, link netlink.Link, same bool) (state, error) {
 		}
 		return now, err
 	case r.Phase == enslaved && same && !now.hasAddress():
-		return now.with(r.Saved), nil // somebody deleted the bridge with all it had
+		return now.with(r.Saved), nil // the bridge was deleted with all it had
 	default:
 		return now, nil
 	}
 }
 
-// giveBack is enslave in reverse: the port gets what the bridge has, leaves it,
+// restore is enslave in reverse: the port gets what the bridge has, leaves it,
 // and the bridge is deleted.
-func (m *Mover) giveBack(r *record) error {
+func (m *Mover) restore(r *record) error {
 	link, err := m.port(r)
 	if err == nil {
 		err = m.checkMaster(r, link)
@@ -270,7 +270,7 @@ func (s state) withoutOwn(parents state) state {
 	return s
 }
 
-// isMoreThan says whether somebody gave the device an address since it had but
+// isMoreThan says whether a user or a server gave the device an address since it had but
 // those of old. What the kernel makes by itself when a link is up counts for nothing.
 func (s state) isMoreThan(old state) bool {
 	return slices.ContainsFunc(without(s.Addresses, old.Addresses), func(a message) bool {

@@ -53,7 +53,7 @@ func (k kind) headerLen() int {
 func (k kind) String() string { return [...]string{"address", "route", "next hop", "neighbour"}[k] }
 
 // message is an address, a route or a neighbour as the kernel itself tells it.
-// It is kept and given back as it came, attribute by attribute, so that what
+// It is kept and written as it came, attribute by attribute, so that what
 // this code does not know of (metrics, encapsulation, preference…) is carried
 // over as well; `ip route save` does the same.
 type message struct {

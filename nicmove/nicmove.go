@@ -209,7 +209,7 @@ func (m *Mover) Release(bridge string) error {
 }
 
 func (m *Mover) release(r *record) error {
-	err := m.giveBack(r)
+	err := m.restore(r)
 	if errors.Is(err, ErrGone) {
 		m.Log.Warnf("bridge %s is deleted with all it has: %v", r.Bridge, err)
 		return errors.Join(m.deleteBridge(r), m.forget(r))

@@ -19,7 +19,7 @@ func rebooted(t *testing.T, host *lantest.Machine, folder string) *Mover {
 	return m
 }
 
-// TestNetworkIsRemovedWhileTheHostIsDown has nothing to give back after the boot.
+// TestNetworkIsRemovedWhileTheHostIsDown has nothing to release after the boot.
 func TestNetworkIsRemovedWhileTheHostIsDown(t *testing.T) {
 	l := lantest.NewLAN(t)
 	folder := t.TempDir()
@@ -52,7 +52,7 @@ func TestLeaseIsToldOf(t *testing.T) {
 		apply(t, p, nic("eth0"))
 		want := "address 192.0.2.14/24 of eth0 is leased: it runs out on bridge cw-eth0 unless the DHCP client is told to run there"
 		if strings.Count(out.String(), want) != 1 {
-			t.Errorf("no word of the lease:\n%s", out.String())
+			t.Errorf("the lease is not warned of:\n%s", out.String())
 		}
 	}
 }

@@ -89,7 +89,7 @@ func (k *kernel) addresses(d device) ([]message, error) {
 }
 
 // routes lists what leaves through the device, next hops included, but for what
-// the kernel makes along with an address.
+// the kernel makes along with an address and what has run out.
 func (k *kernel) routes(d device) ([]message, error) {
 	hops, err := k.dump(nextHop, unix.AF_UNSPEC)
 	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // Linux 5.3 brought them
@@ -116,7 +116,7 @@ func onDevice(list []message, index int) []message {
 	})
 }
 
-// saved is a message in the journal: the text is for whoever has to repair a
+// saved is a message in the journal: the text is for people who repair a
 // host by hand.
 type saved struct {
 	Kind string `json:"kind"`

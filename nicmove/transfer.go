@@ -69,7 +69,7 @@ func (t transfer) renew(there state) error {
 	return nil
 }
 
-// awaitLocal waits until the kernel takes in packets for to's IPv6 addresses: it
+// awaitLocal waits until the kernel accepts packets for to's IPv6 addresses: it
 // adds their local routes later, from a worker. Packets that come between from's
 // end and that moment would be lost; if it does not come soon, they have to be.
 func (t transfer) awaitLocal() error {

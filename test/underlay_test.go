@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/causeway-net/causeway/lab"
 )
@@ -36,6 +37,7 @@ func TestUnderlay(t *testing.T) {
 		t.Fatalf("the firewall does not see bridged frames: %s, %v", out, err)
 	}
 	session := c.session(c.host(1).PID(), "10.99.0.1", c.machine("plain").PID())
+	t.Run("a firewall that names the NIC", func(t *testing.T) { underlayFirewall(c.sub(t)) })
 	t.Run("the move", func(t *testing.T) { underlayMove(c.sub(t)) })
 	for _, test := range []struct {
 		name string
@@ -46,6 +48,7 @@ func TestUnderlay(t *testing.T) {
 		{"a new holder", newHolder},
 		{"refusals", underlayRefusals},
 		{"killed and restarted", underlayKilled},
+		{"the NIC taken out of its bridge", underlayTakenOut},
 		{"reboot", underlayReboot},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(c.sub(t)) })
@@ -134,6 +137,63 @@ func underlayMove(c *cluster) {
 	c.Log("vxlan across both moves: ", regexp.MustCompile(`\d+ packets.*`).FindString(out))
 	if !regexp.MustCompile(` [0-5]% packet loss`).MatchString(out) {
 		c.Errorf("too much is lost in the move:\n%s", out)
+	}
+}
+
+// underlayFirewall lets the administrator in through eth0 by name, and nobody
+// else who was not asked: moved, the host could not be reached again.
+func underlayFirewall(c *cluster) {
+	h := c.host(1)
+	var listener net.Listener
+	err := inside(h.PID(), func() (err error) {
+		listener, err = net.Listen("tcp", "10.99.0.1:22")
+		return err
+	})
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer listener.Close()
+	rules := []string{"INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "INPUT -i lo -j ACCEPT", "INPUT -i eth0 -j ACCEPT"}
+	change := func(verb, policy string) {
+		for _, rule := range append(rules, "INPUT "+policy) {
+			option := verb
+			if strings.HasSuffix(rule, policy) {
+				option = "-P"
+			}
+			if out, err := h.try(append([]string{"iptables", option}, strings.Fields(rule)...)...); err != nil {
+				c.Fatal(err, out)
+			}
+		}
+	}
+	change("-A", "DROP")
+	defer change("-D", "ACCEPT")
+	before := h.network()
+	_, err = h.try(append(append([]string{"docker", "network", "create", "-d", "causeway", "-o", "mode=underlay", "-o", "parent=eth0"}, physical()...), "refused")...)
+	for _, want := range []string{"TCP 10.99.0.1:22 (to new connections)", "no longer answered, so that it was moved back", "force=true"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			c.Errorf("%v, want %s", err, want)
+		}
+	}
+	c.Log(err)
+	if got := h.network(); got != before {
+		c.Errorf("the host has\n%s\nand had\n%s", got, before)
+	}
+}
+
+// underlayTakenOut has another program take the NIC out of its bridge.
+func underlayTakenOut(c *cluster) {
+	h := c.host(1)
+	if _, err := h.try("ip", "link", "set", "eth0", "nomaster"); err != nil {
+		c.Fatal(err)
+	}
+	begun := time.Now()
+	eventually(c.T, "the NIC is in its bridge again", func() error {
+		_, err := h.try("sh", "-c", "ip link show master cw-eth0 | grep eth0")
+		return err
+	})
+	c.Logf("put back within %v", time.Since(begun))
+	if out, err := c.machine("plain").Run(c.Context(), "ping", "-c", "1", "-W", "2", "10.99.0.1"); err != nil {
+		c.Errorf("plain does not reach h1: %v\n%s", err, out)
 	}
 }
 

@@ -81,7 +81,7 @@ func TestProbeWithoutAWay(t *testing.T) {
 	}
 }
 
-// TestProbeIsBounded has a wire on which somebody always speaks, of other addresses.
+// TestProbeIsBounded has a wire on which a machine announces other addresses all the time.
 func TestProbeIsBounded(t *testing.T) {
 	l := lantest.NewLAN(t)
 	p := newPlane(t, l.Host, t.TempDir())

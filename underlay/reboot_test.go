@@ -68,6 +68,6 @@ func TestBridgeOfOursByItsName(t *testing.T) {
 	apply(t, p, second)
 	start(l, p, second, e).Reaches("192.0.2.1")
 	if text := out.String(); strings.Contains(text, "found changed") || !strings.Contains(text, "has enslaved eth0") {
-		t.Errorf("the log is of a mishap, and it was a boot:\n%s", text)
+		t.Errorf("the log tells of a repair, and it was a boot:\n%s", text)
 	}
 }

@@ -2,7 +2,7 @@
 // by ARP for IPv4, by Neighbour Discovery for IPv6.
 //
 // A question's path: [Probe] opens a packet socket on the link, broadcasts the
-// question (frame.go), and reads until somebody claims the address or the time
+// question (frame.go), and reads until a station claims the address or the time
 // is over. The socket takes nothing but ARP, or neighbour messages (filter.go).
 package addrprobe
 

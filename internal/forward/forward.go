@@ -113,8 +113,7 @@ func (r Rules) Missing(ctx context.Context) func(bridge string) bool {
 	}
 }
 
-// Watch calls changed when the rules of nf_tables have changed, whoever changed
-// which, until ctx ends. They may have before Watch was ready.
+// Watch calls changed when any rule of nf_tables has changed, until ctx ends. They may have before Watch was ready.
 func (r Rules) Watch(ctx context.Context, changed func()) error {
 	const groups = 1 << (unix.NFNLGRP_NFTABLES - 1)
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(r.NS), Groups: groups})

@@ -47,7 +47,7 @@ func NewMachine(t *testing.T, name string) *Machine {
 func (m *Machine) Command(name string, args ...string) (string, error) {
 	var out bytes.Buffer
 	err := nl.Do(m.NS, func() error {
-		cmd := exec.Command(name, args...)
+		cmd := exec.CommandContext(m.T.Context(), name, args...)
 		cmd.Stdout, cmd.Stderr = &out, &out
 		return cmd.Run()
 	})
