@@ -47,12 +47,15 @@ func TestUnconfirmedMoveIsUndone(t *testing.T) {
 	m.kernel.step = func(string) { steps++ }
 	want := "with eth0 in bridge cw-eth0, the machine 192.0.2.1 no longer answered, so that it was moved back: " +
 		"look for a firewall rule or other setup that names eth0 and has to name cw-eth0 too, or move it all the same with -o force=true"
-	for what, ensure := range map[string]func() error{
-		"Try":    func() error { return m.Try(t.Context(), nic("eth0")) },
-		"Ensure": func() error { _, err := m.Ensure(t.Context(), nic("eth0"), true); return err },
+	for _, test := range []struct {
+		what   string
+		ensure func() error
+	}{
+		{"Try", func() error { return m.Try(t.Context(), nic("eth0")) }},
+		{"Ensure", func() error { _, err := m.Ensure(t.Context(), nic("eth0"), true); return err }},
 	} {
-		delete(m.refusals, "cw-eth0")
-		if err := ensure(); err == nil || !strings.HasPrefix(err.Error(), want) {
+		what := test.what
+		if err := test.ensure(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: got  %v\nwant %s", what, err, want)
 		}
 		if diff := cmp.Diff(before, l.Host.Text("eth0")); diff != "" {

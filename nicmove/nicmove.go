@@ -158,11 +158,7 @@ func (m *Mover) Ensure(ctx context.Context, place Place, confirm bool) (changed 
 	if err := m.countLoss(r); err != nil {
 		return true, err
 	}
-	err = m.ensure(ctx, r)
-	if errors.As(err, new(*UnconfirmedError)) {
-		err = m.refuse(place.Bridge, err, unconfirmedPause)
-	}
-	return true, err
+	return true, m.ensure(ctx, r)
 }
 
 func (m *Mover) ensure(ctx context.Context, r *record) error {
@@ -178,7 +174,7 @@ func (m *Mover) ensure(ctx context.Context, r *record) error {
 	}
 	if first {
 		if err := m.confirm(ctx, r); err != nil {
-			return err
+			return m.refuse(r.Bridge, err, unconfirmedPause)
 		}
 	}
 	r.Phase, r.Answered = enslaved, nil
