@@ -143,6 +143,3 @@ func (p *Plane) lostRules(ctx context.Context) []string {
 	}
 	return lost
 }
-
-// Drifted is for a loop that does not watch.
-func (p *Plane) Drifted(context.Context) bool { return false }
