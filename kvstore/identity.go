@@ -29,6 +29,9 @@ type Identity struct {
 	// Mark is the key of a record that this process has in the store. A store that
 	// has it and no ID yet is of before there were IDs, and gets Known.
 	Mark string
+	// Running says that what an unknown store holds matters: this host remembers no
+	// store and yet runs containers of one. Only one that has the Mark is taken then.
+	Running bool
 	// Reset takes the first store that answers in place of Known.
 	Reset bool
 }
@@ -64,18 +67,20 @@ func (e *Etcd) identify(ctx context.Context) (string, error) {
 			return "", err
 		}
 		known := e.identity.Known
-		anyStore := known == "" || e.identity.Reset
+		anyStore := known == "" && (marked || !e.identity.Running) || e.identity.Reset
 		switch {
 		case id == known && known != "", id != "" && anyStore:
 			return id, e.accept(id)
-		case id != "":
+		case id != "" && known != "":
 			return "", e.otherStore("it is another cluster's")
 		case known != "" && marked:
 			err = e.createIdentity(ctx, known)
 		case anyStore:
 			err = e.createIdentity(ctx, rand.Text())
-		default:
+		case known != "":
 			return "", e.otherStore("it is empty")
+		default:
+			return "", e.otherStore("it has no record of this host, which runs containers of a cluster")
 		}
 		if err != nil && !errors.Is(err, ErrConflict) {
 			return "", fmt.Errorf("create the store's identity: %w", err)

@@ -113,6 +113,44 @@ func emptiedStore(c *cluster, first, second container) {
 	stop()
 }
 
+// TestLostDataDir loses the whole --data-dir of the host whose embedded store is
+// the cluster's, under running containers.
+func TestLostDataDir(t *testing.T) {
+	c := up(t, lab.Options{Hosts: 2})
+	c.network("adrift", "--subnet=10.62.0.0/24")
+	first, second := c.host(1).run("adrift1", "--net=adrift"), c.host(2).run("adrift2", "--net=adrift")
+	first.pings(second.addr("adrift"))
+	daemon, ok := c.host(1).Causeway.(*lab.Daemon)
+	if !ok {
+		t.Skip("the data-dir of a managed plugin is the engine's")
+	}
+	stop := c.steadyFrom(first, second.addr("adrift"))
+	if err := daemon.Stop(c.Context()); err != nil {
+		t.Fatal(err)
+	}
+	data := c.host(1).Path("/var/lib/causeway")
+	if err := os.Rename(data, data+".lost"); err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Start(c.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the host of the store says it", func() error {
+		return c.host(1).shows("it has no record of this host, which runs containers of a cluster", "status")
+	})
+	eventually(t, "the other host says it", func() error { return c.host(2).shows("is not the one this host belongs to: it is empty", "status") })
+	if err := daemon.Stop(c.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.RemoveAll(data), os.Rename(data+".lost", data), daemon.Start(c.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		eventually(t, "there are no troubles", func() error { return c.host(n+1).shows("no troubles", "status") })
+	}
+	stop()
+}
+
 // keys is etcd's answer to how many keys there are; empty for none.
 func (c *cluster) keys() string {
 	c.Helper()

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -131,6 +133,25 @@ func prefixOf(address netlink.Addr) (netip.Prefix, bool) {
 	}
 	ones, _ := address.Mask.Size()
 	return netip.PrefixFrom(addr.Unmap(), ones), true
+}
+
+// runsContainers says whether the kernel has what containers of the cluster need:
+// a network's namespace (vxlan), or the host's end of a container's pair.
+func runsContainers(s settings) (bool, error) {
+	namespaces, err := filepath.Glob(s.onHost("/run/netns/causeway-*"))
+	if err != nil || len(namespaces) > 0 {
+		return len(namespaces) > 0, err
+	}
+	handle, err := nl.Open(netns.None())
+	if err != nil {
+		return false, fmt.Errorf("look for running containers: %w", err)
+	}
+	defer handle.Close()
+	links, err := handle.LinkList()
+	if err != nil {
+		return false, fmt.Errorf("look for running containers: %w", err)
+	}
+	return slices.ContainsFunc(links, func(link netlink.Link) bool { return nl.IsHostEnd(link.Attrs().Name) }), nil
 }
 
 // checkPrivileges refuses to start without what the data planes need.

@@ -35,8 +35,14 @@ func openStore(ctx context.Context, s settings, self *identity, board *health.Bo
 		board.Report(health.Scope{Part: health.Environment, Object: "store-reset"},
 			errors.New("--store-reset is set: remove it, or an emptied store is accepted at the next start too"))
 	}
+	running, err := runsContainers(s)
+	if err != nil {
+		return nil, err
+	}
 	known := self.Store
-	identity := kvstore.Identity{Known: known, Keep: self.keepStore, Mark: records.HostKey(self.Host), Reset: s.storeReset}
+	identity := kvstore.Identity{
+		Known: known, Keep: self.keepStore, Mark: records.HostKey(self.Host), Running: running, Reset: s.storeReset,
+	}
 	var opened store
 	if len(s.store) > 0 {
 		opened.etcd, err = kvstore.Open(kvstore.Config{
