@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -114,7 +115,9 @@ func TestTLS(t *testing.T) {
 			store, err := Open(Config{Endpoints: []string{server.Endpoint()}, CACert: test.ca, Cert: test.cert, Key: test.key})
 			if err == nil {
 				defer closeStore(t, store)
-				err = store.Health(t.Context())
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				err = store.Health(ctx)
 				if test.cause != "" && !errors.Is(err, ErrUnavailable) {
 					t.Errorf("not ErrUnavailable: %v", err)
 				}
