@@ -38,7 +38,7 @@ func (h *Handle) Subscribe(groups ...uint) (*Events, error) {
 	for _, group := range groups {
 		address.Groups |= 1 << (group - 1)
 	}
-	const room, message = 1 << 20, 1 << 16
+	const room, message = 1 << 20, 1 << 14 // a notification is a page or less
 	file := os.NewFile(uintptr(fd), "netlink")
 	raw, err := file.SyscallConn()
 	if err == nil {
@@ -76,7 +76,7 @@ func (e *Events) receive(deadline time.Time, wait bool) ([]syscall.NetlinkMessag
 	err := e.file.SetReadDeadline(deadline)
 	if err == nil {
 		err = e.raw.Read(func(fd uintptr) bool {
-			n, from, failed = unix.Recvfrom(int(fd), e.buffer, 0)
+			n, from, failed = unix.Recvfrom(int(fd), e.buffer, unix.MSG_TRUNC)
 			return !wait || !errors.Is(failed, unix.EAGAIN)
 		})
 	}
@@ -86,7 +86,7 @@ func (e *Events) receive(deadline time.Time, wait bool) ([]syscall.NetlinkMessag
 		return nil, os.ErrClosed
 	case err != nil:
 		return nil, err
-	case errors.Is(failed, unix.ENOBUFS):
+	case errors.Is(failed, unix.ENOBUFS), n > len(e.buffer):
 		return nil, ErrOverrun
 	case errors.Is(failed, unix.EAGAIN), errors.Is(failed, unix.EINTR):
 		return nil, nil
