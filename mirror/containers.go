@@ -18,14 +18,20 @@ type containers struct {
 	mu     sync.Mutex                       // guards all below
 	known  map[string]map[string]attachedTo // by container, then by network name
 	listed bool                             // known is complete
-	dirty  map[string]bool                  // containers to look at
-	all    bool                             // list all, and look at each
+	newer  map[string]bool                  // containers that were learnt since the last list was asked for
+	todo   todo
 	// configured says whether a network's record has it that containers are
 	// configured for the network; by Docker's NetworkID.
 	configured map[string]bool
 
-	wake    chan struct{} // something is to be looked at
+	wake    chan struct{} // there is something in todo
 	recount chan struct{} // known was changed
+}
+
+// todo is what is to be learnt.
+type todo struct {
+	list, lookAtAll bool
+	look            map[string]bool // by container
 }
 
 // attachedTo is what a container has on a network. IDs are empty until it runs.
@@ -36,7 +42,7 @@ type attachedTo struct {
 
 func newContainers() *containers {
 	return &containers{
-		known: make(map[string]map[string]attachedTo), dirty: make(map[string]bool), configured: make(map[string]bool),
+		known: make(map[string]map[string]attachedTo), todo: todo{look: make(map[string]bool)}, configured: make(map[string]bool),
 		wake: make(chan struct{}, 1), recount: make(chan struct{}, 1),
 	}
 }
@@ -44,15 +50,17 @@ func newContainers() *containers {
 // changed has a container looked at.
 func (c *containers) changed(id string) {
 	c.mu.Lock()
-	c.dirty[id] = true
+	c.todo.look[id] = true
 	c.mu.Unlock()
 	signal(c.wake)
 }
 
-// relist has all containers looked at: events may have been missed.
-func (c *containers) relist() {
+// relist has all containers listed; with look, because events may have been
+// missed, each is looked at.
+func (c *containers) relist(look bool) {
 	c.mu.Lock()
-	c.all = true
+	c.todo.list = true
+	c.todo.lookAtAll = c.todo.lookAtAll || look
 	c.mu.Unlock()
 	signal(c.wake)
 }
@@ -66,7 +74,7 @@ func (c *containers) attached(dockerIDs []string) {
 	for id, networks := range c.known {
 		for _, on := range networks {
 			if on.endpoint != "" && slices.Contains(dockerIDs, on.dockerID) {
-				c.dirty[id] = true
+				c.todo.look[id] = true
 			}
 		}
 	}
@@ -75,15 +83,16 @@ func (c *containers) attached(dockerIDs []string) {
 	signal(c.recount)
 }
 
-// take gives what is to be looked at.
-func (c *containers) take() (all bool, ids []string) {
+// take gives what is to be learnt.
+func (c *containers) take() todo {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id := range c.dirty {
-		ids = append(ids, id)
+	taken := c.todo
+	c.todo = todo{look: make(map[string]bool)}
+	if taken.list {
+		c.newer = make(map[string]bool)
 	}
-	all, c.all, c.dirty = c.all, false, make(map[string]bool)
-	return all, ids
+	return taken
 }
 
 // set learns a container's networks; nil: the container is gone.
@@ -94,17 +103,27 @@ func (c *containers) set(id string, networks map[string]attachedTo) {
 	if networks == nil {
 		delete(c.known, id)
 	}
+	if c.newer != nil {
+		c.newer[id] = true
+	}
 	c.mu.Unlock()
 	signal(c.recount)
 }
 
-// setAll learns the networks of all containers.
+// setAll learns a list of all containers. What was learnt of single ones since it
+// was asked for is newer.
 func (c *containers) setAll(known map[string]map[string]attachedTo) {
 	c.mu.Lock()
 	for id, networks := range known {
 		c.keepNames(id, networks)
 	}
-	c.known, c.listed = known, true
+	for id := range c.newer {
+		delete(known, id)
+		if networks, there := c.known[id]; there {
+			known[id] = networks
+		}
+	}
+	c.known, c.listed, c.newer = known, true, nil
 	c.mu.Unlock()
 	signal(c.recount)
 }
@@ -149,13 +168,15 @@ func (m *Mirror) followContainers(ctx context.Context) error {
 			return group.Wait()
 		case <-m.containers.wake:
 		}
-		all, ids := m.containers.take()
-		if all {
+		todo := m.containers.take()
+		if todo.list {
 			listed, err := m.listContainers(ctx)
 			if err != nil {
-				group.Go(func() error { return m.later(ctx, m.containers.relist) })
+				group.Go(func() error { return m.later(ctx, func() { m.containers.relist(todo.lookAtAll) }) })
 			}
-			ids = append(ids, listed...)
+			for _, id := range listed {
+				todo.look[id] = todo.look[id] || todo.lookAtAll
+			}
 		}
 		for id, done := range busy {
 			select {
@@ -164,7 +185,10 @@ func (m *Mirror) followContainers(ctx context.Context) error {
 			default:
 			}
 		}
-		for _, id := range ids {
+		for id, wanted := range todo.look {
+			if !wanted {
+				continue
+			}
 			before, done := busy[id], make(chan struct{})
 			busy[id] = done
 			group.Go(func() error {
@@ -175,7 +199,7 @@ func (m *Mirror) followContainers(ctx context.Context) error {
 				slots <- struct{}{}
 				err := m.look(ctx, id)
 				<-slots
-				m.Board.Report(health.Scope{Part: health.Names, Object: id}, err)
+				m.Board.Report(health.Scope{Part: health.Containers, Object: id}, err)
 				if err != nil && ctx.Err() == nil {
 					group.Go(func() error { return m.later(ctx, func() { m.containers.changed(id) }) })
 				}
@@ -208,7 +232,7 @@ func (m *Mirror) listContainers(ctx context.Context) (ids []string, err error) {
 		known[summary.ID] = networksOf(networks)
 		ids = append(ids, summary.ID)
 	}
-	for _, part := range []health.Part{health.Names, health.Restart} {
+	for _, part := range []health.Part{health.Containers, health.Restart} {
 		m.Board.Retain(part, func(id string) bool { return known[id] != nil })
 	}
 	m.containers.setAll(known)

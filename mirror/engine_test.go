@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type fakeEngine struct {
 	networks   []object
 	containers map[string]object // as inspected, by ID
 	events     chan object
+	lists      atomic.Int32 // of networks
 	// creating is called, as the driver is, while a network is created.
 	creating func(id string)
 	// busy is held while a network is created whose name the mirror wants.
@@ -89,6 +91,7 @@ func (e *fakeEngine) serve(t *testing.T) string {
 	mux.HandleFunc("GET /{version}/events", e.stream)
 	mux.HandleFunc("GET /{version}/plugins", func(w http.ResponseWriter, _ *http.Request) { answer(w, []any{}) })
 	mux.HandleFunc("GET /{version}/networks", func(w http.ResponseWriter, _ *http.Request) {
+		e.lists.Add(1)
 		e.set(func() { answer(w, e.networks) })
 	})
 	mux.HandleFunc("POST /{version}/networks/create", e.create)

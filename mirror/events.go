@@ -18,7 +18,7 @@ const retryAfter = 2 * time.Second
 func (m *Mirror) listen(ctx context.Context) error {
 	begun := func() {
 		m.kick()
-		m.containers.relist()
+		m.containers.relist(true)
 		m.checkPlugin(ctx)
 	}
 	for {

@@ -104,7 +104,12 @@ func (b *putBacks) add(dockerID, network string, outage bool) {
 func (b *putBacks) observe(s state) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.clusters = make(map[string]string, len(s.local))
+	for dockerID := range b.clusters {
+		// The engine lists a network no more before it says that it removed it.
+		if _, attached := s.attachments[dockerID]; !attached {
+			delete(b.clusters, dockerID)
+		}
+	}
 	for _, local := range s.local {
 		if attachment, ours := s.attachments[local.ID]; ours && !b.gone[local.ID] {
 			b.clusters[local.ID] = attachment.Network

@@ -79,6 +79,10 @@ func TestPutBackOfAnUnusedNetwork(t *testing.T) {
 // The store is away while a user removes the network: the driver does nothing.
 func TestPutBackAfterAnOutage(t *testing.T) {
 	engine, r := shared(t, storetest.New(t), 1)
+	engine.drop(oldID)
+	lists := engine.lists.Load()
+	r.mirror.kick() // a pass comes before the event
+	r.waitFor("two passes", func() bool { r.mirror.kick(); return engine.lists.Load() >= lists+2 })
 	engine.destroy(t, oldID)
 	r.tells(strings.Replace(putMsg, "here", "here while the store was away", 1))
 	if !engine.has("foo") {

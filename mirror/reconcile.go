@@ -43,17 +43,10 @@ func (m *Mirror) reconcile(ctx context.Context) error {
 		case <-m.wake:
 		case <-time.After(wait):
 			if wait == fullEvery {
-				m.listAgain(ctx)
+				// No event tells of a stopped container that is connected or disconnected.
+				m.containers.relist(false)
 			}
 		}
-	}
-}
-
-// listAgain learns what no event tells: a stopped container that was connected to a
-// network or disconnected from it.
-func (m *Mirror) listAgain(ctx context.Context) {
-	if _, err := m.listContainers(ctx); err != nil && ctx.Err() == nil {
-		m.reportEngine(err)
 	}
 }
 

@@ -36,6 +36,7 @@ const (
 	Engine      Part = "engine"      // the Docker engine answers
 	Plugin      Part = "plugin"      // the engine finds the driver by its plain name
 	Mirror      Part = "mirror"      // a network is as it is in the cluster, by network
+	Containers  Part = "containers"  // a container's names are in the records, by container
 	Displaced   Part = "displaced"   // containers have a place in the cluster, by network
 	Restart     Part = "restart"     // a container runs as its restart policy says, by container
 	PutBack     Part = "put-back"    // a network that was removed here is back, by network
