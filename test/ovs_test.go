@@ -285,13 +285,7 @@ func switchRestarted(c *cluster) {
 			c.Fatal(err)
 		}
 		begin := time.Now()
-		patiently(c.T, 5*time.Second, "traffic after "+fault.name, func() error {
-			out, err := from.exec("ping", "-c", "1", "-W", "1", addr)
-			if err != nil {
-				return fmt.Errorf("%w\n%s", err, out)
-			}
-			return nil
-		})
+		from.nsenter("ping", "-n", "-q", "-c", "1", "-i", "0.1", "-w", "5", addr)
 		c.Logf("%s: traffic is back after %v", fault.name, time.Since(begin).Round(10*time.Millisecond))
 	}
 }
