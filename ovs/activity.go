@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/causeway-net/causeway/internal/openflow"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 // activity is what Watch shares with the goroutine that calls the plane. While
@@ -46,7 +48,7 @@ func (a *activity) end() {
 }
 
 // wrote notes what a bundle did to the flows of a cookie, and to groups.
-func (a *activity) wrote(cookie uint64, c change) {
+func (a *activity) wrote(cookie uint64, c vswitch.Change) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	note := func(change openflow.Change, count int) {
@@ -54,12 +56,12 @@ func (a *activity) wrote(cookie uint64, c change) {
 			a.written[change] += count
 		}
 	}
-	note(openflow.Change{Kind: openflow.FlowAdded, Cookie: cookie}, len(c.add))
-	note(openflow.Change{Kind: openflow.FlowRemoved, Cookie: cookie}, len(c.remove))
-	for _, g := range c.setGroups {
-		note(openflow.Change{Kind: openflow.GroupChanged, Group: g.id}, 1)
+	note(openflow.Change{Kind: openflow.FlowAdded, Cookie: cookie}, len(c.Add))
+	note(openflow.Change{Kind: openflow.FlowRemoved, Cookie: cookie}, len(c.Remove))
+	for _, g := range c.SetGroups {
+		note(openflow.Change{Kind: openflow.GroupChanged, Group: g.ID}, 1)
 	}
-	for _, id := range c.removeGroups {
+	for _, id := range c.RemoveGroups {
 		note(openflow.Change{Kind: openflow.GroupChanged, Group: id}, 1)
 	}
 }

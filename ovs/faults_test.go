@@ -15,6 +15,8 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
 	"github.com/causeway-net/causeway/internal/planetest"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 // away measures how long b is not reached from a after harm was done, while the
@@ -92,9 +94,9 @@ func TestLostEntriesAreRepairedAndOthersFlowsStay(t *testing.T) {
 	m.tool(t, "ovs-ofctl", "del-flows", bridge, "table=40")
 	groups := m.groups(t)
 	for id := range groups { // and the flow that names it goes with it
-		m.tool(t, "ovs-ofctl", "-O", openFlow15, "del-groups", bridge, fmt.Sprint("group_id=", id))
+		m.tool(t, "ovs-ofctl", "-O", vswitch.OpenFlow15, "del-groups", bridge, fmt.Sprint("group_id=", id))
 	}
-	m.tool(t, "ovs-ofctl", "-O", openFlow15, "add-group", bridge, "group_id=7,type=all")
+	m.tool(t, "ovs-ofctl", "-O", vswitch.OpenFlow15, "add-group", bridge, "group_id=7,type=all")
 	m.tool(t, "ovs-ofctl", "add-flow", bridge, theirs)
 	m.tool(t, "ovs-ofctl", "add-flow", bridge, fmt.Sprintf("cookie=%#x,send_flow_rem,table=30,priority=98,reg0=0x1,actions=drop", cookieOf(network)))
 	m.tool(t, "ovs-vsctl", "set", "Interface", "cwvxlan", "options:dst_port=4799")
@@ -115,7 +117,8 @@ func TestLostEntriesAreRepairedAndOthersFlowsStay(t *testing.T) {
 	if repaired := rig.Apply(host); repaired != 0 {
 		t.Errorf("of what is right %d entries were repaired", repaired)
 	}
-	if _, others, err := m.dumpGroups(t.Context()); others != 1 || err != nil {
+	all, _, err := m.DumpGroups(t.Context())
+	if _, others := ourGroups(all); others != 1 || err != nil {
 		t.Errorf("of another's groups there are %d, want 1: %v", others, err)
 	}
 	if flows := m.tool(t, "ovs-ofctl", "--no-stats", "dump-flows", bridge, "cookie=0/-1"); !strings.Contains(flows, theirs) {
@@ -186,7 +189,7 @@ func TestARestartedPlaneWritesNothing(t *testing.T) {
 	plane := site.plane(t, host)
 	defer plane.Close()
 	var commands []string
-	plane.vswitch.exec = recording(plane.vswitch.exec, &commands)
+	plane.vswitch.Exec = recording(plane.vswitch.Exec, &commands)
 	if _, err := plane.Apply(t.Context(), rig.Segment(host, network)); err != nil {
 		t.Fatal(err)
 	}
@@ -206,17 +209,17 @@ func TestPortsHaveExternalIDs(t *testing.T) {
 	rig.Apply()
 	endpoint.Name = `web "1"` // as the record has it
 	rig.Plug(host, network, endpoint)
-	rows, err := site.machine(t, host).interfaces(t.Context())
+	rows, err := site.machine(t, host).Interfaces(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(rows, func(row interfaceRow) bool { return row.ExternalIDs[idEndpoint] == endpoint.ID })
+	i := slices.IndexFunc(rows, func(row vswitch.Interface) bool { return row.ExternalIDs[vswitch.IDEndpoint] == endpoint.ID })
 	if i < 0 {
 		t.Fatalf("no interface of endpoint %s: %+v", endpoint.ID, rows)
 	}
 	want := map[string]string{
-		idNetwork: network.ID, idName: "foo", idEndpoint: endpoint.ID, idContainer: endpoint.Name,
-		idIface: endpoint.ID, idMAC: endpoint.MAC.String(),
+		vswitch.IDNetwork: network.ID, vswitch.IDName: "foo", vswitch.IDEndpoint: endpoint.ID, vswitch.IDContainer: endpoint.Name,
+		vswitch.IDIface: endpoint.ID, vswitch.IDMAC: endpoint.MAC.String(),
 	}
 	if diff := cmp.Diff(want, rows[i].ExternalIDs); diff != "" {
 		t.Error(diff)
@@ -247,7 +250,7 @@ func TestPortsAreDeletedInOneCommand(t *testing.T) {
 	}
 	plane := host.Plane.(*Plane)
 	var commands []string
-	plane.vswitch.exec = recording(plane.vswitch.exec, &commands)
+	plane.vswitch.Exec = recording(plane.vswitch.Exec, &commands)
 	for _, gone := range containers[1:] {
 		rig.Forget(gone.Endpoint)
 	}
@@ -266,7 +269,7 @@ func TestPruneKeepsWhatOthersMade(t *testing.T) {
 	rig.Forget(endpoint)
 	m.tool(t, "ovs-vsctl", "add-port", bridge, "theirs", "--", "set", "Interface", "theirs", "type=internal")
 	m.tool(t, "ovs-ofctl", "add-flow", bridge, "in_port=theirs,actions=drop")
-	m.tool(t, "ovs-ofctl", "-O", openFlow15, "add-group", bridge, "group_id=7,type=all")
+	m.tool(t, "ovs-ofctl", "-O", vswitch.OpenFlow15, "add-group", bridge, "group_id=7,type=all")
 	host.Plane.Invalidate()
 	rig.Prune()
 	if left := m.tool(t, "ovs-vsctl", "list-ports", bridge); left != "theirs\n" {
@@ -282,10 +285,10 @@ func TestPruneKeepsWhatOthersMade(t *testing.T) {
 	m.tool(t, "ovs-ofctl", "del-flows", bridge, "cookie=0/-1")
 	host.Plane.Invalidate()
 	rig.Prune()
-	if left := m.tool(t, "ovs-ofctl", "-O", openFlow15, "dump-groups", bridge); !strings.Contains(left, "group_id=7,") {
+	if left := m.tool(t, "ovs-ofctl", "-O", vswitch.OpenFlow15, "dump-groups", bridge); !strings.Contains(left, "group_id=7,") {
 		t.Errorf("another's group is gone: %s", left)
 	}
-	m.tool(t, "ovs-ofctl", "-O", openFlow15, "del-groups", bridge)
+	m.tool(t, "ovs-ofctl", "-O", vswitch.OpenFlow15, "del-groups", bridge)
 	host.Plane.Invalidate()
 	rig.Prune()
 	rig.Prune()

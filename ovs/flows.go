@@ -7,6 +7,14 @@ import (
 	"strings"
 
 	"github.com/causeway-net/causeway/fabric"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
+)
+
+// Cookies tell our flows from others', and one network's from another's.
+const (
+	cookieOurs = 0xca05e3a1_00000000
+	cookieMask = 0xffffffff_00000000
 )
 
 // The tables of the pipeline, in a frame's order.
@@ -21,7 +29,7 @@ const (
 )
 
 // staticFlows are those that serve every network.
-func staticFlows() []flow {
+func staticFlows() []vswitch.Flow {
 	w := writer{cookie: cookieOurs}
 	w.add(tableNeighbours, 50, "arp", "drop")
 	// Router and neighbour solicitations and advertisements, and redirects (RFC 4861 §4).
@@ -40,14 +48,14 @@ type writer struct {
 	cookie uint64
 	vni    uint32
 	tunnel int // the number of the tunnel port
-	flows  []flow
+	flows  []vswitch.Flow
 }
 
 // done returns the flows, sorted and one for each key: of two endpoints that share
 // a MAC or an address the first one counts, a local one before a remote one.
-func (w *writer) done() []flow {
-	flows := unique(w.flows)
-	slices.SortFunc(flows, compareFlows)
+func (w *writer) done() []vswitch.Flow {
+	flows := vswitch.Unique(w.flows)
+	slices.SortFunc(flows, vswitch.CompareFlows)
 	return flows
 }
 
@@ -73,7 +81,7 @@ func (w *writer) places(places []place) {
 }
 
 func (w *writer) add(table, priority int, match, actions string) {
-	w.flows = append(w.flows, flow{w.cookie, table, priority, match, actions})
+	w.flows = append(w.flows, vswitch.Flow{Cookie: w.cookie, Table: table, Priority: priority, Match: match, Actions: actions})
 }
 
 // container lets a container's frames in: its own, and nobody else's.

@@ -14,6 +14,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/causeway-net/causeway/fabric"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 func TestFlowsOfASegment(t *testing.T) {
@@ -34,9 +36,9 @@ func TestFlowsOfASegment(t *testing.T) {
 	}
 	want := programme{segment: segment, ports: numbers{tunnel: 1, local: map[string]int{"here": 7}}}
 	flows := append(staticFlows(), want.flows()...)
-	slices.SortFunc(flows, compareFlows)
+	slices.SortFunc(flows, vswitch.CompareFlows)
 	var got strings.Builder
-	fmt.Fprint(&got, change{setGroups: want.groups()}.bundle())
+	fmt.Fprint(&got, vswitch.Change{SetGroups: want.groups()}.Bundle())
 	for _, f := range flows {
 		fmt.Fprintln(&got, f)
 	}
@@ -54,16 +56,16 @@ func TestFlowsOverIPv6(t *testing.T) {
 	over6 := programme{
 		segment: fabric.Segment{Network: fabric.Network{ID: "foo", VNI: 1}, Flood: []netip.Addr{vtep}}, ports: numbers{tunnel: 1},
 	}
-	want := []flow{
-		{cookieOurs | 1, 0, 100, "tun_id=0x1,tun_ipv6_src=fd99::2,in_port=1", "set_field:0x1->reg0,set_field:0x1->reg1,goto_table:30"},
-		{cookieOurs | 1, 50, 100, "reg0=0x1,reg1=0", "set_field:0x1->tun_id,group:3388997633"},
-		{cookieOurs | 1, 50, 100, "reg0=0x1,reg1=0x1", "drop"},
+	want := []vswitch.Flow{
+		{Cookie: cookieOurs | 1, Table: 0, Priority: 100, Match: "tun_id=0x1,tun_ipv6_src=fd99::2,in_port=1", Actions: "set_field:0x1->reg0,set_field:0x1->reg1,goto_table:30"},
+		{Cookie: cookieOurs | 1, Table: 50, Priority: 100, Match: "reg0=0x1,reg1=0", Actions: "set_field:0x1->tun_id,group:3388997633"},
+		{Cookie: cookieOurs | 1, Table: 50, Priority: 100, Match: "reg0=0x1,reg1=0x1", Actions: "drop"},
 	}
-	if diff := cmp.Diff(want, over6.flows(), cmp.AllowUnexported(flow{})); diff != "" {
+	if diff := cmp.Diff(want, over6.flows()); diff != "" {
 		t.Error(diff)
 	}
-	groups := []group{{0xca000001, ",bucket=bucket_id:0,actions=set_field:fd99::2->tun_ipv6_dst,output:1"}}
-	if diff := cmp.Diff(groups, over6.groups(), cmp.AllowUnexported(group{})); diff != "" {
+	groups := []vswitch.Group{{ID: 0xca000001, Buckets: ",bucket=bucket_id:0,actions=set_field:fd99::2->tun_ipv6_dst,output:1"}}
+	if diff := cmp.Diff(groups, over6.groups()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -112,14 +114,14 @@ func TestFlowInvariants(t *testing.T) {
 		for _, port := range ports.local {
 			allowed[fmt.Sprint(port)] = true
 		}
-		keys := map[flowKey]bool{}
+		keys := map[vswitch.FlowKey]bool{}
 		for _, f := range flows {
-			if keys[f.key()] {
-				t.Fatalf("two flows have the key %s", f.key())
+			if keys[f.Key()] {
+				t.Fatalf("two flows have the key %s", f.Key())
 			}
-			keys[f.key()] = true
-			if f.cookie != cookieOurs|uint64(segment.Network.VNI) {
-				t.Fatalf("cookie %#x", f.cookie)
+			keys[f.Key()] = true
+			if f.Cookie != cookieOurs|uint64(segment.Network.VNI) {
+				t.Fatalf("cookie %#x", f.Cookie)
 			}
 			for _, found := range number.FindAllStringSubmatch(f.String(), -1) {
 				if !allowed[found[1]] {
@@ -127,21 +129,21 @@ func TestFlowInvariants(t *testing.T) {
 				}
 			}
 			vni := fmt.Sprintf("%#x", segment.Network.VNI)
-			mine := strings.Contains(f.match, "reg0="+vni) || strings.Contains(f.match, "tun_id="+vni) || strings.Contains(f.match, "in_port=")
+			mine := strings.Contains(f.Match, "reg0="+vni) || strings.Contains(f.Match, "tun_id="+vni) || strings.Contains(f.Match, "in_port=")
 			if !mine {
 				t.Fatalf("serves other networks too: %s", f)
 			}
-			fromTunnel := strings.Contains(f.match, "reg1=0x1") || strings.Contains(f.match, "tun_id")
-			if fromTunnel && strings.Contains(f.actions, "tun_dst") {
+			fromTunnel := strings.Contains(f.Match, "reg1=0x1") || strings.Contains(f.Match, "tun_id")
+			if fromTunnel && strings.Contains(f.Actions, "tun_dst") {
 				t.Fatalf("goes from tunnel to tunnel: %s", f)
 			}
-			if flood := f.table == tableFlood && !fromTunnel && len(segment.Flood) > 0; flood != strings.Contains(f.actions, "group:") {
+			if flood := f.Table == tableFlood && !fromTunnel && len(segment.Flood) > 0; flood != strings.Contains(f.Actions, "group:") {
 				t.Fatalf("the one place to flood to other hosts from is not %s", f)
 			}
 		}
 		var to []string
 		for _, g := range p.groups() {
-			for _, found := range destination.FindAllStringSubmatch(g.buckets, -1) {
+			for _, found := range destination.FindAllStringSubmatch(g.Buckets, -1) {
 				to = append(to, found[1])
 			}
 		}
@@ -151,17 +153,17 @@ func TestFlowInvariants(t *testing.T) {
 	})
 }
 
-// apply gives the flows that a switch with have has after a change.
-func (c change) apply(have []flow) map[flowKey]flow {
-	table := map[flowKey]flow{}
+// after gives the flows that a switch with have has after a change.
+func after(c vswitch.Change, have []vswitch.Flow) map[vswitch.FlowKey]vswitch.Flow {
+	table := map[vswitch.FlowKey]vswitch.Flow{}
 	for _, f := range have {
-		table[f.key()] = f
+		table[f.Key()] = f
 	}
-	for _, f := range c.remove {
-		delete(table, f.key())
+	for _, f := range c.Remove {
+		delete(table, f.Key())
 	}
-	for _, f := range c.add {
-		table[f.key()] = f
+	for _, f := range c.Add {
+		table[f.Key()] = f
 	}
 	return table
 }
@@ -171,23 +173,23 @@ func TestAChangeLeadsFromHaveToWant(t *testing.T) {
 		one, two := genProgramme(t), genProgramme(t)
 		two.segment.Network = one.segment.Network
 		have, want := one.flows(), two.flows()
-		full := changeOf(have, want)
-		for name, c := range map[string]change{"the change": full, "the difference": difference(one, two)} {
-			table := c.apply(have)
+		full := vswitch.ChangeOf(have, want)
+		for name, c := range map[string]vswitch.Change{"the change": full, "the difference": difference(one, two)} {
+			table := after(c, have)
 			if len(table) != len(want) {
 				t.Fatalf("%s gives %d flows, want %d", name, len(table), len(want))
 			}
 			for _, f := range want {
-				if table[f.key()] != f {
-					t.Fatalf("%s: %s became %s", name, f, table[f.key()])
+				if table[f.Key()] != f {
+					t.Fatalf("%s: %s became %s", name, f, table[f.Key()])
 				}
 			}
-			if c.size() != full.size() {
-				t.Fatalf("%s writes %d flows, want %d", name, c.size(), full.size())
+			if c.Size() != full.Size() {
+				t.Fatalf("%s writes %d flows, want %d", name, c.Size(), full.Size())
 			}
 		}
-		if again := difference(two, two); again.size() != 0 {
-			t.Fatalf("from itself to itself: %s", again.bundle())
+		if again := difference(two, two); again.Size() != 0 {
+			t.Fatalf("from itself to itself: %s", again.Bundle())
 		}
 	})
 }
@@ -204,12 +206,12 @@ func TestOfTwoFlowsOfOneKeyTheWantedOneIsWritten(t *testing.T) {
 	both := programme{segment: fabric.Segment{Network: network, Remote: []fabric.Peer{peer("a", "10.99.0.9"), peer("b", "10.99.0.1")}}, ports: ports}
 	one := programme{segment: fabric.Segment{Network: network, Remote: []fabric.Peer{peer("b", "10.99.0.1")}}, ports: ports}
 	// What the switch has after both were written, one after the other.
-	have := slices.Collect(maps.Values(change{add: both.flows()}.apply(nil)))
-	for name, c := range map[string]change{"the change": changeOf(both.flows(), one.flows()), "the difference": difference(both, one)} {
-		table := c.apply(have)
+	have := slices.Collect(maps.Values(after(vswitch.Change{Add: both.flows()}, nil)))
+	for name, c := range map[string]vswitch.Change{"the change": vswitch.ChangeOf(both.flows(), one.flows()), "the difference": difference(both, one)} {
+		table := after(c, have)
 		for _, f := range one.flows() {
-			if table[f.key()] != f {
-				t.Errorf("%s leaves %s, want %s", name, table[f.key()], f)
+			if table[f.Key()] != f {
+				t.Errorf("%s leaves %s, want %s", name, table[f.Key()], f)
 			}
 		}
 	}
@@ -228,8 +230,8 @@ func TestOneEndpointOfManyIsOneEndpointsFlows(t *testing.T) {
 		return p
 	}
 	many, more := build(20000), build(20001)
-	if c := difference(many, more); len(c.add) != 2 || c.size() != 2 {
-		t.Errorf("one endpoint more: %s", c.bundle())
+	if c := difference(many, more); len(c.Add) != 2 || c.Size() != 2 {
+		t.Errorf("one endpoint more: %s", c.Bundle())
 	}
 	allocated := testing.AllocsPerRun(5, func() { difference(many, more) })
 	if allocated > 200 { // writing all flows out takes more than 100,000
@@ -245,10 +247,10 @@ func TestGroupsStayWithinAMessage(t *testing.T) {
 	groups := groupsOf(0xffffff, flood, 1)
 	all := 0
 	for _, g := range groups {
-		buckets := strings.Count(g.buckets, "bucket=")
+		buckets := strings.Count(g.Buckets, "bucket=")
 		all += buckets
-		if buckets > 800 || g.id > 0xffffff00 {
-			t.Errorf("group %#x has %d buckets", g.id, buckets)
+		if buckets > 800 || g.ID > 0xffffff00 {
+			t.Errorf("group %#x has %d buckets", g.ID, buckets)
 		}
 	}
 	if all != len(flood) {
@@ -256,7 +258,7 @@ func TestGroupsStayWithinAMessage(t *testing.T) {
 	}
 	have := map[uint32]string{}
 	for _, g := range groups {
-		have[g.id] = g.buckets
+		have[g.ID] = g.Buckets
 	}
 	set, remove := regroup(have, 0xffffff, groupsOf(0xffffff, flood[:2999], 1))
 	if len(set) != 1 || len(remove) != 0 {
@@ -264,28 +266,5 @@ func TestGroupsStayWithinAMessage(t *testing.T) {
 	}
 	if set, remove := regroup(have, 0xffffff, groupsOf(0xffffff, flood[:3], 1)); len(set) != 1 || len(remove) != len(groups)-1 {
 		t.Errorf("few VTEPs set %d groups and remove %d", len(set), len(remove))
-	}
-}
-
-func TestParseFlow(t *testing.T) {
-	text := `OFPST_FLOW reply (OF1.5) (xid=0x2):
- cookie=0xca05e3a100000001, table=30, send_flow_rem priority=99,reg0=0x1 actions=drop
- priority=0 actions=NORMAL
- cookie=0x1, idle_timeout=10, in_port=3 actions=output:4
-`
-	got, err := parseFlows(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []flow{
-		{0xca05e3a100000001, 30, 99, "reg0=0x1", "drop"},
-		{0, 0, 0, "", "NORMAL"},
-		{1, 0, 32768, "in_port=3", "output:4"},
-	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(flow{})); diff != "" {
-		t.Error(diff)
-	}
-	if _, err := parseFlows(" table=x actions=drop"); err == nil {
-		t.Error("a table that is no number was taken")
 	}
 }

@@ -5,17 +5,10 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
-)
 
-// group is an OpenFlow group of type all: it sends a copy of the frame through
-// each of its buckets, one for each VTEP of a flood list.
-type group struct {
-	id uint32
-	// buckets are in the words of "ovs-ofctl dump-groups".
-	buckets string
-}
+	"github.com/causeway-net/causeway/internal/vswitch"
+)
 
 // A network's groups have its VNI in the lower 24 bits of their IDs, and in the
 // upper 8 their number from firstGroup: other programs on our bridge leave the IDs
@@ -49,7 +42,7 @@ func groupIDs(vni uint32, vteps int) []uint32 {
 
 // groupsOf returns the groups of a flood list. The group of a VTEP follows from its
 // address, so that one that comes or goes changes one group.
-func groupsOf(vni uint32, flood []netip.Addr, tunnel int) []group {
+func groupsOf(vni uint32, flood []netip.Addr, tunnel int) []vswitch.Group {
 	ids := groupIDs(vni, len(flood))
 	buckets, counts := make([]strings.Builder, len(ids)), make([]int, len(ids))
 	for _, vtep := range flood {
@@ -63,50 +56,39 @@ func groupsOf(vni uint32, flood []netip.Addr, tunnel int) []group {
 			counts[number], vtep, tunnelField(vtep, "dst"), output(tunnel))
 		counts[number]++
 	}
-	groups := make([]group, len(ids))
+	groups := make([]vswitch.Group, len(ids))
 	for number, id := range ids {
-		groups[number] = group{id, buckets[number].String()}
+		groups[number] = vswitch.Group{ID: id, Buckets: buckets[number].String()}
 	}
 	return groups
 }
 
 // regroup compares a network's groups on the switch with those that are wanted.
-func regroup(have map[uint32]string, vni uint32, want []group) (set []group, remove []uint32) {
+func regroup(have map[uint32]string, vni uint32, want []vswitch.Group) (set []vswitch.Group, remove []uint32) {
 	for _, g := range want {
-		if buckets, there := have[g.id]; !there || buckets != g.buckets {
+		if buckets, there := have[g.ID]; !there || buckets != g.Buckets {
 			set = append(set, g)
 		}
 	}
 	for number := range maxGroups {
 		id := groupID(vni, number)
 		_, there := have[id]
-		if there && !slices.ContainsFunc(want, func(g group) bool { return g.id == id }) {
+		if there && !slices.ContainsFunc(want, func(g vswitch.Group) bool { return g.ID == id }) {
 			remove = append(remove, id)
 		}
 	}
 	return set, remove
 }
 
-// parseGroups reads the text of dump-groups: ours, which are in our range of IDs
-// and send into tunnels, and how many others there are.
-func parseGroups(text string) (ours map[uint32]string, others int, err error) {
+// ourGroups picks those in our range of IDs that send into tunnels, and counts the others.
+func ourGroups(all []vswitch.Group) (ours map[uint32]string, others int) {
 	ours = make(map[uint32]string)
-	for line := range strings.Lines(text) {
-		number, isGroup := strings.CutPrefix(strings.TrimSpace(line), "group_id=")
-		if !isGroup {
-			continue // the reply's headline
-		}
-		number, rest, _ := strings.Cut(number, ",")
-		buckets, isAll := strings.CutPrefix(rest, "type=all")
-		id, err := strconv.ParseUint(number, 10, 32)
-		switch {
-		case err != nil:
-			return nil, 0, fmt.Errorf("group %q: %w", line, err)
-		case id>>24 >= firstGroup && isAll && (buckets == "" || strings.Contains(buckets, "->tun_")):
-			ours[uint32(id)] = buckets
-		default:
+	for _, g := range all {
+		if g.ID>>24 >= firstGroup && (g.Buckets == "" || strings.Contains(g.Buckets, "->tun_")) {
+			ours[g.ID] = g.Buckets
+		} else {
 			others++
 		}
 	}
-	return ours, others, nil
+	return ours, others
 }

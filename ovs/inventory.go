@@ -2,7 +2,6 @@ package ovs
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -10,6 +9,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/causeway-net/causeway/fabric"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 // inventory is what the switch has of ours, as last read and as changed since.
@@ -19,7 +20,7 @@ type inventory struct {
 	right    bool   // and it is set as we want it, or is not ours to set
 	datapath string // "netdev" for the userspace one
 	filtered bool   // the ports are kept from the host's stack
-	tunnels  map[string]interfaceRow
+	tunnels  map[string]vswitch.Interface
 	ports    map[string]portRow // by endpoint ID
 	groups   map[uint32]string  // buckets, by group ID
 	foreign  int                // ports and groups of others on the bridge
@@ -40,32 +41,35 @@ func (p *Plane) look(ctx context.Context) error {
 	if p.have != nil {
 		return nil
 	}
-	generation := p.vswitch.generation()
-	bridges, err := p.vswitch.bridges(ctx)
+	generation := p.vswitch.Generation()
+	bridges, err := p.vswitch.Bridges(ctx)
 	if err != nil {
 		return err
 	}
-	have := &inventory{tunnels: map[string]interfaceRow{}, ports: map[string]portRow{}, internal: map[string]bool{}, groups: map[uint32]string{}}
+	have := &inventory{tunnels: map[string]vswitch.Interface{}, ports: map[string]portRow{}, internal: map[string]bool{}, groups: map[uint32]string{}}
 	for _, bridge := range bridges {
 		if bridge.Name != p.Bridge {
 			continue
 		}
-		have.present, have.made = true, bridge.ExternalIDs[idBridge] == p.Bridge
+		have.present, have.made = true, bridge.ExternalIDs[vswitch.IDBridge] == p.Bridge
 		have.datapath = bridge.Datapath
 		have.right = p.isRight(bridge)
 	}
-	interfaces, err := p.vswitch.interfaces(ctx)
+	interfaces, err := p.vswitch.Interfaces(ctx)
 	if err != nil {
 		return err
 	}
 	var on []string
 	if have.present {
-		if on, err = p.vswitch.client(ctx).VSwitch.ListPorts(p.Bridge); err != nil {
-			return fmt.Errorf("list ports of bridge %s: %w", p.Bridge, cause(err))
-		}
-		if have.groups, have.foreign, err = p.vswitch.dumpGroups(ctx); err != nil {
+		if on, err = p.vswitch.ListPorts(ctx); err != nil {
 			return err
 		}
+		groups, others, err := p.vswitch.DumpGroups(ctx)
+		if err != nil {
+			return err
+		}
+		have.groups, have.foreign = ourGroups(groups)
+		have.foreign += others
 	}
 	for _, row := range interfaces {
 		have.sort(row, slices.Contains(on, row.Name))
@@ -75,22 +79,22 @@ func (p *Plane) look(ctx context.Context) error {
 }
 
 // isRight says whether a bridge is set as we want it, or is not ours to set.
-func (p *Plane) isRight(bridge bridgeRow) bool {
-	return bridge.ExternalIDs[idBridge] != p.Bridge || bridge.FailMode == "secure" && bridge.Datapath == p.Datapath
+func (p *Plane) isRight(bridge vswitch.Bridge) bool {
+	return bridge.ExternalIDs[vswitch.IDBridge] != p.Bridge || bridge.FailMode == "secure" && bridge.Datapath == p.Datapath
 }
 
 // sort adds one interface to the list that it belongs to.
-func (have *inventory) sort(row interfaceRow, onBridge bool) {
+func (have *inventory) sort(row vswitch.Interface, onBridge bool) {
 	if row.Type == "internal" {
 		have.internal[row.Name] = true
 	}
-	endpoint := row.ExternalIDs[idEndpoint]
+	endpoint := row.ExternalIDs[vswitch.IDEndpoint]
 	switch {
 	case !onBridge:
-	case row.ExternalIDs[idTunnel] != "":
+	case row.ExternalIDs[vswitch.IDTunnel] != "":
 		have.tunnels[row.Name] = row
 	case endpoint != "":
-		have.ports[endpoint] = portRow{name: row.Name, network: row.ExternalIDs[idNetwork], container: row.ExternalIDs[idContainer], number: row.Port}
+		have.ports[endpoint] = portRow{name: row.Name, network: row.ExternalIDs[vswitch.IDNetwork], container: row.ExternalIDs[vswitch.IDContainer], number: row.Port}
 	default:
 		have.foreign++
 	}
@@ -102,7 +106,7 @@ func (p *Plane) ensureBridge(ctx context.Context, vtep netip.Addr) (repaired int
 		if err := p.leaves(vtep, p.have.internal); err != nil {
 			return 0, err
 		}
-		if err := p.vswitch.addBridge(ctx, p.Datapath); err != nil {
+		if err := p.vswitch.AddBridge(ctx, p.Datapath); err != nil {
 			return 0, err
 		}
 		if p.have.present {
@@ -111,7 +115,7 @@ func (p *Plane) ensureBridge(ctx context.Context, vtep netip.Addr) (repaired int
 			p.Log.WithFields(logrus.Fields{"bridge": p.Bridge, "datapath": p.Datapath}).Info("created the Open vSwitch bridge")
 		}
 		p.have.present, p.have.made, p.have.right, p.have.datapath = true, true, true, p.Datapath
-		p.generation = p.vswitch.generation()
+		p.generation = p.vswitch.Generation()
 	}
 	flows, err := p.program(ctx, static, programme{})
 	return repaired + flows, err
@@ -122,13 +126,13 @@ func (p *Plane) ensureTunnel(ctx context.Context, segment fabric.Segment) (repai
 	name := tunnelPort(segment.Network)
 	want := p.tunnelOf(segment)
 	row, there := p.have.tunnels[name]
-	if there && row.Port > 0 && row.Type == want.kind && maps.Equal(row.Options, want.options()) {
+	if there && row.Port > 0 && row.Type == want.Kind && maps.Equal(row.Options, want.Options()) {
 		return 0, nil
 	}
-	if err := p.vswitch.addTunnel(ctx, name, want); err != nil {
+	if err := p.vswitch.AddTunnel(ctx, name, want); err != nil {
 		return 0, err
 	}
-	rows, err := p.vswitch.attached(ctx, name)
+	rows, err := p.vswitch.Attached(ctx, name)
 	if err != nil {
 		return 0, err
 	}
@@ -139,10 +143,10 @@ func (p *Plane) ensureTunnel(ctx context.Context, segment fabric.Segment) (repai
 	return repaired, nil
 }
 
-func (p *Plane) tunnelOf(segment fabric.Segment) tunnel {
-	t := tunnel{kind: kindOf(segment.Network), vtep: segment.VTEP}
-	if t.kind == "vxlan" {
-		t.port = p.VXLANPort
+func (p *Plane) tunnelOf(segment fabric.Segment) vswitch.Tunnel {
+	t := vswitch.Tunnel{Kind: kindOf(segment.Network), VTEP: segment.VTEP}
+	if t.Kind == "vxlan" {
+		t.Port = p.VXLANPort
 	}
 	return t
 }

@@ -1,6 +1,7 @@
 package ovs
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -22,7 +23,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/jsonrpc"
 	"github.com/causeway-net/causeway/internal/planetest"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -48,7 +52,7 @@ type machine struct {
 	host    *planetest.Host
 	runDir  string
 	daemons map[string]*exec.Cmd
-	vswitch
+	*vswitch.Switch
 }
 
 func newSite(t *testing.T) *site {
@@ -116,16 +120,22 @@ func newMachine(t *testing.T, host *planetest.Host) *machine {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(runDir) })
 	m := &machine{host: host, runDir: runDir, daemons: map[string]*exec.Cmd{}}
-	m.vswitch = vswitch{exec: bounded(execIn(runDir)), runDir: runDir, bridge: bridge}
+	m.Switch = vswitch.New(runDir, bridge, nil)
 	db := filepath.Join(runDir, "conf.db")
 	m.tool(t, "ovsdb-tool", "create", db, schema())
 	m.start(t, "ovsdb-server", "--remote=punix:"+filepath.Join(runDir, "db.sock"), db)
-	until(t, "ovsdb-server answers", func() bool { return answers(t.Context(), filepath.Join(runDir, "db.sock")) })
+	until(t, "ovsdb-server answers", func() bool {
+		conn, err := jsonrpc.Dial(t.Context(), filepath.Join(runDir, "db.sock"))
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
 	m.tool(t, "ovs-vsctl", "--no-wait", "init")
 	m.startSwitch(t)
 	nic := strings.Fields(m.ip(t, "-br", "link", "show", "eth0"))[2]
 	m.tool(t, "ovs-vsctl", "add-br", "brphy", "--", "set", "Bridge", "brphy", "datapath_type=netdev",
-		"other_config:hwaddr="+quote(nic), "--", "add-port", "brphy", "eth0")
+		fmt.Sprintf("other_config:hwaddr=%q", nic), "--", "add-port", "brphy", "eth0")
 	address := netip.PrefixFrom(host.VTEP, host.VTEP.BitLen()-8).String()
 	m.ip(t, "addr", "del", address, "dev", "eth0")
 	m.ip(t, "link", "set", "brphy", "up")
@@ -144,7 +154,7 @@ func nodad(addr netip.Addr) []string {
 func (m *machine) startSwitch(t *testing.T) {
 	t.Helper()
 	m.start(t, "ovs-vswitchd", "unix:"+filepath.Join(m.runDir, "db.sock"))
-	until(t, "ovs-vswitchd answers", func() bool { return m.missing(t.Context()) == nil })
+	until(t, "ovs-vswitchd answers", func() bool { return m.Missing(t.Context()) == nil })
 }
 
 // start runs a daemon in the host until the test ends.
@@ -171,7 +181,7 @@ func (m *machine) stop(daemon string, signal os.Signal) {
 
 func (m *machine) tool(t *testing.T, tool string, args ...string) string {
 	t.Helper()
-	out, err := m.exec(t.Context(), nil, tool, args...)
+	out, err := m.Exec(t.Context(), nil, tool, args...)
 	if err != nil {
 		t.Fatalf("%s %v: %v", tool, args, err)
 	}
@@ -184,9 +194,9 @@ func (m *machine) ip(t *testing.T, args ...string) string {
 }
 
 // flows gives what the switch has of ours.
-func (m *machine) flows(t *testing.T) []flow {
+func (m *machine) flows(t *testing.T) []vswitch.Flow {
 	t.Helper()
-	flows, err := m.dumpFlows(t.Context(), cookieOurs, cookieMask, "")
+	flows, err := m.DumpFlows(t.Context(), cookieOurs, cookieMask, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,25 +206,26 @@ func (m *machine) flows(t *testing.T) []flow {
 // groups gives those that the switch has of ours.
 func (m *machine) groups(t *testing.T) map[uint32]string {
 	t.Helper()
-	groups, _, err := m.dumpGroups(t.Context())
+	all, _, err := m.DumpGroups(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	groups, _ := ourGroups(all)
 	return groups
 }
 
 // text is what people see of a segment.
 func (m *machine) text(t *testing.T, segment fabric.Segment) string {
 	t.Helper()
-	if m.generation() == "" {
+	if m.Generation() == "" {
 		return "no bridge\n"
 	}
 	cookie := cookieOf(segment.Network)
-	flows, err := m.dumpFlows(t.Context(), cookie, ^uint64(0), "")
+	flows, err := m.DumpFlows(t.Context(), cookie, ^uint64(0), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(flows, compareFlows)
+	slices.SortFunc(flows, vswitch.CompareFlows)
 	var b strings.Builder
 	for _, f := range flows {
 		b.WriteString(f.String() + "\n")
@@ -225,13 +236,13 @@ func (m *machine) text(t *testing.T, segment fabric.Segment) string {
 			fmt.Fprintf(&b, "%#x %s\n", id, groups[id])
 		}
 	}
-	rows, err := m.interfaces(t.Context())
+	rows, err := m.Interfaces(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(rows, func(a, b interfaceRow) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(rows, func(a, b vswitch.Interface) int { return strings.Compare(a.Name, b.Name) })
 	for _, row := range rows {
-		if row.ExternalIDs[idNetwork] == segment.Network.ID || row.ExternalIDs[idTunnel] != "" {
+		if row.ExternalIDs[vswitch.IDNetwork] == segment.Network.ID || row.ExternalIDs[vswitch.IDTunnel] != "" {
 			fmt.Fprintf(&b, "%+v\n", row)
 		}
 	}
@@ -261,5 +272,22 @@ func until(t *testing.T, what string, met func() bool) {
 			t.Fatalf("waited in vain: %s", what)
 		case <-tick.C:
 		}
+	}
+}
+
+// recording notes each command, and what it is given to read, before next runs it.
+func recording(next vswitch.Exec, commands *[]string) vswitch.Exec {
+	return func(ctx context.Context, stdin io.Reader, command string, args ...string) ([]byte, error) {
+		line := command + " " + strings.Join(args, " ")
+		if stdin != nil {
+			read, err := io.ReadAll(stdin)
+			if err != nil {
+				return nil, err
+			}
+			line += "\n" + string(read)
+			stdin = bytes.NewReader(read)
+		}
+		*commands = append(*commands, line)
+		return next(ctx, stdin, command, args...)
 	}
 }

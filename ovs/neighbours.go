@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +15,8 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/jsonrpc"
 	"github.com/causeway-net/causeway/internal/nl"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 // How long Apply waits for the MACs of new next hops. A host that is up answers
@@ -28,10 +29,7 @@ const resolveTimeout = 250 * time.Millisecond
 // Any goroutine may use it.
 type neighbours struct {
 	links   links
-	runDir  string
-	breaker *breaker
-	// bridgeOf names the bridge that a device is on.
-	bridgeOf func(ctx context.Context, device string) string
+	vswitch *vswitch.Switch
 
 	mu    sync.Mutex
 	vteps map[string][]netip.Addr // by network
@@ -41,7 +39,7 @@ type neighbours struct {
 
 func newNeighbours(p *Plane) *neighbours {
 	return &neighbours{
-		links: p.links, runDir: p.RunDir, breaker: p.breaker, bridgeOf: p.BridgeOf,
+		links: p.links, vswitch: p.vswitch,
 		vteps: map[string][]netip.Addr{}, hops: map[netip.Addr]hop{}, set: map[entry]fabric.MAC{},
 	}
 }
@@ -123,8 +121,8 @@ func (n *neighbours) reroute() {
 // ensure has the switch know the wanted neighbours, as far as the kernel does, and
 // counts those that it had known before. It waits for the kernel that long.
 func (n *neighbours) ensure(ctx context.Context, wait time.Duration) (repaired int, err error) {
-	if n.breaker.open() {
-		return 0, errUnresponsive
+	if n.vswitch.Unresponsive() {
+		return 0, vswitch.ErrUnresponsive
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -133,8 +131,8 @@ func (n *neighbours) ensure(ctx context.Context, wait time.Duration) (repaired i
 	}
 	repaired, err = n.update(ctx, wait)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		n.breaker.trip()
-		return repaired, errUnresponsive
+		n.vswitch.TimedOut()
+		return repaired, vswitch.ErrUnresponsive
 	}
 	return repaired, err
 }
@@ -143,7 +141,7 @@ func (n *neighbours) update(ctx context.Context, wait time.Duration) (repaired i
 	if err := n.route(ctx); err != nil {
 		return 0, err
 	}
-	conn, err := dialSwitch(ctx, n.runDir)
+	conn, err := n.vswitch.Control(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -186,7 +184,7 @@ func (n *neighbours) route(ctx context.Context) error {
 				if err != nil {
 					return fmt.Errorf("link of the route to %s: %w", vtep, err)
 				}
-				bridge = n.bridgeOf(ctx, link.Attrs().Name)
+				bridge = n.vswitch.BridgeOf(ctx, link.Attrs().Name)
 				bridges[route.LinkIndex] = bridge
 			}
 			next := vtep.Unmap()
@@ -227,7 +225,7 @@ func (n *neighbours) compare(conn *jsonrpc.Conn) (repaired, missing int, err err
 			n.links.resolve(hop.link, hop.addr)
 			continue
 		case mac != right:
-			if err := conn.Call(commandTimeout, "tnl/neigh/set", []any{hop.bridge, hop.addr.String(), right.String()}, nil); err != nil {
+			if err := conn.Call(vswitch.CommandTimeout, "tnl/neigh/set", []any{hop.bridge, hop.addr.String(), right.String()}, nil); err != nil {
 				return repaired, missing, err
 			}
 			if known && right == before {
@@ -252,25 +250,9 @@ func (n *neighbours) wanted() map[entry]hop {
 	return hops
 }
 
-// dialSwitch connects to ovs-vswitchd's control socket.
-func dialSwitch(ctx context.Context, runDir string) (*jsonrpc.Conn, error) {
-	sockets, err := filepath.Glob(filepath.Join(runDir, "ovs-vswitchd.*.ctl"))
-	if err != nil {
-		return nil, err
-	}
-	err = errNotRunning
-	for _, socket := range sockets { // that of a killed one may be left
-		var conn *jsonrpc.Conn
-		if conn, err = jsonrpc.Dial(ctx, socket); err == nil {
-			return conn, nil
-		}
-	}
-	return nil, err
-}
-
 func readNeighbours(conn *jsonrpc.Conn) (map[entry]fabric.MAC, error) {
 	var text string
-	if err := conn.Call(commandTimeout, "tnl/neigh/show", nil, &text); err != nil {
+	if err := conn.Call(vswitch.CommandTimeout, "tnl/neigh/show", nil, &text); err != nil {
 		return nil, err
 	}
 	table := make(map[entry]fabric.MAC)

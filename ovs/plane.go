@@ -12,6 +12,8 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/causeway-net/causeway/fabric"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 // Config configures a Plane; the default of a field is in brackets.
@@ -32,15 +34,14 @@ type Config struct {
 	// It stays the caller's to close.
 	HostNS netns.NsHandle
 	// Exec runs the commands; nil runs the real ones.
-	Exec Exec
+	Exec vswitch.Exec
 	Log  *logrus.Entry
 }
 
 // Plane applies the segments of mode=ovs. It is for one goroutine.
 type Plane struct {
 	Config
-	vswitch vswitch
-	breaker *breaker
+	vswitch *vswitch.Switch
 	links   links
 
 	neighbours *neighbours // of the userspace datapath
@@ -56,9 +57,6 @@ func New(config Config) (*Plane, error) {
 	config.Bridge = cmp.Or(config.Bridge, "causeway")
 	config.VXLANPort = cmp.Or(config.VXLANPort, 8472)
 	config.RunDir = cmp.Or(config.RunDir, "/run/openvswitch")
-	if config.Exec == nil {
-		config.Exec = execIn(config.RunDir)
-	}
 	switch config.Datapath {
 	case "system", "netdev":
 	case "":
@@ -73,10 +71,10 @@ func New(config Config) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ovs: %w", err)
 	}
-	vswitch := vswitch{runDir: config.RunDir, bridge: config.Bridge}
-	breaker := &breaker{run: config.Exec, generation: vswitch.generation}
-	vswitch.exec = breaker.exec
-	plane := &Plane{Config: config, vswitch: vswitch, breaker: breaker, links: links, activity: newActivity(), known: map[string]programme{}}
+	plane := &Plane{
+		Config: config, vswitch: vswitch.New(config.RunDir, config.Bridge, config.Exec), links: links,
+		activity: newActivity(), known: map[string]programme{},
+	}
 	plane.neighbours = newNeighbours(plane)
 	return plane, nil
 }
@@ -99,7 +97,7 @@ func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	if err := p.missing(ctx); err != nil {
 		return err
 	}
-	rows, err := p.vswitch.interfaces(ctx)
+	rows, err := p.vswitch.Interfaces(ctx)
 	if err != nil || !p.VTEP.IsValid() {
 		return err
 	}
@@ -113,10 +111,10 @@ func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 // missing says why the switch cannot be asked now. One that does not answer is not
 // even dialled: each attempt would stay in its sockets' queues.
 func (p *Plane) missing(ctx context.Context) error {
-	if p.breaker.open() {
-		return errUnresponsive
+	if p.vswitch.Unresponsive() {
+		return vswitch.ErrUnresponsive
 	}
-	return p.vswitch.missing(ctx)
+	return p.vswitch.Missing(ctx)
 }
 
 // leaves says why tunnels cannot leave from vtep: the kernel has no datapath, or
@@ -147,8 +145,8 @@ func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (repaired int
 	repaired, err = p.apply(ctx, segment)
 	if err != nil {
 		p.invalidate()
-		if errors.Is(err, errUnresponsive) {
-			err = errUnresponsive // one fault, whichever command met it
+		if errors.Is(err, vswitch.ErrUnresponsive) {
+			err = vswitch.ErrUnresponsive // one fault, whichever command met it
 		}
 		return repaired, fmt.Errorf("ovs: %w", err)
 	}
@@ -224,7 +222,7 @@ func (p *Plane) invalidate() {
 // Drifted says that ovs-vswitchd was restarted, or that the bridge was deleted
 // or recreated, since it was last read.
 func (p *Plane) Drifted(context.Context) bool {
-	return len(p.known) > 0 && p.vswitch.generation() != p.generation
+	return len(p.known) > 0 && p.vswitch.Generation() != p.generation
 }
 
 var errNotApplied = errors.New("its segment was not applied")

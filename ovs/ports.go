@@ -60,10 +60,10 @@ func (p *Plane) attach(ctx context.Context, network fabric.Network, endpoints []
 			return err
 		}
 	}
-	if err := p.vswitch.addPorts(ctx, network, endpoints); err != nil {
+	if err := p.vswitch.AddPorts(ctx, network, endpoints); err != nil {
 		return err
 	}
-	rows, err := p.vswitch.attached(ctx, names...)
+	rows, err := p.vswitch.Attached(ctx, names...)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (p *Plane) label(ctx context.Context, segment fabric.Segment) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return p.vswitch.label(ctx, names)
+	return p.vswitch.Label(ctx, names)
 }
 
 // disconnect deletes the network's ports, and their pairs, that the segment lacks.
@@ -136,7 +136,7 @@ func (p *Plane) unplug(ctx context.Context, gone func(endpoint string, port port
 	if len(names) == 0 {
 		return nil
 	}
-	if err := p.vswitch.deletePorts(ctx, names...); err != nil {
+	if err := p.vswitch.DeletePorts(ctx, names...); err != nil {
 		return err
 	}
 	maps.DeleteFunc(p.have.ports, gone)

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/causeway-net/causeway/fabric"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 // programme is what one network's flows and groups are made from. The key static
@@ -60,12 +62,12 @@ func (a place) equal(b place) bool {
 
 func (p programme) isStatic() bool { return p.segment.Network.ID == static }
 
-func (p programme) groups() []group {
+func (p programme) groups() []vswitch.Group {
 	return groupsOf(p.segment.Network.VNI, p.segment.Flood, p.ports.tunnel)
 }
 
 // flows returns all flows. It is pure: equal segments and ports give equal flows.
-func (p programme) flows() []flow {
+func (p programme) flows() []vswitch.Flow {
 	if p.isStatic() {
 		return staticFlows()
 	}
@@ -83,12 +85,12 @@ func (p programme) writer() *writer {
 
 // difference returns the change of flows from last to want. Only the flows of what
 // differs are written out and compared.
-func difference(last, want programme) change {
+func difference(last, want programme) vswitch.Change {
 	if want.isStatic() {
-		return change{}
+		return vswitch.Change{}
 	}
 	if cookieOf(last.segment.Network) != cookieOf(want.segment.Network) || last.ports.tunnel != want.ports.tunnel {
-		return changeOf(last.flows(), want.flows())
+		return vswitch.ChangeOf(last.flows(), want.flows())
 	}
 	lastLocal, wantLocal, lastRemote, wantRemote := last.local(), want.local(), last.remote(), want.remote()
 	local := unequal(lastLocal, wantLocal)
@@ -104,7 +106,7 @@ func difference(last, want programme) change {
 		have.flood(lastLocal, len(last.segment.Flood))
 		wanted.flood(wantLocal, len(want.segment.Flood))
 	}
-	return changeOf(have.done(), wanted.done())
+	return vswitch.ChangeOf(have.done(), wanted.done())
 }
 
 // unequal returns the places that are not the same in both lists, which are sorted
@@ -177,36 +179,36 @@ func (i identities) of(lists ...[]place) []place {
 // want. What it finds missing of what was written, and is still wanted, is repaired.
 func (p *Plane) program(ctx context.Context, id string, want programme) (repaired int, err error) {
 	last, known := p.known[id]
-	var c change
+	var c vswitch.Change
 	read := !known || last.stale
 	if read {
-		have, err := p.vswitch.dumpFlows(ctx, cookieOf(want.segment.Network), ^uint64(0), "")
+		have, err := p.vswitch.DumpFlows(ctx, cookieOf(want.segment.Network), ^uint64(0), "")
 		if err != nil {
 			return 0, err
 		}
 		flows := want.flows()
-		c = changeOf(have, flows)
+		c = vswitch.ChangeOf(have, flows)
 		if known {
-			repaired = missingOf(last.flows(), flows, have)
+			repaired = vswitch.MissingOf(last.flows(), flows, have)
 		}
 	} else {
 		c = difference(last, want)
 	}
 	if !want.isStatic() && (read || last.ports.tunnel != want.ports.tunnel || !slices.Equal(last.segment.Flood, want.segment.Flood)) {
 		groups := want.groups()
-		c.setGroups, c.removeGroups = regroup(p.have.groups, want.segment.Network.VNI, groups)
+		c.SetGroups, c.RemoveGroups = regroup(p.have.groups, want.segment.Network.VNI, groups)
 		if known && last.stale {
-			repaired += lost(last.groups(), c.setGroups)
+			repaired += lost(last.groups(), c.SetGroups)
 		}
 	}
 	p.activity.wrote(cookieOf(want.segment.Network), c)
-	if err := p.vswitch.write(ctx, c); err != nil {
+	if err := p.vswitch.Write(ctx, c); err != nil {
 		return 0, err
 	}
-	for _, g := range c.setGroups {
-		p.have.groups[g.id] = g.buckets
+	for _, g := range c.SetGroups {
+		p.have.groups[g.ID] = g.Buckets
 	}
-	for _, id := range c.removeGroups {
+	for _, id := range c.RemoveGroups {
 		delete(p.have.groups, id)
 	}
 	p.known[id] = want
@@ -214,7 +216,7 @@ func (p *Plane) program(ctx context.Context, id string, want programme) (repaire
 }
 
 // lost counts the groups that must be set to what they were before.
-func lost(last, set []group) int {
+func lost(last, set []vswitch.Group) int {
 	count := 0
 	for _, g := range set {
 		if slices.Contains(last, g) {

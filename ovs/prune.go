@@ -8,6 +8,8 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 // Prune deletes ports, pairs, flows, groups and tunnel ports of networks that are
@@ -65,14 +67,14 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 }
 
 func (p *Plane) pruneTunnels(ctx context.Context, kept map[string]bool) error {
-	gone := func(name string, _ interfaceRow) bool { return !kept[name] }
+	gone := func(name string, _ vswitch.Interface) bool { return !kept[name] }
 	var names []string
 	for name, row := range p.have.tunnels {
 		if gone(name, row) {
 			names = append(names, name)
 		}
 	}
-	if err := p.vswitch.deletePorts(ctx, names...); err != nil {
+	if err := p.vswitch.DeletePorts(ctx, names...); err != nil {
 		return err
 	}
 	maps.DeleteFunc(p.have.tunnels, gone)
@@ -97,16 +99,16 @@ func (p *Plane) pruneFlows(ctx context.Context, keep []fabric.Segment) error {
 	if !p.have.present {
 		return nil
 	}
-	flood, err := p.vswitch.dumpFlows(ctx, cookieOurs, cookieMask, fmt.Sprintf("table=%d", tableFlood))
+	flood, err := p.vswitch.DumpFlows(ctx, cookieOurs, cookieMask, fmt.Sprintf("table=%d", tableFlood))
 	if err != nil {
 		return err
 	}
 	for _, f := range flood {
-		if slices.Contains(kept, f.cookie) {
+		if slices.Contains(kept, f.Cookie) {
 			continue
 		}
-		kept = append(kept, f.cookie) // gone with this, whatever table it is in
-		if err := p.vswitch.deleteCookie(ctx, f.cookie); err != nil {
+		kept = append(kept, f.Cookie) // gone with this, whatever table it is in
+		if err := p.vswitch.DeleteCookie(ctx, f.Cookie); err != nil {
 			return err
 		}
 	}
@@ -119,16 +121,16 @@ func (p *Plane) pruneGroups(ctx context.Context, keep []fabric.Segment) error {
 	for _, segment := range keep {
 		kept[segment.Network.VNI] = true
 	}
-	var c change
+	var c vswitch.Change
 	for id := range p.have.groups {
 		if !kept[id&vniMask] {
-			c.removeGroups = append(c.removeGroups, id)
+			c.RemoveGroups = append(c.RemoveGroups, id)
 		}
 	}
-	if err := p.vswitch.write(ctx, c); err != nil {
+	if err := p.vswitch.Write(ctx, c); err != nil {
 		return err
 	}
-	for _, id := range c.removeGroups {
+	for _, id := range c.RemoveGroups {
 		delete(p.have.groups, id)
 	}
 	return nil
@@ -139,20 +141,20 @@ func (p *Plane) pruneBridge(ctx context.Context, keep int) error {
 		return nil
 	}
 	delete(p.known, static)
-	if err := p.vswitch.deleteCookie(ctx, cookieOurs); err != nil {
+	if err := p.vswitch.DeleteCookie(ctx, cookieOurs); err != nil {
 		return err
 	}
-	others, err := p.vswitch.dumpFlows(ctx, 0, 0, "")
+	others, err := p.vswitch.DumpFlows(ctx, 0, 0, "")
 	if err != nil {
 		return err
 	}
 	const internal = 254 // Open vSwitch's own table, which some versions show
-	theirs := slices.ContainsFunc(others, func(f flow) bool { return f.table != internal })
+	theirs := slices.ContainsFunc(others, func(f vswitch.Flow) bool { return f.Table != internal })
 	if theirs || p.have.foreign > 0 || !p.have.made {
 		return nil
 	}
-	if err := p.vswitch.client(ctx).VSwitch.DeleteBridge(p.Bridge); err != nil {
-		return fmt.Errorf("delete bridge %s: %w", p.Bridge, cause(err))
+	if err := p.vswitch.DeleteBridge(ctx); err != nil {
+		return err
 	}
 	*p.have = inventory{tunnels: p.have.tunnels, ports: p.have.ports, internal: p.have.internal, groups: map[uint32]string{}}
 	p.Log.WithField("bridge", p.Bridge).Info("no network needs the Open vSwitch bridge any more; it is deleted")

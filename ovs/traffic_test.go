@@ -10,6 +10,8 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/planetest"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 func TestSuite(t *testing.T) { planetest.Run(t, newSite(t).suite("10.99.0.0", "")) }
@@ -94,6 +96,6 @@ func TestFlowsReadAsWritten(t *testing.T) {
 	}
 }
 
-func diffFlows(want, got []flow) string {
-	return cmp.Diff(change{}, changeOf(want, got), cmp.AllowUnexported(change{}, flow{}))
+func diffFlows(want, got []vswitch.Flow) string {
+	return cmp.Diff(vswitch.Change{}, vswitch.ChangeOf(want, got))
 }

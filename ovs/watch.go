@@ -44,7 +44,7 @@ type watcher struct {
 // repeat connects again and again: the switch, its bridge and its database come and go.
 func (w watcher) repeat(ctx context.Context, watch func(context.Context) error) error {
 	for {
-		if !w.breaker.open() {
+		if !w.vswitch.Unresponsive() {
 			_ = watch(ctx) // Apply reports a switch that is not there
 		}
 		pause := idleRedial
@@ -63,7 +63,7 @@ func (w watcher) repeat(ctx context.Context, watch func(context.Context) error) 
 
 // flows watches the bridge's flows and groups.
 func (w watcher) flows(ctx context.Context) error {
-	conn, err := openflow.Dial(ctx, w.vswitch.management())
+	conn, err := openflow.Dial(ctx, w.vswitch.Management())
 	if err != nil {
 		return err
 	}

@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
 	"github.com/causeway-net/causeway/internal/planetest"
+
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 // watch has the host's plane watch its switch until the test ends, and gives the
@@ -86,7 +86,7 @@ func TestDriftIsRepaired(t *testing.T) {
 	settled(t, rig, host, m, drifts, network)
 	vsctl := func(args ...string) func() { return func() { m.tool(t, "ovs-vsctl", args...) } }
 	ofctl := func(args ...string) func() {
-		return func() { m.tool(t, "ovs-ofctl", append([]string{"-O", openFlow15}, args...)...) }
+		return func() { m.tool(t, "ovs-ofctl", append([]string{"-O", vswitch.OpenFlow15}, args...)...) }
 	}
 	number := fmt.Sprint("group_id=", groupID(network.VNI, 0))
 	for _, fault := range []struct {
@@ -114,14 +114,14 @@ func TestDriftIsRepaired(t *testing.T) {
 			fault.harm()
 			plane := host.Plane.(*Plane)
 			took := repair(t, rig, host, drifts, func() bool {
-				if m.generation() == "" || plane.have == nil {
+				if m.Generation() == "" || plane.have == nil {
 					return false
 				}
 				want := plane.programme(rig.Segment(host, network))
-				groups, _, _ := m.dumpGroups(t.Context())
-				flows, err := m.dumpFlows(t.Context(), cookieOurs, cookieMask, "")
+				groups, _, _ := m.DumpGroups(t.Context())
+				flows, err := m.DumpFlows(t.Context(), cookieOurs, cookieMask, "")
 				return err == nil && diffFlows(append(staticFlows(), want.flows()...), flows) == "" &&
-					slices.Equal(want.groups(), []group{{groupID(network.VNI, 0), groups[groupID(network.VNI, 0)]}}) &&
+					slices.Equal(want.groups(), groups) &&
 					strings.Contains(m.tool(t, "ovs-appctl", "tnl/neigh/show"), rig.Hosts[1].VTEP.String()) && pings(t, a, v4(b))
 			}, network)
 			t.Logf("repaired after %s", took.Round(10*time.Millisecond))
@@ -140,7 +140,7 @@ func TestOwnWritesAreNoDrift(t *testing.T) {
 	settled(t, rig, host, m, drifts, first, second)
 	plane := host.Plane.(*Plane)
 	var commands []string
-	plane.vswitch.exec = recording(plane.vswitch.exec, &commands)
+	plane.vswitch.Exec = recording(plane.vswitch.Exec, &commands)
 	endpoint := rig.Start(host, first, 4).Endpoint
 	rig.Start(rig.Hosts[1], first, 5)
 	far := rig.Start(rig.Hosts[1], first, 6).Endpoint
@@ -185,11 +185,11 @@ func TestWatchSurvivesAHungSwitch(t *testing.T) {
 	begin := time.Now()
 	for range 3 {
 		host.Plane.Invalidate()
-		if _, err := host.Plane.Apply(t.Context(), rig.Segment(host, network)); !errors.Is(err, errUnresponsive) {
+		if _, err := host.Plane.Apply(t.Context(), rig.Segment(host, network)); !errors.Is(err, vswitch.ErrUnresponsive) {
 			t.Errorf("Apply: %v", err)
 		}
 	}
-	if took := time.Since(begin); took > commandTimeout+time.Second {
+	if took := time.Since(begin); took > vswitch.CommandTimeout+time.Second {
 		t.Errorf("three Applies took %s", took)
 	}
 	if err := daemon.Signal(syscall.SIGCONT); err != nil {
@@ -200,18 +200,5 @@ func TestWatchSurvivesAHungSwitch(t *testing.T) {
 	case <-drifts:
 	case <-time.After(10 * time.Second):
 		t.Error("the switch that works again is not watched")
-	}
-}
-
-func TestReferences(t *testing.T) {
-	for cell, want := range map[string][]string{
-		`["uuid","a"]`:                        {"a"},
-		`["set",[["uuid","a"],["uuid","b"]]]`: {"a", "b"},
-		`["set",[]]`:                          {},
-		`7`:                                   nil,
-	} {
-		if diff := cmp.Diff(want, references([]byte(cell))); diff != "" {
-			t.Errorf("%s: %s", cell, diff)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package ovs
+package vswitch
 
 import (
 	"bytes"
@@ -31,29 +31,30 @@ func recording(next Exec, commands *[]string) Exec {
 }
 
 func TestCommands(t *testing.T) {
+	const cookie, mask = 0xca05e3a1_00000000, 0xffffffff_00000000
 	endpoint := func(id string, last byte) fabric.Endpoint {
 		return fabric.Endpoint{ID: id, MAC: fabric.MAC{2, 0, 0, 0, 0, last}}
 	}
 	named := endpoint("e1", 1)
 	named.Name = "web"
 	for name, test := range map[string]struct {
-		run  func(context.Context, vswitch) error
+		run  func(context.Context, *Switch) error
 		want string
 	}{
 		"bridge": {
-			func(ctx context.Context, s vswitch) error { return s.addBridge(ctx, "netdev") },
+			func(ctx context.Context, s *Switch) error { return s.AddBridge(ctx, "netdev") },
 			`ovs-vsctl --may-exist add-br br -- set Bridge br datapath_type=netdev fail_mode=secure external_ids:causeway-bridge="br"`,
 		},
 		"tunnel": {
-			func(ctx context.Context, s vswitch) error {
-				return s.addTunnel(ctx, "cwvxlan", tunnel{kind: "vxlan", vtep: netip.MustParseAddr("fd99::1"), port: 8472})
+			func(ctx context.Context, s *Switch) error {
+				return s.AddTunnel(ctx, "cwvxlan", Tunnel{Kind: "vxlan", VTEP: netip.MustParseAddr("fd99::1"), Port: 8472})
 			},
 			`ovs-vsctl --may-exist add-port br cwvxlan -- set Interface cwvxlan type=vxlan options:dst_port="8472" options:key="flow"` +
 				` options:local_ip="fd99::1" options:remote_ip="flow" external_ids:causeway-tunnel="vxlan"`,
 		},
 		"ports": {
-			func(ctx context.Context, s vswitch) error {
-				return s.addPorts(ctx, fabric.Network{ID: "n", Name: "foo"}, []fabric.Endpoint{named, endpoint("e2", 2)})
+			func(ctx context.Context, s *Switch) error {
+				return s.AddPorts(ctx, fabric.Network{ID: "n", Name: "foo"}, []fabric.Endpoint{named, endpoint("e2", 2)})
 			},
 			`ovs-vsctl --may-exist add-port br cw8b5cc4df7e -- set Interface cw8b5cc4df7e external_ids:attached-mac="02:00:00:00:00:01"` +
 				` external_ids:causeway-container="web" external_ids:causeway-endpoint="e1" external_ids:causeway-name="foo"` +
@@ -62,30 +63,30 @@ func TestCommands(t *testing.T) {
 				` external_ids:causeway-endpoint="e2" external_ids:causeway-name="foo" external_ids:causeway-network="n" external_ids:iface-id="e2"`,
 		},
 		"ports deleted": {
-			func(ctx context.Context, s vswitch) error { return s.deletePorts(ctx, "cwgre", "cwvxlan") },
+			func(ctx context.Context, s *Switch) error { return s.DeletePorts(ctx, "cwgre", "cwvxlan") },
 			"ovs-vsctl --if-exists del-port br cwgre -- --if-exists del-port br cwvxlan",
 		},
 		"ports labelled": {
-			func(ctx context.Context, s vswitch) error {
-				return s.label(ctx, map[string]string{"cw2": "db", "cw1": "web"})
+			func(ctx context.Context, s *Switch) error {
+				return s.Label(ctx, map[string]string{"cw2": "db", "cw1": "web"})
 			},
 			`ovs-vsctl --no-wait -- --if-exists set Interface cw1 external_ids:causeway-container="web"` +
 				` -- --if-exists set Interface cw2 external_ids:causeway-container="db"`,
 		},
 		"flows read": {
-			func(ctx context.Context, s vswitch) error {
-				_, err := s.dumpFlows(ctx, cookieOurs, cookieMask, "table=50")
+			func(ctx context.Context, s *Switch) error {
+				_, err := s.DumpFlows(ctx, cookie, mask, "table=50")
 				return err
 			},
 			"ovs-ofctl -O OpenFlow15 --no-stats dump-flows br cookie=0xca05e3a100000000/0xffffffff00000000,table=50",
 		},
 		"flows and groups written": {
-			func(ctx context.Context, s vswitch) error {
-				return s.write(ctx, change{
-					remove:       []flow{{cookie: 1, table: 30, priority: 100, match: "in_port=1", actions: "drop"}},
-					add:          []flow{{cookie: 1, table: 20, actions: "goto_table:30"}},
-					setGroups:    []group{{5, ",bucket=bucket_id:0,actions=output:1"}},
-					removeGroups: []uint32{6},
+			func(ctx context.Context, s *Switch) error {
+				return s.Write(ctx, Change{
+					Remove:       []Flow{{Cookie: 1, Table: 30, Priority: 100, Match: "in_port=1", Actions: "drop"}},
+					Add:          []Flow{{Cookie: 1, Table: 20, Actions: "goto_table:30"}},
+					SetGroups:    []Group{{5, ",bucket=bucket_id:0,actions=output:1"}},
+					RemoveGroups: []uint32{6},
 				})
 			},
 			"ovs-ofctl -O OpenFlow15 bundle br -\n" +
@@ -95,14 +96,14 @@ func TestCommands(t *testing.T) {
 				"group delete group_id=6\n",
 		},
 		"flows of a cookie deleted": {
-			func(ctx context.Context, s vswitch) error { return s.deleteCookie(ctx, cookieOurs|1) },
+			func(ctx context.Context, s *Switch) error { return s.DeleteCookie(ctx, cookie|1) },
 			"ovs-ofctl -O OpenFlow15 del-flows br cookie=0xca05e3a100000001/-1",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var commands []string
 			silent := func(context.Context, io.Reader, string, ...string) ([]byte, error) { return nil, nil }
-			if err := test.run(t.Context(), vswitch{exec: recording(silent, &commands), bridge: "br"}); err != nil {
+			if err := test.run(t.Context(), &Switch{Exec: recording(silent, &commands), bridge: "br"}); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff([]string{test.want}, commands); diff != "" {
@@ -115,13 +116,13 @@ func TestCommands(t *testing.T) {
 func TestRowsAreRead(t *testing.T) {
 	for name, test := range map[string]struct {
 		reply string
-		want  []interfaceRow
+		want  []Interface
 	}{
 		"columns in another order": {
 			`{"headings":["ofport","name","type","external_ids","options","error"],
 			  "data":[[2,"cwgre","gre",["map",[["causeway-tunnel","gre"]]],["map",[["key","flow"]]],["set",[]]],
 			          [-1,"gone","",["map",[]],["map",[]],"no such device"]]}`,
-			[]interfaceRow{
+			[]Interface{
 				{Name: "cwgre", Type: "gre", Port: 2, ExternalIDs: map[string]string{"causeway-tunnel": "gre"}, Options: map[string]string{"key": "flow"}},
 				{Name: "gone", ExternalIDs: map[string]string{}, Options: map[string]string{}, Error: "no such device"},
 			},
@@ -131,7 +132,7 @@ func TestRowsAreRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var commands []string
 			reply := func(context.Context, io.Reader, string, ...string) ([]byte, error) { return []byte(test.reply), nil }
-			got, err := vswitch{exec: recording(reply, &commands), bridge: "br"}.interfaces(t.Context())
+			got, err := (&Switch{Exec: recording(reply, &commands), bridge: "br"}).Interfaces(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

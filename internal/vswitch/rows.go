@@ -1,4 +1,4 @@
-package ovs
+package vswitch
 
 import (
 	"cmp"
@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// bridgeRow and interfaceRow are what we read of the database's tables
+// Bridge and interfaceRow are what we read of the database's tables
 // (ovs-vswitchd.conf.db(5)).
-type bridgeRow struct {
+type Bridge struct {
 	Name        string
 	Datapath    string
 	FailMode    string
 	ExternalIDs map[string]string
 }
 
-type interfaceRow struct {
+type Interface struct {
 	Name        string
 	Type        string
 	ExternalIDs map[string]string
@@ -31,18 +31,18 @@ type interfaceRow struct {
 // cells are a row's columns, by name.
 type cells map[string]json.RawMessage
 
-func (c cells) bridge() bridgeRow {
-	return bridgeRow{
+func (c cells) bridge() Bridge {
+	return Bridge{
 		Name: text(c["name"]), Datapath: text(c["datapath_type"]), FailMode: text(c["fail_mode"]), ExternalIDs: mapping(c["external_ids"]),
 	}
 }
 
-func (c cells) iface() interfaceRow {
+func (c cells) iface() Interface {
 	var port int
 	if json.Unmarshal(c["ofport"], &port) != nil || port < 0 {
 		port = 0 // ["set",[]]: not yet; -1: an error
 	}
-	return interfaceRow{
+	return Interface{
 		Name: text(c["name"]), Type: text(c["type"]), ExternalIDs: mapping(c["external_ids"]), Options: mapping(c["options"]),
 		Port: port, Error: text(c["error"]),
 	}
@@ -54,39 +54,39 @@ func interfaceColumns() []string {
 	return []string{"name", "type", "external_ids", "options", "ofport"}
 }
 
-func (s vswitch) bridges(ctx context.Context) ([]bridgeRow, error) {
+func (s *Switch) Bridges(ctx context.Context) ([]Bridge, error) {
 	table, err := s.list(ctx, "Bridge", nil, bridgeColumns())
 	if err != nil {
 		return nil, err
 	}
-	var rows []bridgeRow
+	var rows []Bridge
 	for _, cells := range table {
 		rows = append(rows, cells.bridge())
 	}
 	return rows, nil
 }
 
-// interfaces reads those of the names, or all.
-func (s vswitch) interfaces(ctx context.Context, names ...string) ([]interfaceRow, error) {
+// Interfaces reads those of the names, or all.
+func (s *Switch) Interfaces(ctx context.Context, names ...string) ([]Interface, error) {
 	table, err := s.list(ctx, "Interface", names, append(interfaceColumns(), "error"))
 	if err != nil {
 		return nil, err
 	}
-	var rows []interfaceRow
+	var rows []Interface
 	for _, cells := range table {
 		rows = append(rows, cells.iface())
 	}
 	return rows, nil
 }
 
-// attached reads the interfaces of those names, all of which the switch must have
-// attached: ovs-vsctl has waited until it tried.
-func (s vswitch) attached(ctx context.Context, names ...string) (map[string]interfaceRow, error) {
-	rows, err := s.interfaces(ctx, names...)
+// Attached reads the interfaces of those names, all of which the switch must have
+// Attached: ovs-vsctl has waited until it tried.
+func (s *Switch) Attached(ctx context.Context, names ...string) (map[string]Interface, error) {
+	rows, err := s.Interfaces(ctx, names...)
 	if err != nil {
 		return nil, err
 	}
-	found := make(map[string]interfaceRow, len(rows))
+	found := make(map[string]Interface, len(rows))
 	for _, row := range rows {
 		if row.Port == 0 {
 			return nil, fmt.Errorf("the switch does not take port %s: %s", row.Name, cmp.Or(row.Error, "it has no number yet"))
@@ -97,9 +97,9 @@ func (s vswitch) attached(ctx context.Context, names ...string) (map[string]inte
 }
 
 // list reads columns of a table.
-func (s vswitch) list(ctx context.Context, table string, records, columns []string) ([]cells, error) {
+func (s *Switch) list(ctx context.Context, table string, records, columns []string) ([]cells, error) {
 	args := append([]string{"--format=json", "--columns=" + strings.Join(columns, ","), "list", table}, records...)
-	out, err := s.exec(ctx, nil, "ovs-vsctl", args...)
+	out, err := s.Exec(ctx, nil, "ovs-vsctl", args...)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", table, err)
 	}

@@ -1,4 +1,4 @@
-package ovs
+package vswitch
 
 import (
 	"bytes"
@@ -42,9 +42,9 @@ func execIn(runDir string) Exec {
 
 // client has the verbs of go-openvswitch run through s.exec under ctx, which
 // the library itself does not know.
-func (s vswitch) client(ctx context.Context) *goovs.Client {
+func (s *Switch) client(ctx context.Context) *goovs.Client {
 	return goovs.New(goovs.Exec(func(command string, args ...string) ([]byte, error) {
-		return s.exec(ctx, nil, command, args...)
+		return s.Exec(ctx, nil, command, args...)
 	}))
 }
 

@@ -1,4 +1,4 @@
-package ovs
+package vswitch
 
 import (
 	"context"
@@ -11,16 +11,16 @@ import (
 // How long a switch that does not answer may hold up its caller, which has
 // networks of other modes to look after.
 const (
-	// commandTimeout bounds a command: ovs-vsctl and ovs-ofctl wait for a daemon
+	// CommandTimeout bounds a command: ovs-vsctl and ovs-ofctl wait for a daemon
 	// that hangs for as long as they are let.
-	commandTimeout = 3 * time.Second
+	CommandTimeout = 3 * time.Second
 	// openTime is how long no command is run after one timed out.
 	openTime = 10 * time.Second
 	// trialTimeout bounds the commands after that, until the switch has answered.
 	trialTimeout = time.Second
 )
 
-var errUnresponsive = errors.New("Open vSwitch does not answer: ovs-vswitchd or ovsdb-server hangs") //nolint:staticcheck // it is a name
+var ErrUnresponsive = errors.New("Open vSwitch does not answer: ovs-vswitchd or ovsdb-server hangs") //nolint:staticcheck // it is a name
 
 // breaker is a circuit breaker: it runs commands, and fails at once those that a
 // hung switch would not answer.
@@ -37,7 +37,7 @@ type breaker struct {
 
 func (b *breaker) exec(ctx context.Context, stdin io.Reader, command string, args ...string) ([]byte, error) {
 	if b.open() {
-		return nil, errUnresponsive
+		return nil, ErrUnresponsive
 	}
 	bounded, cancel := context.WithTimeout(ctx, b.timeout())
 	defer cancel()
@@ -45,7 +45,7 @@ func (b *breaker) exec(ctx context.Context, stdin io.Reader, command string, arg
 	switch {
 	case err != nil && ctx.Err() == nil && bounded.Err() != nil:
 		b.trip()
-		return nil, errUnresponsive
+		return nil, ErrUnresponsive
 	case err == nil && command == "ovs-ofctl":
 		b.close() // ovs-vswitchd itself answers it; most of ovs-vsctl is for the database
 	}
@@ -77,5 +77,5 @@ func (b *breaker) timeout() time.Duration {
 	if b.trial {
 		return trialTimeout
 	}
-	return commandTimeout
+	return CommandTimeout
 }
