@@ -3,12 +3,10 @@ package ovs
 import (
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -18,70 +16,6 @@ import (
 
 	"github.com/causeway-net/causeway/internal/vswitch"
 )
-
-// away measures how long b is not reached from a after harm was done, while the
-// planes are asked and driven as the driver's loop does.
-func away(t *testing.T, rig *planetest.Rig, a, b *planetest.Container, harm func()) time.Duration {
-	t.Helper()
-	harm()
-	start := time.Now()
-	answered := make(chan error, 1)
-	ping := exec.CommandContext(t.Context(), "ping", "-n", "-q", "-c", "1", "-i", "0.1", "-w", "10", v4(b).String())
-	planetest.Within(t, a.NS(), ping.Start)
-	go func() { answered <- ping.Wait() }()
-	tick := time.NewTicker(2 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-answered:
-			if err != nil {
-				t.Fatal("traffic did not come back")
-			}
-			return time.Since(start)
-		case <-tick.C:
-		}
-		for _, host := range rig.Hosts {
-			if host.Plane.(*Plane).Drifted(t.Context()) {
-				host.Plane.Invalidate()
-				rig.Apply(host)
-			}
-		}
-	}
-}
-
-func TestTrafficComesBack(t *testing.T) {
-	const bar = 5 * time.Second
-	site := newSite(t)
-	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
-	network, host := rig.Network(1), rig.Hosts[0]
-	a, b := rig.Start(host, network, 2), rig.Start(rig.Hosts[1], network, 3)
-	if !pings(t, a, v4(b)) {
-		t.Fatal("containers do not talk")
-	}
-	m := site.machine(t, host)
-	if host.Plane.(*Plane).Drifted(t.Context()) {
-		t.Error("nothing happened, and the plane has drifted")
-	}
-	for name, harm := range map[string]func(){
-		"ovs-vswitchd is killed and starts again": func() { m.stop("ovs-vswitchd", syscall.SIGKILL); m.startSwitch(t) },
-		"the bridge is deleted":                   func() { m.tool(t, "ovs-vsctl", "del-br", bridge) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			took := away(t, rig, a, b, harm)
-			t.Logf("traffic is back after %s", took.Round(10*time.Millisecond))
-			if took > bar {
-				t.Errorf("traffic was away for %s, more than %s", took, bar)
-			}
-			want := append(staticFlows(), host.Plane.(*Plane).programme(rig.Segment(host, network)).flows()...)
-			if diff := diffFlows(want, m.flows(t)); diff != "" {
-				t.Error(diff)
-			}
-			if host.Plane.(*Plane).Drifted(t.Context()) {
-				t.Error("the plane has drifted still")
-			}
-		})
-	}
-}
 
 func TestLostEntriesAreRepairedAndOthersFlowsStay(t *testing.T) {
 	site := newSite(t)
@@ -294,9 +228,6 @@ func TestPruneKeepsWhatOthersMade(t *testing.T) {
 	rig.Prune()
 	if left := m.tool(t, "ovs-vsctl", "list-br"); left != "brphy\n" {
 		t.Errorf("bridges left: %q", left)
-	}
-	if host.Plane.(*Plane).Drifted(t.Context()) {
-		t.Error("there is nothing left to be stale")
 	}
 }
 

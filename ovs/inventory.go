@@ -41,7 +41,6 @@ func (p *Plane) look(ctx context.Context) error {
 	if p.have != nil {
 		return nil
 	}
-	generation := p.vswitch.Generation()
 	bridges, err := p.vswitch.Bridges(ctx)
 	if err != nil {
 		return err
@@ -74,7 +73,7 @@ func (p *Plane) look(ctx context.Context) error {
 	for _, row := range interfaces {
 		have.sort(row, slices.Contains(on, row.Name))
 	}
-	p.have, p.generation = have, generation
+	p.have = have
 	return nil
 }
 
@@ -115,7 +114,6 @@ func (p *Plane) ensureBridge(ctx context.Context, vtep netip.Addr) (repaired int
 			p.Log.WithFields(logrus.Fields{"bridge": p.Bridge, "datapath": p.Datapath}).Info("created the Open vSwitch bridge")
 		}
 		p.have.present, p.have.made, p.have.right, p.have.datapath = true, true, true, p.Datapath
-		p.generation = p.vswitch.Generation()
 	}
 	flows, err := p.program(ctx, static, programme{})
 	return repaired + flows, err

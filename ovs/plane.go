@@ -47,9 +47,8 @@ type Plane struct {
 	neighbours *neighbours // of the userspace datapath
 	activity   *activity
 
-	have       *inventory // nil: to be read
-	generation string     // of the bridge when it was last looked at
-	known      map[string]programme
+	have  *inventory // nil: to be read
+	known map[string]programme
 }
 
 // New returns a Plane. It does not touch the switch, which need not run yet.
@@ -217,12 +216,6 @@ func (p *Plane) invalidate() {
 		programme.stale = true
 		p.known[id] = programme
 	}
-}
-
-// Drifted says that ovs-vswitchd was restarted, or that the bridge was deleted
-// or recreated, since it was last read.
-func (p *Plane) Drifted(context.Context) bool {
-	return len(p.known) > 0 && p.vswitch.Generation() != p.generation
 }
 
 var errNotApplied = errors.New("its segment was not applied")

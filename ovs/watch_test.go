@@ -56,7 +56,7 @@ func settled(t *testing.T, rig *planetest.Rig, host *planetest.Host, m *machine,
 func repair(t *testing.T, rig *planetest.Rig, host *planetest.Host, drifts <-chan string, right func() bool, networks ...fabric.Network) time.Duration {
 	t.Helper()
 	begin := time.Now()
-	limit := time.NewTimer(10 * time.Second)
+	limit := time.NewTimer(5 * time.Second)
 	defer limit.Stop()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
