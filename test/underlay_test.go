@@ -153,16 +153,10 @@ func underlayFirewall(c *cluster) {
 		c.Fatal(err)
 	}
 	defer listener.Close()
-	rules := []string{"INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "INPUT -i lo -j ACCEPT", "INPUT -i eth0 -j ACCEPT"}
 	change := func(verb, policy string) {
-		for _, rule := range append(rules, "INPUT "+policy) {
-			option := verb
-			if strings.HasSuffix(rule, policy) {
-				option = "-P"
-			}
-			if out, err := h.try(append([]string{"iptables", option}, strings.Fields(rule)...)...); err != nil {
-				c.Fatal(err, out)
-			}
+		if out, err := h.try("sh", "-ec", `for rule in "-m conntrack --ctstate ESTABLISHED,RELATED" "-i lo" "-i eth0"; do
+			iptables `+verb+` INPUT $rule -j ACCEPT; done; iptables -P INPUT `+policy); err != nil {
+			c.Fatal(err, out)
 		}
 	}
 	change("-A", "DROP")
