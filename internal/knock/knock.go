@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"time"
 	"unsafe"
@@ -130,6 +131,8 @@ func loadRedirect(index int) (fd int, err error) {
 		instructions: uint64(uintptr(unsafe.Pointer(&program[0]))), text: uint64(uintptr(unsafe.Pointer(&license[0]))),
 	}
 	result, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attrs)), unsafe.Sizeof(attrs))
+	runtime.KeepAlive(program) // the kernel knows them by address
+	runtime.KeepAlive(license)
 	if errno != 0 {
 		return -1, errno
 	}
