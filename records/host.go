@@ -118,6 +118,9 @@ func ReleaseHost(ctx context.Context, store kvstore.Store, host string) (int, er
 	if _, err := store.Get(ctx, HostKey(host)); err != nil {
 		return 0, fmt.Errorf("host %s: %w", host, err)
 	}
+	if err := (Records{Store: store}).RevokeHost(ctx, host); err != nil {
+		return 0, err
+	}
 	gone := Records{Store: store, Host: host, While: []kvstore.Guard{kvstore.Missing(alive)}}
 	endpoints, err := gone.releaseAll(ctx)
 	if errors.Is(err, kvstore.ErrConflict) {

@@ -33,6 +33,10 @@ const (
 	PoolsPrefix       = "pools/"
 	AddressesPrefix   = "addresses/"
 	MembersPrefix     = "members/"
+	// Those of a closed cluster: who may join, who has joined, who may not any more.
+	TokensPrefix       = "tokens/"
+	CertificatesPrefix = "certificates/"
+	RevokedPrefix      = "revoked/"
 )
 
 // Keys of single records and of the parts of a prefix.
@@ -49,6 +53,9 @@ func NetworkMembers(net string) string        { return MembersPrefix + net + "/"
 func MemberKey(net, host string) string       { return NetworkMembers(net) + host }
 func NetworkEndpoints(net string) string      { return EndpointsPrefix + net + "/" }
 func EndpointKey(net, endpoint string) string { return NetworkEndpoints(net) + endpoint }
+func TokenKey(id string) string               { return TokensPrefix + id }
+func CertificatesKey(host string) string      { return CertificatesPrefix + host }
+func RevokedKey(serial string) string         { return RevokedPrefix + serial }
 func PoolKey(pool string) string              { return PoolsPrefix + pool }
 func PoolAddresses(pool string) string        { return AddressesPrefix + pool + "/" }
 func AddressKey(pool string, ip netip.Addr) string {
