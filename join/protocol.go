@@ -35,8 +35,9 @@ type Applicant struct {
 
 // Admission is what a host is let in with.
 type Admission struct {
-	// Certificate is the host's, followed by the authority's; Authorities are those
-	// to believe; Revoked is the list of certificates not to believe. All are PEM.
+	// Certificate is the host's, followed by the authority's, and Authorities are
+	// those to believe, both as PEM. Revoked is the list of certificates not to
+	// believe, as DER.
 	Certificate []byte `json:"certificate"`
 	Authorities []byte `json:"authorities"`
 	Revoked     []byte `json:"revoked,omitempty"`

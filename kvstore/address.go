@@ -13,7 +13,7 @@ func parseEndpoints(config Config) ([]string, error) {
 	if len(config.Endpoints) == 0 {
 		return nil, errors.New("no endpoint of the store is given")
 	}
-	secure := config.CACert != "" || config.Cert != ""
+	secure := config.CACert != "" || config.Cert != "" || config.TLS != nil
 	endpoints := make([]string, 0, len(config.Endpoints))
 	for _, text := range config.Endpoints {
 		endpoint, err := parseURL(text, secure)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
-	"google.golang.org/grpc"
 
 	"github.com/causeway-net/causeway/internal/health"
 )
@@ -44,111 +42,46 @@ type EmbeddedConfig struct {
 // Store does not go through a socket, and needs no certificate.
 type Embedded struct {
 	*Etcd
-	server  *embed.Etcd
-	streams *streams
-	log     *serverLog
-	room    sync.WaitGroup
-	once    sync.Once
-	err     error
+	*etcdServer
+	room sync.WaitGroup
+	once sync.Once
+	err  error
 }
 
 // StartEmbedded runs an etcd and returns when it takes requests, or why not. It
 // runs until Close.
 func StartEmbedded(ctx context.Context, config EmbeddedConfig) (*Embedded, error) {
-	log := &serverLog{to: config.Log, died: make(chan struct{})}
 	e := &Embedded{
-		Etcd:    newEtcd("in "+config.DataDir, config.Prefix, config.Identity, config.Board),
-		streams: newStreams(),
-		log:     log,
+		Etcd:       newEtcd("in "+config.DataDir, config.Prefix, config.Identity, config.Board),
+		etcdServer: newServer(config.DataDir, config.Log),
 	}
-	if err := e.start(ctx, config); err != nil {
+	etcd, err := serverConfig(config)
+	if err == nil {
+		err = e.start(ctx, etcd)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the store in %s: %w", config.DataDir, err), e.Close())
 	}
-	e.client = v3client.New(e.server.Server)
+	e.client = v3client.New(e.etcd.Server)
 	close(e.connected)
-	e.room.Go(func() { e.watchRoom(e.ctx, config.DataDir) })
+	e.room.Go(func() { e.watchRoom(e.ctx, config.Board) })
 	return e, nil
-}
-
-func (e *Embedded) start(ctx context.Context, config EmbeddedConfig) error {
-	server, err := serverConfig(config)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(config.DataDir, 0o700); err != nil {
-		return err
-	}
-	if err := checkStartRoom(config.DataDir, server.Dir); err != nil {
-		return err
-	}
-	server.ZapLoggerBuilder = embed.NewZapLoggerBuilder(e.log.logger())
-	server.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(e.streams.intercept)}
-	if e.server, err = e.startServer(ctx, server); err != nil {
-		return err
-	}
-	select {
-	case <-e.server.Server.ReadyNotify():
-		return nil
-	case <-e.server.Server.StopNotify():
-		return errors.New("the server stopped while starting")
-	case err := <-e.server.Err():
-		return err
-	case <-e.log.died:
-		return e.log.death
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// startServer makes an error of what etcd panics about: files it cannot make sense of.
-func (e *Embedded) startServer(ctx context.Context, config *embed.Config) (*embed.Etcd, error) {
-	type result struct {
-		server *embed.Etcd
-		err    error
-	}
-	started := make(chan result, 1)
-	go func() {
-		defer func() {
-			if cause := recover(); cause != nil {
-				started <- result{err: fmt.Errorf("etcd cannot use %s: %v", config.Dir, cause)}
-			}
-		}()
-		server, err := embed.StartEtcd(config)
-		started <- result{server, err}
-	}()
-	select {
-	case r := <-started:
-		return r.server, r.err
-	case <-e.log.died:
-		return nil, fmt.Errorf("etcd cannot use %s: %w", config.Dir, e.log.death)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// Failed is closed when the server has ended by itself, as on a full disk; Failure
-// then says why.
-func (e *Embedded) Failed() <-chan struct{} { return e.log.died }
-
-// Failure is why the server has ended by itself.
-func (e *Embedded) Failure() error {
-	return fmt.Errorf("the store %s has failed: %w", e.name, e.log.death)
 }
 
 // Open gives another Store on the same server. The caller closes it before the server.
 func (e *Embedded) Open(prefix string, identity Identity, board *health.Board) *Etcd {
 	other := newEtcd(e.name, prefix, identity, board)
-	other.client = v3client.New(e.server.Server)
+	other.client = v3client.New(e.etcd.Server)
 	close(other.connected)
 	return other
 }
 
 // Endpoint is the URL that other hosts reach the store at; empty when nothing listens.
 func (e *Embedded) Endpoint() string {
-	if len(e.server.Clients) == 0 {
+	if len(e.etcd.Clients) == 0 {
 		return ""
 	}
-	return e.server.Config().ListenClientUrls[0].Scheme + "://" + e.server.Clients[0].Addr().String()
+	return e.etcd.Config().ListenClientUrls[0].Scheme + "://" + e.etcd.Clients[0].Addr().String()
 }
 
 // Close stops the server. Other hosts' requests end at once. Follow and Hold
@@ -157,47 +90,20 @@ func (e *Embedded) Close() error {
 	e.once.Do(func() {
 		e.err = e.Etcd.Close()
 		e.room.Wait()
-		e.log.quiet.Store(true)
-		e.streams.end()
-		if e.server != nil {
-			e.closeServer()
-		}
+		e.etcdServer.close()
 	})
 	return e.err
-}
-
-// closeServer does not wait for a server that has failed: it may never end.
-func (e *Embedded) closeServer() {
-	closed := make(chan struct{})
-	go func() {
-		e.server.Close()
-		close(closed)
-	}()
-	select {
-	case <-closed:
-	case <-e.log.died:
-	}
 }
 
 // serverConfig is etcd's for one member that no other can join: it has a peer
 // URL, as etcd demands one, but does not listen on it.
 func serverConfig(config EmbeddedConfig) (*embed.Config, error) {
-	server := embed.NewConfig()
+	server := baseConfig(config.DataDir, config.Volatile)
 	server.Name = "causeway"
-	server.Dir = filepath.Join(config.DataDir, "etcd")
 	server.ListenPeerUrls = nil
 	server.InitialCluster = server.InitialClusterFromName(server.Name)
-	// It makes the cluster ID: a store that is started anew differs from the old one.
-	server.InitialClusterToken = rand.Text()
 	// The one member waits one to five ticks until it elects itself.
 	server.TickMs, server.ElectionMs = 20, 100
-	server.AutoCompactionMode = embed.CompactorModePeriodic
-	server.AutoCompactionRetention = "1h"
-	server.QuotaBackendBytes = quota
-	// A database that was near its quota is made smaller when it is opened.
-	server.BootstrapDefragThresholdMegabytes = 100
-	server.EnableGRPCGateway = false
-	server.UnsafeNoFsync = config.Volatile
 	server.ListenClientUrls = nil
 	if config.Listen == "" {
 		return server, nil
@@ -213,6 +119,22 @@ func serverConfig(config EmbeddedConfig) (*embed.Config, error) {
 		TrustedCAFile: config.CACert, ClientCertAuth: config.CACert != "",
 	}
 	return server, nil
+}
+
+// baseConfig is what all servers have in common.
+func baseConfig(dataDir string, volatile bool) *embed.Config {
+	server := embed.NewConfig()
+	server.Dir = filepath.Join(dataDir, "etcd")
+	// It makes the cluster ID: a store that is started anew differs from the old one.
+	server.InitialClusterToken = rand.Text()
+	server.AutoCompactionMode = embed.CompactorModePeriodic
+	server.AutoCompactionRetention = "1h"
+	server.QuotaBackendBytes = quota
+	// A database that was near its quota is made smaller when it is opened.
+	server.BootstrapDefragThresholdMegabytes = 100
+	server.EnableGRPCGateway = false
+	server.UnsafeNoFsync = volatile
+	return server
 }
 
 func listenURL(config EmbeddedConfig) (*url.URL, error) {

@@ -3,6 +3,7 @@ package kvstore
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -39,6 +40,8 @@ type Config struct {
 	// CACert is the file of the authority that signed the servers' certificates;
 	// Cert and Key are this client's own. All may be empty.
 	CACert, Cert, Key string
+	// TLS is used in place of those files.
+	TLS *tls.Config
 	// Username and Password are those of etcd's own authentication, if it is on.
 	Username, Password string
 	// Identity tells which store this process belongs to. Another one that answers
@@ -88,9 +91,11 @@ func Open(config Config) (*Etcd, error) {
 	if err != nil {
 		return nil, err
 	}
-	tlsConfig, err := clientTLS(config.CACert, config.Cert, config.Key)
-	if err != nil {
-		return nil, err
+	tlsConfig := config.TLS
+	if tlsConfig == nil {
+		if tlsConfig, err = clientTLS(config.CACert, config.Cert, config.Key); err != nil {
+			return nil, err
+		}
 	}
 	e := newEtcd(strings.Join(endpoints, ", "), config.Prefix, config.Identity, config.Board)
 	client := e.clientConfig(endpoints, tlsConfig, config.Username, config.Password)

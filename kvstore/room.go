@@ -57,15 +57,15 @@ func checkStartRoom(dir, member string) error {
 }
 
 // watchRoom runs until ctx ends.
-func (e *Embedded) watchRoom(ctx context.Context, dir string) {
+func (s *etcdServer) watchRoom(ctx context.Context, board *health.Board) {
 	tick := time.NewTicker(checkRoomEvery)
 	defer tick.Stop()
 	for {
-		err := e.checkRoom(ctx, dir)
+		err := s.checkRoom(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		e.board.Report(health.Scope{Part: health.Store, Object: "room"}, err)
+		board.Report(health.Scope{Part: health.Store, Object: "room"}, err)
 		select {
 		case <-ctx.Done():
 			return
@@ -76,15 +76,15 @@ func (e *Embedded) watchRoom(ctx context.Context, dir string) {
 
 // checkRoom raises or ends the alarm, and says what users have to know. The texts
 // have no figures that change: a fault is logged again when its text changes.
-func (e *Embedded) checkRoom(ctx context.Context, dir string) error {
-	free, err := freeBytes(dir)
+func (s *etcdServer) checkRoom(ctx context.Context) error {
+	free, err := freeBytes(s.dir)
 	if err != nil {
 		return err
 	}
-	size := e.server.Server.Backend().Size()
-	full := free < writeRoom || e.alarmed() && (free < 2*writeRoom || size >= quota)
-	if full != e.alarmed() {
-		if err := e.alarm(ctx, full); err != nil {
+	size := s.etcd.Server.Backend().Size()
+	full := free < writeRoom || s.alarmed() && (free < 2*writeRoom || size >= quota)
+	if full != s.alarmed() {
+		if err := s.alarm(ctx, full); err != nil {
 			return fmt.Errorf("the store's alarm of no space: %w", err)
 		}
 	}
@@ -93,10 +93,10 @@ func (e *Embedded) checkRoom(ctx context.Context, dir string) error {
 	case size >= quota:
 		return fmt.Errorf("the store takes no writes: its database has reached its quota of %d MB", int64(quota)>>20)
 	case full:
-		return fmt.Errorf(needed, int64(2*writeRoom)>>20, dir)
+		return fmt.Errorf(needed, int64(2*writeRoom)>>20, s.dir)
 	case free < lowRoom:
 		return fmt.Errorf("less than %d MB are left on the file system of %s: with less than %d MB the store takes no writes",
-			int64(lowRoom)>>20, dir, int64(writeRoom)>>20)
+			int64(lowRoom)>>20, s.dir, int64(writeRoom)>>20)
 	case size > quota/10*8:
 		return fmt.Errorf("the store's database has more than 80 %% of its quota of %d MB", int64(quota)>>20)
 	}
@@ -104,8 +104,8 @@ func (e *Embedded) checkRoom(ctx context.Context, dir string) error {
 }
 
 // alarmed says whether the store refuses writes for want of space.
-func (e *Embedded) alarmed() bool {
-	for _, alarm := range e.server.Server.Alarms() {
+func (s *etcdServer) alarmed() bool {
+	for _, alarm := range s.etcd.Server.Alarms() {
 		if alarm.Alarm == pb.AlarmType_NOSPACE {
 			return true
 		}
@@ -113,15 +113,15 @@ func (e *Embedded) alarmed() bool {
 	return false
 }
 
-func (e *Embedded) alarm(ctx context.Context, raise bool) error {
+func (s *etcdServer) alarm(ctx context.Context, raise bool) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	action := pb.AlarmRequest_DEACTIVATE
 	if raise {
 		action = pb.AlarmRequest_ACTIVATE
 	}
-	_, err := e.server.Server.Alarm(ctx, &pb.AlarmRequest{
-		Action: action, MemberID: uint64(e.server.Server.MemberID()), Alarm: pb.AlarmType_NOSPACE,
+	_, err := s.etcd.Server.Alarm(ctx, &pb.AlarmRequest{
+		Action: action, MemberID: uint64(s.etcd.Server.MemberID()), Alarm: pb.AlarmType_NOSPACE,
 	})
 	return err
 }

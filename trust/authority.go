@@ -30,7 +30,6 @@ const (
 const (
 	pemCertificate = "CERTIFICATE"
 	pemKey         = "PRIVATE KEY"
-	pemCRL         = "X509 CRL"
 )
 
 // Authority signs the hosts' certificates.
@@ -130,7 +129,8 @@ func (a *Authority) Sign(requestPEM []byte, host string, addrs []netip.Addr, now
 }
 
 // RevocationList gives the list of certificates that are worth nothing any more,
-// by serial number (RFC 5280 §5). number must grow with each list.
+// by serial number (RFC 5280 §5), as DER: etcd reads no other form. number must
+// grow with each list.
 func (a *Authority) RevocationList(number int64, serials []*big.Int, now time.Time) ([]byte, error) {
 	template := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: now.Add(-backdate), NextUpdate: now.Add(authorityLife)}
 	for _, serial := range serials {
@@ -142,7 +142,7 @@ func (a *Authority) RevocationList(number int64, serials []*big.Int, now time.Ti
 	if err != nil {
 		return nil, fmt.Errorf("sign the list of revoked certificates: %w", err)
 	}
-	return encodePEM(pemCRL, der), nil
+	return der, nil
 }
 
 // NewRequest makes a key and the certificate request that goes with it.
@@ -208,12 +208,8 @@ func encodePEM(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-func parseRevoked(text []byte) (map[string]bool, error) {
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, errors.New("the list of revoked certificates is not PEM")
-	}
-	list, err := x509.ParseRevocationList(block.Bytes)
+func parseRevoked(der []byte) (map[string]bool, error) {
+	list, err := x509.ParseRevocationList(der)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,134 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// StoreMember is one member as the store tells.
+type StoreMember struct {
+	ID uint64
+	// Name is empty until the member has started.
+	Name string
+	// Peer and Client are its URLs; Client is empty until it has started.
+	Peer, Client string
+	// Learner says that it has no vote yet.
+	Learner bool
+}
+
+// Members lists the store's members, by name.
+func (e *Etcd) Members(ctx context.Context) ([]StoreMember, error) {
+	response, err := request(ctx, e, func(ctx context.Context, client *clientv3.Client) (*clientv3.MemberListResponse, error) {
+		return client.MemberList(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	members := make([]StoreMember, 0, len(response.Members))
+	for _, m := range response.Members {
+		members = append(members, StoreMember{
+			ID: m.ID, Name: m.Name, Learner: m.IsLearner, Peer: firstOf(m.PeerURLs), Client: firstOf(m.ClientURLs),
+		})
+	}
+	slices.SortFunc(members, func(a, b StoreMember) int { return strings.Compare(a.Name+a.Peer, b.Name+b.Peer) })
+	return members, nil
+}
+
+func firstOf(urls []string) string {
+	if len(urls) == 0 {
+		return ""
+	}
+	return urls[0]
+}
+
+// Leader gives the ID of the member that leads; zero while none does.
+func (e *Etcd) Leader(ctx context.Context) (uint64, error) {
+	status, err := request(ctx, e, func(ctx context.Context, client *clientv3.Client) (*clientv3.StatusResponse, error) {
+		return client.Status(ctx, client.Endpoints()[0])
+	})
+	if err != nil {
+		return 0, err
+	}
+	return status.Leader, nil
+}
+
+// AddLearner lets a member join that is to start at the peer URL, and gives the
+// peer URLs of the others by name. Asked again it changes nothing. While another
+// is joining that has not started, the error is [ErrConflict].
+func (e *Etcd) AddLearner(ctx context.Context, peer string) (others map[string]string, err error) {
+	members, err := e.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	others = make(map[string]string)
+	known := false
+	for _, m := range members {
+		switch {
+		case m.Peer == peer:
+			known = true
+		case m.Name == "":
+			return nil, fmt.Errorf("another member, at %s, is joining the store: %w", m.Peer, ErrConflict)
+		default:
+			others[m.Name] = m.Peer
+		}
+	}
+	if known {
+		return others, nil
+	}
+	_, err = request(ctx, e, func(ctx context.Context, client *clientv3.Client) (*clientv3.MemberAddResponse, error) {
+		return client.MemberAddAsLearner(ctx, []string{peer})
+	})
+	return others, busy(err)
+}
+
+// Promote gives a learner its vote. The error is [ErrConflict] while it has not
+// caught up, or while too few members are well.
+func (e *Etcd) Promote(ctx context.Context, id uint64) error {
+	_, err := request(ctx, e, func(ctx context.Context, client *clientv3.Client) (*clientv3.MemberPromoteResponse, error) {
+		return client.MemberPromote(ctx, id)
+	})
+	if errors.Is(err, rpctypes.ErrMemberNotLearner) {
+		return nil
+	}
+	return busy(err)
+}
+
+// RemoveMember takes a member out of the store; one that is not there is no error.
+func (e *Etcd) RemoveMember(ctx context.Context, id uint64) error {
+	_, err := request(ctx, e, func(ctx context.Context, client *clientv3.Client) (*clientv3.MemberRemoveResponse, error) {
+		return client.MemberRemove(ctx, id)
+	})
+	if errors.Is(err, rpctypes.ErrMemberNotFound) {
+		return nil
+	}
+	return busy(err)
+}
+
+// busy makes an ErrConflict of what etcd refuses for now, to keep its quorum.
+func busy(err error) error {
+	for _, refusal := range []error{
+		rpctypes.ErrMemberLearnerNotReady, rpctypes.ErrTooManyLearners, rpctypes.ErrMemberNotEnoughStarted, rpctypes.ErrUnhealthy,
+	} {
+		if errors.Is(err, refusal) {
+			return fmt.Errorf("%w: %w", err, ErrConflict)
+		}
+	}
+	return err
+}
+
+// SetEndpoints has the store asked at these members from now on.
+func (e *Etcd) SetEndpoints(urls []string) {
+	select {
+	case <-e.connected:
+		if len(urls) > 0 && !slices.Equal(slices.Sorted(slices.Values(urls)), slices.Sorted(slices.Values(e.client.Endpoints()))) {
+			e.client.SetEndpoints(urls...)
+		}
+	default: // it is not used yet
+	}
+}
