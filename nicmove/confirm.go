@@ -28,10 +28,11 @@ const (
 	confirmLimit = 5 * time.Second
 )
 
-// answers asks all questions before the move, and names those that answered.
-func (m *Mover) answers(ctx context.Context, r *record) []string {
+// answers asks all questions before the move, and notes those that answered.
+func (m *Mover) answers(ctx context.Context, r *record) error {
 	nic := m.nicName(r)
-	return m.ask(ctx, nic, nic, nil)
+	r.Answered = m.ask(ctx, nic, nic, nil)
+	return ctx.Err() // else there may be more
 }
 
 // nicName is the parent's name, which may be another by now.
@@ -65,8 +66,8 @@ func (m *Mover) ask(ctx context.Context, device, nic string, only []string) []st
 
 // confirm looks whether all that answered before the move does so now, through
 // the bridge. If not in time, the NIC is moved back.
-func (m *Mover) confirm(ctx context.Context, r *record) error {
-	ctx, cancel := context.WithTimeout(ctx, m.ConfirmLimit)
+func (m *Mover) confirm(caller context.Context, r *record) error {
+	ctx, cancel := context.WithTimeout(caller, m.ConfirmLimit)
 	defer cancel()
 	pause := time.NewTicker(100 * time.Millisecond)
 	defer pause.Stop()
@@ -80,7 +81,11 @@ func (m *Mover) confirm(ctx context.Context, r *record) error {
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
-			return errors.Join(&UnconfirmedError{Place: r.Place, Silent: silent}, m.release(r))
+			var err error = &UnconfirmedError{Place: r.Place, Silent: silent}
+			if caller.Err() != nil {
+				err = fmt.Errorf("%s is moved back, for want of time to see who answers: %w", r.Parent, caller.Err())
+			}
+			return errors.Join(err, m.release(r))
 		}
 	}
 	return nil
@@ -137,8 +142,8 @@ func (m *Mover) Try(ctx context.Context, place Place) error {
 	if m.Has(place.Bridge) || place.VLAN != 0 {
 		return nil
 	}
-	if r.Answered = m.answers(ctx, r); len(r.Answered) == 0 {
-		return nil
+	if err := m.answers(ctx, r); err != nil || len(r.Answered) == 0 {
+		return err
 	}
 	delete(m.refusals, place.Bridge)
 	if err := m.enslave(r); err != nil {

@@ -101,6 +101,33 @@ func TestMoveWithoutAnAnswerBefore(t *testing.T) {
 	}
 }
 
+// TestMoveThatIsGivenUp has a caller that waits no longer: before the move, and
+// after it.
+func TestMoveThatIsGivenUp(t *testing.T) {
+	l := lantest.NewLAN(t)
+	before := l.Host.Text("eth0")
+	m := newMover(t, l.Host, t.TempDir())
+	for _, when := range []string{"eth0", "cw-eth0"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		m.Questions = func(device, _ string) ([]Question, func()) {
+			return []Question{{Name: "the caller", Ask: func(context.Context) error {
+				if device == when {
+					cancel()
+					return ctx.Err()
+				}
+				return nil
+			}}}, func() {}
+		}
+		_, err := m.Ensure(ctx, nic("eth0"), true)
+		if !errors.Is(err, context.Canceled) || errors.As(err, new(*UnconfirmedError)) || len(m.refusals) > 0 {
+			t.Errorf("given up on %s: %v, refused %v", when, err, m.refusals)
+		}
+		if diff := cmp.Diff(before, l.Host.Text("eth0")); diff != "" {
+			t.Errorf("given up on %s: the host is not as it was:\n%s", when, diff)
+		}
+	}
+}
+
 // TestKilledBeforeItIsConfirmed dies when all is moved. The next start confirms,
 // or moves back.
 func TestKilledBeforeItIsConfirmed(t *testing.T) {

@@ -166,7 +166,9 @@ func (m *Mover) ensure(ctx context.Context, r *record) error {
 	if r.Phase == "" || r.Boot != m.Boot {
 		r.Answered = nil
 		if r.Confirm {
-			r.Answered = m.answers(ctx, r)
+			if err := m.answers(ctx, r); err != nil {
+				return err
+			}
 		}
 	}
 	if err := m.enslave(r); err != nil {
@@ -174,7 +176,10 @@ func (m *Mover) ensure(ctx context.Context, r *record) error {
 	}
 	if first {
 		if err := m.confirm(ctx, r); err != nil {
-			return m.refuse(r.Bridge, err, unconfirmedPause)
+			if errors.As(err, new(*UnconfirmedError)) {
+				err = m.refuse(r.Bridge, err, unconfirmedPause)
+			}
+			return err
 		}
 	}
 	r.Phase, r.Answered = enslaved, nil

@@ -46,7 +46,9 @@ func (p *Plane) questions(device, nic string) (questions []nicmove.Question, don
 	}
 	door, err := knock.Open(p.kernel.NS(), port)
 	if err != nil {
-		p.Log.WithError(err).Debug("new connections are not tried: the kernel cannot")
+		if device == nic { // once, before the move
+			p.Log.WithError(err).Warnf("new connections to this host are not tried when %s is moved", nic)
+		}
 		return questions, done
 	}
 	for _, gateway := range gateways {
