@@ -38,7 +38,7 @@ func (m *Mirror) describe(record *fabric.Network, local network.Network) {
 		for _, config := range local.IPAM.Config {
 			if config.Subnet.Masked() == record.Subnets[i].Prefix {
 				record.Subnets[i].Range = config.IPRange
-				record.Subnets[i].GatewayGiven = gatewayGiven(m.engine.api.ClientVersion(), config)
+				record.Subnets[i].GatewayGiven = m.engine.GatewayGiven(config)
 			}
 		}
 	}
@@ -52,7 +52,7 @@ func (m *Mirror) yieldName(ctx context.Context, s step) error {
 	if s.cluster.Swarm {
 		return fmt.Errorf("network %s of the swarm has the name of another network of the cluster, and is known here as %s", n.Name, s.cluster.ID)
 	}
-	err := m.engine.remove(ctx, n.ID)
+	err := m.engine.Remove(ctx, n.ID)
 	if err == nil {
 		m.Log.WithField("network", n.Name).Warnf("network %.12s was removed: another host created one of that name first, which takes its place", n.ID)
 		return nil

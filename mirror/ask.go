@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/moby/moby/client"
-	"github.com/moby/moby/client/pkg/versions"
 )
 
 // answerTime bounds what handlers ask: they have to answer Docker in time.
@@ -17,7 +16,7 @@ const answerTime = 2 * time.Second
 func (m *Mirror) HasEndpoint(ctx context.Context, dockerID, endpoint string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	endpoints, err := m.engine.endpoints(ctx, dockerID)
+	endpoints, err := m.engine.Endpoints(ctx, dockerID)
 	if err != nil {
 		return false, fmt.Errorf("endpoints of network %.12s in the engine: %w", dockerID, err)
 	}
@@ -31,16 +30,12 @@ func (m *Mirror) HasEndpoint(ctx context.Context, dockerID, endpoint string) (bo
 func (m *Mirror) Configured(ctx context.Context, dockerID, name string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	found, err := m.engine.containers(ctx, make(client.Filters).Add("network", dockerID, name))
+	found, err := m.engine.Containers(ctx, make(client.Filters).Add("network", dockerID, name))
 	if err != nil {
 		return false, fmt.Errorf("containers of network %.12s in the engine: %w", dockerID, err)
 	}
 	return len(found) > 0, nil
 }
-
-// apiLocksNames is the API version (engine 25.0) from which on the engine creates
-// one network of a name at a time.
-const apiLocksNames = "1.44"
 
 // PutBack waits until the networks that were removed here a moment ago are back.
 // The engine does not tell the driver the name of a network that it creates. But
@@ -55,7 +50,7 @@ func (m *Mirror) PutBack(ctx context.Context) error {
 		m.kick()
 		select {
 		case <-done:
-			if !versions.LessThan(m.engine.api.ClientVersion(), apiLocksNames) {
+			if m.engine.LocksNames() {
 				continue
 			}
 			err := m.inCluster(ctx, id)

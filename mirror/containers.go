@@ -219,7 +219,7 @@ func (m *Mirror) later(ctx context.Context, again func()) error {
 
 // listContainers learns all containers and returns their IDs.
 func (m *Mirror) listContainers(ctx context.Context) (ids []string, err error) {
-	found, err := m.engine.containers(ctx, nil)
+	found, err := m.engine.Containers(ctx, nil)
 	if err != nil {
 		return nil, err
 	}

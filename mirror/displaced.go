@@ -77,7 +77,7 @@ func (m *Mirror) checkDisplacedOn(ctx context.Context, d *displaced, s state, do
 // withoutEndpoint gives the names of a network's running containers whose
 // endpoint is not in the records, by endpoint.
 func (m *Mirror) withoutEndpoint(ctx context.Context, dockerID, network string) (map[string]string, error) {
-	containers, err := m.engine.endpoints(ctx, dockerID)
+	containers, err := m.engine.Endpoints(ctx, dockerID)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func (m *Mirror) listen(ctx context.Context) error {
 		m.checkPlugin(ctx)
 	}
 	for {
-		err := m.engine.watch(ctx, begun, func(event events.Message) { m.heard(ctx, event) })
+		err := m.engine.Watch(ctx, begun, func(event events.Message) { m.heard(ctx, event) })
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -55,7 +55,7 @@ func (m *Mirror) heard(ctx context.Context, event events.Message) {
 // checkPlugin reports that the engine does not find the driver by its plain name:
 // a managed plugin of that name with the tag latest hides it.
 func (m *Mirror) checkPlugin(ctx context.Context) {
-	has, err := m.engine.hasPlugin(ctx, m.Driver+":latest")
+	has, err := m.engine.HasPlugin(ctx, m.Driver+":latest")
 	if err != nil {
 		return // the engine is away, which is reported elsewhere
 	}

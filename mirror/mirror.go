@@ -33,6 +33,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/mirror/engine"
 	"github.com/causeway-net/causeway/records"
 )
 
@@ -54,7 +55,7 @@ type Config struct {
 // Mirror reconciles until it is stopped.
 type Mirror struct {
 	Config
-	engine      *engine
+	engine      *engine.Engine
 	networks    table[fabric.Network]     // by ID
 	attachments table[records.Attachment] // of this host, by Docker's NetworkID
 	wake        chan struct{}             // asks for a pass
@@ -64,19 +65,19 @@ type Mirror struct {
 
 // New makes a Mirror; nothing happens before Run.
 func New(config Config) (*Mirror, error) {
-	engine, err := openEngine(config.Socket)
+	client, err := engine.Open(config.Socket)
 	if err != nil {
 		return nil, err
 	}
 	return &Mirror{
-		Config: config, engine: engine, wake: make(chan struct{}, 1),
+		Config: config, engine: client, wake: make(chan struct{}, 1),
 		putBacks: newPutBacks(), containers: newContainers(),
 	}, nil
 }
 
 // Run mirrors until ctx ends. An engine that is away is waited for.
 func (m *Mirror) Run(ctx context.Context) error {
-	defer m.engine.close()
+	defer m.engine.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return m.networks.follow(ctx, m.Store, records.NetworksPrefix, func(_ []string, err error) {

@@ -17,7 +17,7 @@ import (
 // whether it was given up.
 // Engines before 29.0 tell no driver a container's name, and none its aliases.
 func (m *Mirror) look(ctx context.Context, id string) error {
-	found, there, err := m.engine.container(ctx, id)
+	found, there, err := m.engine.Container(ctx, id)
 	if err != nil {
 		return fmt.Errorf("container %.12s: %w", id, err)
 	}

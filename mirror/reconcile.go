@@ -57,7 +57,7 @@ func (m *Mirror) once(ctx context.Context, p *pass) bool {
 		return true // the records wake us
 	}
 	var err error
-	if s.local, err = m.engine.networks(ctx); err != nil {
+	if s.local, err = m.engine.Networks(ctx); err != nil {
 		if ctx.Err() == nil {
 			m.reportEngine(err)
 		}

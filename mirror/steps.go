@@ -45,7 +45,7 @@ func (m *Mirror) remove(ctx context.Context, s step) error {
 	if !errors.Is(err, kvstore.ErrNotFound) {
 		return err
 	}
-	if err := m.engine.remove(ctx, s.local.ID); err != nil {
+	if err := m.engine.Remove(ctx, s.local.ID); err != nil {
 		return fmt.Errorf("network %s is gone from the cluster and cannot be removed here: %w", s.local.Name, err)
 	}
 	m.Log.WithField("network", s.local.Name).Info("network is gone from the cluster and was removed here")
@@ -87,7 +87,7 @@ func (m *Mirror) reattach(ctx context.Context, p *pass, s step) error {
 // create creates a network of the cluster in the engine, and returns its ID there;
 // "" when it is being removed.
 func (m *Mirror) create(ctx context.Context, cluster fabric.Network) (dockerID string, err error) {
-	networks, err := m.engine.networks(ctx)
+	networks, err := m.engine.Networks(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -107,7 +107,7 @@ func (m *Mirror) create(ctx context.Context, cluster fabric.Network) (dockerID s
 	if err != nil {
 		return "", err
 	}
-	dockerID, err = m.engine.create(ctx, cluster.Name, m.options(cluster, space))
+	dockerID, err = m.engine.Create(ctx, cluster.Name, m.options(cluster, space))
 	if err == nil {
 		err = m.records().Settle(ctx, dockerID)
 	}

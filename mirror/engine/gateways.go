@@ -1,4 +1,4 @@
-package mirror
+package engine
 
 import (
 	"bytes"
@@ -39,9 +39,13 @@ func networksPath(path string) bool {
 // the gateways that it allocated like those that a user gave.
 const apiShowsAllocated = "1.52"
 
-// gatewayGiven says whether the user chose the gateway that the engine shows. An
+// GatewayGiven says whether the user chose the gateway that the engine shows. An
 // engine from 29.0 on shows allocated ones too, so the one that is allocated by
 // default counts as not given there.
+func (e *Engine) GatewayGiven(shown network.IPAMConfig) bool {
+	return gatewayGiven(e.api.ClientVersion(), shown)
+}
+
 func gatewayGiven(apiVersion string, shown network.IPAMConfig) bool {
 	if !shown.Gateway.IsValid() {
 		return false
@@ -60,4 +64,13 @@ func defaultGateways(shown network.IPAMConfig) []netip.Addr {
 		}
 	}
 	return found
+}
+
+// apiLocksNames is the API version of engine 25.0.
+const apiLocksNames = "1.44"
+
+// LocksNames says that the engine creates one network of a name at a time, as from
+// 25.0 on.
+func (e *Engine) LocksNames() bool {
+	return !versions.LessThan(e.api.ClientVersion(), apiLocksNames)
 }

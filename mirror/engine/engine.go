@@ -1,4 +1,6 @@
-package mirror
+// Package engine is the client of the local Docker engine: what the mirror asks of
+// its API, with a deadline for each request.
+package engine
 
 import (
 	"context"
@@ -18,16 +20,17 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// engine is the local Docker engine through its API, from version 1.41 (engine
+// Engine is the local Docker engine through its API, from version 1.41 (engine
 // 20.10) on.
-type engine struct {
+type Engine struct {
 	api *client.Client
 }
 
 // requestTime bounds one request: creating a network makes the engine call the driver.
 const requestTime = 30 * time.Second
 
-func openEngine(socket string) (*engine, error) {
+// Open makes the client of the engine at socket; nothing is asked yet.
+func Open(socket string) (*Engine, error) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
@@ -39,13 +42,14 @@ func openEngine(socket string) (*engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine at %s: %w", socket, err)
 	}
-	return &engine{api: api}, nil
+	return &Engine{api: api}, nil
 }
 
-func (e *engine) close() { _ = e.api.Close() }
+// Close ends all connections.
+func (e *Engine) Close() { _ = e.api.Close() }
 
-// networks lists what the engine has, a swarm's included.
-func (e *engine) networks(ctx context.Context) ([]network.Network, error) {
+// Networks lists what the engine has, a swarm's included.
+func (e *Engine) Networks(ctx context.Context) ([]network.Network, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	list, err := e.api.NetworkList(ctx, client.NetworkListOptions{})
@@ -59,24 +63,25 @@ func (e *engine) networks(ctx context.Context) ([]network.Network, error) {
 	return networks, nil
 }
 
-// create creates a network and returns Docker's NetworkID.
-func (e *engine) create(ctx context.Context, name string, options client.NetworkCreateOptions) (string, error) {
+// Create creates a network and returns Docker's NetworkID.
+func (e *Engine) Create(ctx context.Context, name string, options client.NetworkCreateOptions) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	made, err := e.api.NetworkCreate(ctx, name, options)
 	return made.ID, err
 }
 
-func (e *engine) remove(ctx context.Context, id string) error {
+// Remove removes a network.
+func (e *Engine) Remove(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	_, err := e.api.NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
 	return err
 }
 
-// endpoints gives the names of the running containers on a network, by endpoint
+// Endpoints gives the names of the running containers on a network, by endpoint
 // ID; none for a network that is not there.
-func (e *engine) endpoints(ctx context.Context, id string) (map[string]string, error) {
+func (e *Engine) Endpoints(ctx context.Context, id string) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	found, err := e.api.NetworkInspect(ctx, id, client.NetworkInspectOptions{})
@@ -93,16 +98,16 @@ func (e *engine) endpoints(ctx context.Context, id string) (map[string]string, e
 	return names, nil
 }
 
-// containers lists the engine's containers, stopped ones included.
-func (e *engine) containers(ctx context.Context, filters client.Filters) ([]container.Summary, error) {
+// Containers lists the engine's containers, stopped ones included.
+func (e *Engine) Containers(ctx context.Context, filters client.Filters) ([]container.Summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filters})
 	return list.Items, err
 }
 
-// container reads one container; there says that the engine has it.
-func (e *engine) container(ctx context.Context, id string) (found container.InspectResponse, there bool, err error) {
+// Container reads one container; there says that the engine has it.
+func (e *Engine) Container(ctx context.Context, id string) (found container.InspectResponse, there bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	result, err := e.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
@@ -112,18 +117,18 @@ func (e *engine) container(ctx context.Context, id string) (found container.Insp
 	return result.Container, err == nil, err
 }
 
-// hasPlugin says whether a managed plugin of that name is enabled.
-func (e *engine) hasPlugin(ctx context.Context, name string) (bool, error) {
+// HasPlugin says whether a managed plugin of that name is enabled.
+func (e *Engine) HasPlugin(ctx context.Context, name string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	list, err := e.api.PluginList(ctx, client.PluginListOptions{})
 	return slices.ContainsFunc(list.Items, func(p plugin.Plugin) bool { return p.Enabled && p.Name == name }), err
 }
 
-// watch calls begun when no event can be missed any more, then heard with each
+// Watch calls begun when no event can be missed any more, then heard with each
 // event of a network, a container or a plugin, until ctx ends or the engine goes
 // away.
-func (e *engine) watch(ctx context.Context, begun func(), heard func(events.Message)) error {
+func (e *Engine) Watch(ctx context.Context, begun func(), heard func(events.Message)) error {
 	stream := e.api.Events(ctx, client.EventsListOptions{Filters: make(client.Filters).
 		Add("type", "network", "container", "plugin").
 		Add("event", "create", "destroy", "connect", "disconnect", "rename", "start", "die", "enable", "disable", "remove")})
