@@ -53,6 +53,12 @@ func (l links) holder(addr netip.Addr) (string, error) {
 	return "", fmt.Errorf("no link of this host has the VTEP address %s", addr)
 }
 
+// has says whether there is a link of that name.
+func (l links) has(name string) bool {
+	_, err := l.Link(name)
+	return err == nil
+}
+
 // pair creates the veth pair of endpoint.
 func (l links) pair(endpoint fabric.Endpoint, mtu int) error {
 	pair := nl.Pair{Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: mtu, Alias: aliasPrefix + endpoint.ID}

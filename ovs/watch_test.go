@@ -132,12 +132,13 @@ func TestDriftIsRepaired(t *testing.T) {
 func TestOwnWritesAreNoDrift(t *testing.T) {
 	site := newSite(t)
 	rig := planetest.NewRig(t, site.suite("10.99.0.0", ""), 2)
-	host, first, second := rig.Hosts[0], rig.Network(1), rig.Network(2)
-	rig.Start(host, first, 2)
+	host, first, second, third := rig.Hosts[0], rig.Network(1), rig.Network(2), rig.Network(3)
+	dead := rig.Start(host, first, 2)
 	rig.Start(host, second, 3)
+	last := rig.Start(host, third, 4)
 	m := site.machine(t, host)
 	drifts := watch(t, host)
-	settled(t, rig, host, m, drifts, first, second)
+	settled(t, rig, host, m, drifts, first, second, third)
 	plane := host.Plane.(*Plane)
 	var commands []string
 	plane.vswitch.Exec = recording(plane.vswitch.Exec, &commands)
@@ -148,13 +149,14 @@ func TestOwnWritesAreNoDrift(t *testing.T) {
 	rig.Apply()
 	rig.Forget(endpoint)
 	rig.Apply()
+	within(t, dead.NS(), "ip", "link", "del", "eth0") // as when a container is killed; the switch tells of it with its next change
 	m.tool(t, "ovs-ofctl", "del-flows", bridge, fmt.Sprintf("cookie=%#x/-1,table=30", cookieOf(second)))
-	m.tool(t, "ovs-vsctl", "del-port", "cwvxlan")
-	for told := []string{}; len(slices.Compact(told)) < 2; {
+	m.tool(t, "ovs-vsctl", "del-port", nl.HostEnd(last.Endpoint.ID))
+	for told := map[string]bool{}; !told[second.ID] || !told[third.ID]; {
 		select {
 		case network := <-drifts:
-			if told = append(told, network); network == first.ID {
-				t.Fatal("what the plane wrote itself was told of")
+			if told[network] = true; network != second.ID && network != third.ID {
+				t.Fatalf("drift of network %q, which nobody else changed", network)
 			}
 		case <-time.After(10 * time.Second):
 			t.Fatalf("what another wrote was not told of: %v", told)

@@ -47,7 +47,8 @@ func (w watcher) differs(database *vswitch.Database) []string {
 		}
 	}
 	for _, port := range w.have.ports {
-		if interfaces[port.name].Port != port.number {
+		// The port of a container that ended has lost its device: that is no drift.
+		if interfaces[port.name].Port != port.number && w.links.has(port.name) {
 			stale = append(stale, port.network)
 		}
 	}

@@ -93,6 +93,15 @@ func firstContact(c *cluster) {
 		name := fmt.Sprint("contact", n+1)
 		c.network(name, fmt.Sprintf("--subnet=192.168.%d.0/24", 76+n))
 		from, to := c.host(1).run(name+"a", "--net="+name), c.host(2).run(name+"b", "--net="+name)
+		for end, at := range map[container]*host{from: c.host(2), to: c.host(1)} {
+			eventually(c.T, at.Name()+" knows "+end.name, func() error {
+				flows, err := at.try("ovs-ofctl", "--no-stats", "dump-flows", "causeway", "table=40")
+				if err == nil && !strings.Contains(flows, "dl_dst="+end.mac(name)) {
+					err = errors.New("it has no flow to it")
+				}
+				return err
+			})
+		}
 		if out, err := from.exec("ping", "-c", "1", "-W", "1", to.addr(name)); err != nil {
 			c.Errorf("the first packet of %d is lost: %v\n%s", n+1, err, out)
 		}

@@ -102,8 +102,8 @@ func TestCommands(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var commands []string
-			silent := func(context.Context, io.Reader, string, ...string) ([]byte, error) { return nil, nil }
-			if err := test.run(t.Context(), &Switch{Exec: recording(silent, &commands), bridge: "br"}); err != nil {
+			nothing := func(context.Context, io.Reader, string, ...string) ([]byte, error) { return nil, nil }
+			if err := test.run(t.Context(), &Switch{Exec: recording(nothing, &commands), bridge: "br"}); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff([]string{test.want}, commands); diff != "" {

@@ -15,7 +15,7 @@ func bounded(run Exec) Exec {
 	return b.exec
 }
 
-// hung answers no command of that name until it is mended.
+// hung answers no command of that name until it is repaired.
 type hung struct {
 	command  string
 	repaired bool
