@@ -46,7 +46,7 @@ type Options struct {
 	// NoCauseway leaves the hosts with Docker alone.
 	NoCauseway bool `json:"no_causeway,omitempty"`
 	// Plugin installs causeway as a managed plugin from a registry, instead of
-	// running the binary.
+	// running the binary. With NoCauseway it is in the registry only.
 	Plugin bool `json:"plugin,omitempty"`
 	// Source is the folder with the Makefile that builds the plugin; default: the
 	// working folder.
@@ -77,11 +77,13 @@ func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = io.Discard
 	}
-	if o.Causeway == "" && !o.NoCauseway {
+	if o.Causeway == "" && o.needsBinary() {
 		o.Causeway = findCauseway()
 	}
 	return o
 }
+
+func (o Options) needsBinary() bool { return o.Plugin || !o.NoCauseway }
 
 func findCauseway() string {
 	if self, err := os.Executable(); err == nil {
@@ -114,7 +116,7 @@ func (o Options) check() error {
 			return fmt.Errorf("engine %q: there are %s", version, strings.Join(Engines(), ", "))
 		}
 	}
-	if o.NoCauseway {
+	if !o.needsBinary() {
 		return nil
 	}
 	if info, err := os.Stat(o.Causeway); err != nil || !info.Mode().IsRegular() {

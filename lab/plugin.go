@@ -18,12 +18,12 @@ const (
 // installPlugin builds the plugin on h1, as a user would, pushes it to the
 // registry and installs it from there on every host, h1 first: it may hold the store.
 func (l *Lab) installPlugin(ctx context.Context) error {
-	log := l.state.Options.Log
-	fmt.Fprintf(log, "building the plugin and installing it as %s:%s\n", PluginRepository, PluginTag)
+	o := l.state.Options
+	fmt.Fprintf(o.Log, "building the plugin %s:%s\n", PluginRepository, PluginTag)
 	if err := l.hosts[0].importBase(ctx); err != nil {
 		return err
 	}
-	if err := l.PushPlugin(ctx, l.state.Options.Causeway, PluginTag); err != nil {
+	if err := l.PushPlugin(ctx, o.Causeway, PluginTag); err != nil || o.NoCauseway {
 		return err
 	}
 	for _, h := range l.hosts {

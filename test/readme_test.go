@@ -1,74 +1,139 @@
 package test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/causeway-net/causeway/lab"
 )
 
-// TestREADME types the docker and causeway commands of the README's sh blocks,
-// in their order: on every host where the line says so, else on h1.
+// TestREADME types the commands of the README and of docs/ as they are printed,
+// on two hosts that have Docker, and a registry with the plugin, and nothing else.
+// What the README says about removing comes last, and leaves no trace.
 func TestREADME(t *testing.T) {
-	text, err := os.ReadFile("../README.md")
+	c := up(t, lab.Options{Hosts: 2, Plugin: true, NoCauseway: true})
+	r := &reader{cluster: c, profiles: map[string]string{}}
+	before := map[string]string{}
+	for n, h := range r.hosts("each") {
+		if _, err := h.try("ip", "address", "add", fmt.Sprintf("10.0.0.%d/24", n+1), "dev", "eth0"); err != nil {
+			t.Fatal(err)
+		}
+		before[h.Name()] = h.traces()
+	}
+	readme, removing, found := strings.Cut(page(t, "README.md"), "\n## Removing it")
+	if !found {
+		t.Fatal("the README does not say how causeway is removed")
+	}
+	t.Run("README.md", func(t *testing.T) { r.sub(t).read(readme, 10) })
+	for name, least := range map[string]int{"networks": 5, "addresses": 4, "names": 4, "underlay": 3, "operations": 3} {
+		t.Run(name+".md", func(t *testing.T) { r.sub(t).read(page(t, "docs/"+name+".md"), least) })
+	}
+	t.Run("removing", func(t *testing.T) { r.sub(t).read(removing, 5) })
+	for _, h := range r.hosts("each") {
+		if after := h.traces(); after != before[h.Name()] {
+			t.Errorf("%s has\n%s\nand had\n%s", h.Name(), after, before[h.Name()])
+		}
+	}
+}
+
+func page(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("../" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := up(t, lab.Options{Hosts: 3})
-	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	return string(text)
+}
+
+// traces lists what causeway could leave on a host; the engine's own gateway
+// bridge is none of it.
+func (h *host) traces() string {
+	h.c.Helper()
+	out, err := h.try("sh", "-c", `ls -d /run/causeway* /run/docker/plugins/* /run/netns/* /var/lib/docker/plugins/*/rootfs 2>/dev/null
+		ip -o link | cut -d: -f2 | grep -v docker_gwbridge
+		iptables-save | grep -i -e causeway -e cw-; nft list tables | grep causeway; docker network ls -q --filter driver=causeway; :`)
+	if err != nil {
+		h.c.Fatal(err)
+	}
+	return out
+}
+
+// reader is somebody who types what a page says.
+type reader struct {
+	*cluster
+	// profiles has the aliases that were typed, by host.
+	profiles map[string]string
+}
+
+func (r *reader) sub(t *testing.T) *reader { return &reader{r.cluster.sub(t), r.profiles} }
+
+// read types the console blocks' lines that have a prompt: "first$" is h1, "other$"
+// h2, "each$" all hosts.
+func (r *reader) read(text string, least int) {
+	r.Helper()
 	typed := 0
-	for _, block := range blocks {
-		for line := range strings.SplitSeq(block[1], "\n") {
-			command, comment, _ := strings.Cut(strings.TrimPrefix(line, "bin/causeway-lab exec h1 "), "#")
-			if word, _, _ := strings.Cut(command, " "); word != "docker" && word != "causeway" {
-				continue
+	for _, block := range regexp.MustCompile("(?s)```console\n(.*?)```").FindAllStringSubmatch(text, -1) {
+		lines := strings.ReplaceAll(block[1], "\\\n", " ")
+		for _, line := range regexp.MustCompile(`(?m)^(first|other|each)\$ (.*)$`).FindAllStringSubmatch(lines, -1) {
+			for _, h := range r.hosts(line[1]) {
+				r.typeLine(h, strings.Join(strings.Fields(line[2]), " "))
 			}
-			c.typeLine(strings.TrimSpace(command), comment)
 			typed++
 		}
 	}
-	if typed < 8 {
-		t.Errorf("only %d commands were found", typed)
+	if typed < least {
+		r.Errorf("only %d commands were found", typed)
 	}
 }
 
-func (c *cluster) typeLine(command, comment string) {
-	hosts := 1
-	if strings.Contains(comment, "on every host") {
-		hosts = len(c.lab.Hosts())
-	}
-	if strings.HasPrefix(command, "causeway hosts rm h3") {
-		c.loseHost(3)
-	}
-	for n := range hosts {
-		h := c.host(n + 1)
-		out, err := h.try("sh", "-c", command)
-		if err != nil {
-			c.Errorf("%s$ %s: %v", h.Name(), command, err)
-		}
-		c.Logf("%s$ %s\n%s", h.Name(), command, out)
-	}
-	if name, ok := strings.CutPrefix(command, "docker network create"); ok {
-		c.everywhere(name[strings.LastIndex(name, " ")+1:])
+func (r *reader) hosts(prompt string) []*host {
+	switch prompt {
+	case "first":
+		return []*host{r.host(1)}
+	case "other":
+		return []*host{r.host(2)}
+	default:
+		return []*host{r.host(1), r.host(2)}
 	}
 }
 
-// loseHost kills a host's causeway and waits until the cluster knows.
-func (c *cluster) loseHost(n int) {
-	c.Helper()
-	if err := c.host(n).Causeway.Kill(c.Context()); err != nil {
-		c.Fatal(err)
+func (r *reader) typeLine(h *host, command string) {
+	r.Helper()
+	if strings.HasPrefix(command, "alias ") {
+		r.profiles[h.Name()] += command + "\n"
+		return
 	}
-	c.gone(n)
+	enter := func() error { return r.enter(h, command) }
+	// Names and lists follow within a moment, and a host counts as gone after some seconds.
+	if regexp.MustCompile(`^(docker exec|causeway) `).MatchString(command) {
+		eventually(r.T, h.Name()+"$ "+command, enter)
+	} else if err := enter(); err != nil {
+		r.Fatalf("%s$ %s: %v", h.Name(), command, err)
+	}
+	command, _, _ = strings.Cut(command, " #")
+	if strings.HasPrefix(command, "docker network create") {
+		r.everywhere(command[strings.LastIndex(command, " ")+1:])
+	}
+	if name, removed := strings.CutPrefix(command, "docker network rm "); removed {
+		r.nowhere(name)
+	}
 }
 
-// gone waits until the host's lease has run out.
-func (c *cluster) gone(n int) {
-	c.Helper()
-	eventually(c.T, c.host(n).Name()+" is known to be gone", func() error {
-		_, err := c.host(1).try("sh", "-c", "causeway hosts | grep '"+c.host(n).Name()+".*not alive'")
-		return err
-	})
+// enter answers questions with yes.
+func (r *reader) enter(h *host, command string) error {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := h.Command(ctx, "sh", "-c", r.profiles[h.Name()]+command)
+	cmd.Stdin = strings.NewReader("y\n")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	r.Logf("%s$ %s\n%s", h.Name(), command, out)
+	return nil
 }
