@@ -284,3 +284,21 @@ func patiently(t *testing.T, limit time.Duration, what string, check func() erro
 		}
 	}
 }
+
+// loseHost kills a host's causeway and waits until the cluster knows.
+func (c *cluster) loseHost(n int) {
+	c.Helper()
+	if err := c.host(n).Causeway.Kill(c.Context()); err != nil {
+		c.Fatal(err)
+	}
+	c.gone(n)
+}
+
+// gone waits until the host's lease has run out.
+func (c *cluster) gone(n int) {
+	c.Helper()
+	eventually(c.T, c.host(n).Name()+" is known to be gone", func() error {
+		_, err := c.host(1).try("sh", "-c", "causeway hosts | grep '"+c.host(n).Name()+".*not alive'")
+		return err
+	})
+}
