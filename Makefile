@@ -38,7 +38,7 @@ deps: ## Install the Debian packages that are missing
 build: ## Build bin/causeway and bin/causeway-lab, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -X main.stamped=$(VERSION)' -o bin/ ./cmd/...
 
-# BUILT=1 takes bin/causeway as it is.
+# BUILT=1 uses bin/causeway as it is.
 plugin: $(if $(BUILT),,build) ## Build the managed plugin REGISTRY:TAG in the local engine
 	$(DOCKER) build -q -t causeway-rootfs .
 	rm -rf plugin && mkdir -p plugin/rootfs && cp plugin-config.json plugin/config.json
@@ -66,7 +66,7 @@ test-unit: deps build $(GOTESTSUM) ## Tests of the packages, with the race detec
 	bin/causeway-lab tools $(TESTSUM) -race $$($(GO) list ./... | grep -v /test$$)
 
 # ENGINE=28.5,20.10 gives h1, h2, … one each. MANAGED=1 runs causeway as a managed plugin in all tests.
-# LABS=2 has two labs up at once: faster, and less sure on two processors.
+# LABS=2 runs two labs at once: faster, and less reliable on two processors.
 test-e2e: deps build $(GOTESTSUM) ## End-to-end tests on real engines (RUN=regexp ENGINE=20.10|26.1|28.5 MANAGED=1)
 	CAUSEWAY_ENGINE=$(ENGINE) CAUSEWAY_MANAGED=$(MANAGED) $(TESTSUM) -count=1 -parallel=$(LABS) -timeout=40m -run '$(RUN)' ./test
 

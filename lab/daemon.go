@@ -19,7 +19,7 @@ type Daemon struct {
 
 	machine *Machine
 	name    string
-	// argv is made anew for each start.
+	// argv is computed for each start.
 	argv func() []string
 	// prepare is called before a start; it may be nil.
 	prepare func(context.Context) error
@@ -29,8 +29,8 @@ type Daemon struct {
 	settle func(context.Context) error
 }
 
-// startPatience is how long a daemon may take until it serves.
-const startPatience = 60 * time.Second
+// startTimeout is how long a daemon may take until it serves.
+const startTimeout = 60 * time.Second
 
 // Name is docker, causeway, …
 func (d *Daemon) Name() string { return d.name }
@@ -63,7 +63,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if d.Running() {
 		return fmt.Errorf("%s on %s runs already", d.name, d.machine.name)
 	}
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if d.prepare != nil {
 		if err := d.prepare(ctx); err != nil {
@@ -158,8 +158,7 @@ func (d *Daemon) tail() string {
 
 var errEnded = errors.New("it ended by itself")
 
-// until asks check again and again until it is content; a process that ended
-// never will be. When ctx ends, the error is check's last one.
+// until calls check until it returns nil, or errEnded. When ctx ends, the error is check's last one.
 func until(ctx context.Context, check func(context.Context) error) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()

@@ -12,7 +12,7 @@
 // /run, /etc, /var/lib and /sys are its own: daemons use their standard paths
 // and see nothing of each other, nor of a Docker that the machine itself runs.
 //
-// [Up] goes so. The layout (layout.go) turns the options into machines and
+// What [Up] does: the layout (layout.go) turns the options into machines and
 // addresses, without touching anything. The cache (cache.go, apt.go) fetches
 // what is missing: Docker engines of three Debian releases, unpacked and not
 // installed. Then the keepers start (machine.go), the switch and the router are
@@ -21,7 +21,7 @@
 // is up is written to /run/causeway-lab/<name> (state.go), so that another
 // process can [Open] it.
 //
-// [Lab.Down] pulls the plug (down.go): what runs in the lab's namespaces and
-// cgroups is killed, and with the last process go the namespaces and all mounts
-// and links inside them. Nothing that the lab makes lies in the root namespaces.
+// [Lab.Down] kills (down.go): what runs in the lab's namespaces and
+// cgroups ends, and with the last process the namespaces go, with all mounts and
+// links inside them. Nothing that the lab creates is in the root namespaces.
 package lab

@@ -16,7 +16,7 @@ import (
 // cgroupRoot is where the containers' cgroups are, in each hierarchy.
 const cgroupRoot = "causeway-lab"
 
-// Down takes the lab down, also one that came up by halves, and leaves nothing
+// Down takes the lab down, also one that came up in part, and leaves nothing
 // of it. The machines are killed, not shut down: all that they changed lies in
 // their own namespaces and folders, and goes with them.
 func (l *Lab) Down(ctx context.Context) error {

@@ -83,7 +83,7 @@ func (h *Host) start(ctx context.Context) error {
 }
 
 // dropPIDFiles removes those of an engine that was killed, once its containerd has
-// ended too: old engines take a zombie for a living process.
+// ended, too: old engines mistake a zombie for a running process.
 func dropPIDFiles(ctx context.Context, m *Machine, paths ...string) error {
 	for _, path := range paths {
 		text, err := os.ReadFile(m.Path(path))
@@ -145,7 +145,7 @@ func causewayArgv(o Options, s spec) []string {
 	return append(argv, o.CausewayArgs...)
 }
 
-// answers says whether an HTTP server on a unix socket is content with an empty request.
+// answers returns nil if the HTTP server on a unix socket answers an empty request.
 func answers(ctx context.Context, socket, method, path string) error {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is a process beyond doubt: its pid alone may come to be another's.
+// process identifies a process for good: its pid alone may be reused.
 type process struct {
 	PID int `json:"pid"`
 	// Start is in clock ticks after boot: field 22 of /proc/PID/stat, proc(5).
@@ -53,7 +53,7 @@ func (p process) open() (int, error) {
 }
 
 // ended waits some milliseconds for the end. A process has ended when all its
-// threads have; a zombie that is left of it counts as nothing.
+// threads have, even if a zombie is left.
 func ended(fd int, ms int) (bool, error) {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, ms)
 	if errors.Is(err, unix.EINTR) {
