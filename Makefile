@@ -80,9 +80,10 @@ test-matrix: deps build $(GOTESTSUM) ## The end-to-end tests on each engine, on 
 bench: deps build ## Benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+FUZZ := driver/FuzzDecodeOptions ipam/FuzzRequestPool names/FuzzAnswer trust/FuzzParseToken internal/openflow/FuzzUpdates
+
 fuzz: ## Fuzz what comes in from outside, half a minute each
-	$(GO) test -run '^$$' -fuzz FuzzDecodeOptions -fuzztime 30s ./driver
-	$(GO) test -run '^$$' -fuzz FuzzRequestPool -fuzztime 30s ./ipam
+	set -e; for target in $(FUZZ); do $(GO) test -run '^$$' -fuzz "^$${target##*/}$$" -fuzztime 30s ./$${target%/*}; done
 
 demo: deps build ## Two Docker hosts, one network
 	./demo.sh

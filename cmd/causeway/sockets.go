@@ -20,6 +20,8 @@ type sockets struct {
 	agent  net.Listener
 	// host is the lock of being the one causeway here: see claimHost.
 	host *os.File
+	// folder is the agent's socket's, where it is causeway's own.
+	folder string
 }
 
 // claimHost takes the lock that a host's network namespace has for one causeway:
@@ -31,18 +33,39 @@ func claimHost(run string) (*os.File, error) {
 	if err := unix.Stat("/proc/self/ns/net", &ns); err != nil {
 		return nil, fmt.Errorf("lock this host: %w", err)
 	}
-	file, err := os.OpenFile(filepath.Join(run, fmt.Sprintf("causeway.%d.lock", ns.Ino)), os.O_CREATE|os.O_RDWR, 0o600)
+	path := filepath.Join(run, fmt.Sprintf("causeway.%d.lock", ns.Ino))
+	for {
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("lock this host: %w", err)
+		}
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errors.New("another causeway runs on this host")
+		}
+		if err != nil {
+			return nil, errors.Join(err, file.Close())
+		}
+		if isAt(file, path) {
+			return file, nil
+		}
+		_ = file.Close() // releaseHost deleted it meanwhile
+	}
+}
+
+func isAt(file *os.File, path string) bool {
+	ours, err := file.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("lock this host: %w", err)
+		return false
 	}
-	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = errors.New("another causeway runs on this host")
-	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(ours, there)
+}
+
+// releaseHost deletes the lock's file while it is locked, so that nobody has
+// locked the one that is deleted.
+func releaseHost(file *os.File) error {
+	return errors.Join(os.Remove(file.Name()), file.Close())
 }
 
 // openSockets opens the plugin's socket, and for a managed plugin the host's too:
@@ -67,6 +90,9 @@ func openSockets(ctx context.Context, s settings) (opened sockets, err error) {
 		}
 		opened.docker = append(opened.docker, listener)
 	}
+	if s.agentSocket == defaultAgentSocket {
+		opened.folder = s.onHost(filepath.Dir(s.agentSocket))
+	}
 	if opened.agent, err = plugin.Listen(ctx, s.onHost(s.agentSocket)); err != nil {
 		return opened, err
 	}
@@ -74,6 +100,7 @@ func openSockets(ctx context.Context, s settings) (opened sockets, err error) {
 	return opened, err
 }
 
+// close leaves nothing behind.
 func (s sockets) close() {
 	for _, listener := range append(s.docker, s.agent) {
 		if listener != nil {
@@ -81,6 +108,9 @@ func (s sockets) close() {
 		}
 	}
 	if s.host != nil {
-		_ = s.host.Close()
+		_ = releaseHost(s.host)
+	}
+	if s.folder != "" {
+		_ = os.Remove(s.folder) // only an empty one goes
 	}
 }

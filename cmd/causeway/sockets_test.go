@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"testing"
 )
 
@@ -17,7 +18,17 @@ func TestClaimHost(t *testing.T) {
 		second.Close()
 		t.Error("a second causeway was let in")
 	}
-	if err := first.Close(); err != nil {
+	if err := releaseHost(first); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(run); err != nil || len(left) > 0 {
+		t.Errorf("the lock leaves %v behind, %v", left, err)
+	}
+	killed, err := claimHost(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := killed.Close(); err != nil {
 		t.Fatal(err)
 	}
 	again, err := claimHost(run)
