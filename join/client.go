@@ -22,6 +22,9 @@ type Client struct {
 	Host    string
 	Addrs   []netip.Addr
 	Version string
+	// Accept may refuse what this host was admitted with, before any of it is kept;
+	// it may be nil.
+	Accept func(Admission) error
 	// Now is the clock; nil means this host's.
 	Now func() time.Time
 }
@@ -81,6 +84,11 @@ func (c *Client) applicant() (Applicant, []byte, error) {
 
 // keep writes the certificate last: it says that the rest is there.
 func (c *Client) keep(admission Admission, key []byte) error {
+	if c.Accept != nil {
+		if err := c.Accept(admission); err != nil {
+			return err
+		}
+	}
 	if err := c.Dir.SaveCA(admission.Authorities); err != nil {
 		return err
 	}

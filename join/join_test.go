@@ -3,6 +3,7 @@ package join
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -44,15 +45,15 @@ func (r *records) Token(_ context.Context, id string) (Token, bool, error) {
 
 func (r *records) Admit(_ context.Context, applicant Applicant) error {
 	if applicant.Host == "taken" {
-		return errors.New("host name taken is in use by the host with VTEP 10.0.0.9")
+		return Refusal(errors.New("host name taken is in use by the host with VTEP 10.0.0.9"))
 	}
 	return nil
 }
 
-func (r *records) Issued(_ context.Context, host, serial string) error {
+func (r *records) Issued(_ context.Context, host string, certificate *x509.Certificate, _ string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.issued[host] = append(r.issued[host], serial)
+	r.issued[host] = append(r.issued[host], certificate.SerialNumber.String())
 	return nil
 }
 

@@ -2,6 +2,7 @@ package join
 
 import (
 	"context"
+	"crypto/x509"
 	"net/netip"
 	"time"
 )
@@ -62,15 +63,17 @@ type Token struct {
 	By string `json:"by,omitempty"`
 }
 
-// Cluster is what the server has to know of the records. The errors are
-// sentences for the user of the new host.
+// Cluster is what the server has to know of the records. An error that is a
+// sentence for the user of the new host is a [Refusal].
 type Cluster interface {
 	// Token gives the record of a token; ok is false where there is none.
 	Token(ctx context.Context, id string) (token Token, ok bool, err error)
-	// Admit says why a host may not come: its name is another's, or it was removed.
+	// Admit says why a host may not come: its name is another's.
 	Admit(ctx context.Context, applicant Applicant) error
-	// Issued notes a certificate's serial number, so that it can be revoked.
-	Issued(ctx context.Context, host, serial string) error
+	// Issued notes a certificate, so that it can be revoked, before its host gets it.
+	// renews is the serial number of the one that the host has shown; empty where it
+	// joins.
+	Issued(ctx context.Context, host string, certificate *x509.Certificate, renews string) error
 	// Members are the hosts that hold the store, as URLs for its clients.
 	Members(ctx context.Context) ([]string, error)
 	// Store is the identity of the store.

@@ -3,6 +3,7 @@ package join
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,6 +71,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 // refusal is an error that the new host's user reads.
 type refusal struct{ error }
 
+// Refusal makes err one that the new host's user reads.
+func Refusal(err error) error { return refusal{err} }
+
 func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
 
 type failure struct {
@@ -123,9 +127,9 @@ func (s *Server) join(ctx context.Context, _ *tls.ConnectionState, applicant *Ap
 		return nil, refuse("the token expired at %s: \"causeway token\" makes another", token.Expires.UTC().Format(time.DateTime))
 	}
 	if err := s.Cluster.Admit(ctx, *applicant); err != nil {
-		return nil, refusal{err}
+		return nil, err
 	}
-	admission, err := s.admit(ctx, applicant)
+	admission, err := s.admit(ctx, applicant, "")
 	if err == nil {
 		s.Log.WithField("host", applicant.Host).Infof("host joined with token %s", applicant.Token)
 	}
@@ -134,25 +138,26 @@ func (s *Server) join(ctx context.Context, _ *tls.ConnectionState, applicant *Ap
 
 // renew gives a host another certificate, for the one that it shows.
 func (s *Server) renew(ctx context.Context, state *tls.ConnectionState, applicant *Applicant) (*Admission, error) {
-	host, err := known(state)
+	shown, err := known(state)
 	if err != nil {
 		return nil, err
 	}
+	host := shown.Subject.CommonName
 	if applicant.Host != host {
 		return nil, refuse("host %s asked for the certificate of host %s", host, applicant.Host)
 	}
 	if err := s.fits(applicant); err != nil {
 		return nil, err
 	}
-	return s.admit(ctx, applicant)
+	return s.admit(ctx, applicant, shown.SerialNumber.String())
 }
 
-// known is the host that a verified certificate belongs to.
-func known(state *tls.ConnectionState) (string, error) {
+// known is the certificate that a host has shown, and the handshake verified.
+func known(state *tls.ConnectionState) (*x509.Certificate, error) {
 	if state == nil || len(state.PeerCertificates) == 0 {
-		return "", refuse("this takes the certificate of a host of the cluster")
+		return nil, refuse("this takes the certificate of a host of the cluster")
 	}
-	return state.PeerCertificates[0].Subject.CommonName, nil
+	return state.PeerCertificates[0], nil
 }
 
 // fits refuses a host that could not work in the cluster.
@@ -168,7 +173,7 @@ func (s *Server) fits(applicant *Applicant) error {
 	return nil
 }
 
-func (s *Server) admit(ctx context.Context, applicant *Applicant) (*Admission, error) {
+func (s *Server) admit(ctx context.Context, applicant *Applicant, renews string) (*Admission, error) {
 	authority, err := s.Dir.Authority()
 	if err != nil {
 		return nil, fmt.Errorf("read the authority: %w", err)
@@ -181,7 +186,7 @@ func (s *Server) admit(ctx context.Context, applicant *Applicant) (*Admission, e
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Cluster.Issued(ctx, applicant.Host, signed[0].SerialNumber.String()); err != nil {
+	if err := s.Cluster.Issued(ctx, applicant.Host, signed[0], renews); err != nil {
 		return nil, err
 	}
 	admission := &Admission{Certificate: certificate}
