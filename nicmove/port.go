@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // port finds the bridge's port to the wire: the NIC, or its VLAN device.
@@ -24,7 +26,8 @@ func (m *Mover) port(r *record) (netlink.Link, error) {
 }
 
 // makePort gives the record's port; a VLAN device (IEEE 802.1Q) is made where it
-// is missing. It is silent: the host has no business on that wire.
+// is missing. The bridge takes over its settings, by which the host is silent and
+// deaf there: it has no business on that wire.
 func (m *Mover) makePort(r *record, parent netlink.Link) (netlink.Link, error) {
 	if r.VLAN == 0 {
 		return parent, nil
@@ -55,10 +58,18 @@ func (m *Mover) makePort(r *record, parent netlink.Link) (netlink.Link, error) {
 	if link.Attrs().ParentIndex != parent.Attrs().Index {
 		return nil, fmt.Errorf("%s is not VLAN %d of %s", name, r.VLAN, r.Parent)
 	}
-	if err := m.kernel.Isolate(name); err != nil {
+	if err := errors.Join(m.kernel.Isolate(name), m.deafen(name)); err != nil {
 		return nil, err
 	}
 	return link, m.kernel.do("mark VLAN "+name, func() error { return m.kernel.LinkSetAlias(link, m.Mark+r.Parent) })
+}
+
+// deafen has the host's stack drop IPv4 packets from a wire that it has no route
+// to (rp_filter 1, RFC 3704 §2.2): what a container sends to the bridge's own MAC.
+func (m *Mover) deafen(device string) error {
+	return nl.Do(m.kernel.NS(), func() error {
+		return writeSetting(filepath.Join(settingsRoot, "ipv4/conf", device, "rp_filter"), "1")
+	})
 }
 
 // deletePort deletes the VLAN device of a bridge that is deleted.

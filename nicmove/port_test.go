@@ -52,7 +52,25 @@ func TestVLANsPortIsMadeAndMoved(t *testing.T) {
 	if diff := cmp.Diff(nicText, l.Host.Text("eth0")); diff != "" {
 		t.Errorf("the NIC changed:\n%s", diff)
 	}
-	l.Host.IP("link set eth0.7 nomaster")
+	// A container that knows the bridge's MAC sends to the host's own address.
+	c := lantest.NewMachine(t, "container")
+	l.Host.Run("ip", "link", "add", "c0", "type", "veth", "peer", "name", "eth0", "netns", c.Path())
+	l.Host.IP("link set c0 master cw-eth0.7 up")
+	c.IP(`link set eth0 up
+		addr add 198.51.100.5/24 dev eth0
+		route add 192.0.2.10 dev eth0
+		neigh add 192.0.2.10 dev eth0 lladdr ` + l.Host.Link("cw-eth0.7").Attrs().HardwareAddr.String())
+	echoes := func() string { // that the host's stack took
+		_, counters, _ := strings.Cut(l.Host.Run("cat", "/proc/net/snmp"), "\nIcmp: ")
+		return strings.Fields(strings.Split(counters, "\n")[1])[9]
+	}
+	l.Router.Reaches("192.0.2.10")
+	asked := echoes()
+	_, _ = c.Command("ping", "-n", "-c3", "-i0.2", "-W1", "192.0.2.10")
+	if got := echoes(); got != asked {
+		t.Errorf("the host's stack took what a container sent: %s echo requests, and %s before", got, asked)
+	}
+	l.Host.IP("link del c0\nlink set eth0.7 nomaster")
 	repairs(t, m, place)
 	l.Host.IP("link del eth0.7")
 	repairs(t, m, place)

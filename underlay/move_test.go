@@ -1,6 +1,8 @@
 package underlay
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -34,6 +36,12 @@ func TestMoveAndBack(t *testing.T) {
 	}
 	l.Host.Reaches("198.51.100.1")
 	l.Host.Reaches("2001:db8:ffff::1")
+	end := hostEnd(l, "cw-eth0") // nothing of the host answers on it, should it lose its bridge
+	for setting, want := range map[string]string{"net.ipv6.conf.%s.disable_ipv6": "1", "net.ipv4.conf.%s.arp_ignore": "8"} {
+		if got := strings.TrimSpace(l.Host.Run("sysctl", "-n", fmt.Sprintf(setting, end))); got != want {
+			t.Errorf("%s is %s, want %s", fmt.Sprintf(setting, end), got, want)
+		}
+	}
 	if err := p.Prune(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
