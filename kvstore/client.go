@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,12 +66,22 @@ func (e *Etcd) clientConfig(endpoints []string, tlsConfig *tls.Config, username,
 }
 
 // watchState notices outages that no request meets: etcd's watches wait through
-// them without an error. After each reconnect it asks which store answers.
+// them without an error. For each new connection it asks which store answers.
 func (e *Etcd) watchState(client *clientv3.Client) {
+	e.watch.Go(func() {
+		for {
+			select {
+			case <-e.ctx.Done():
+				return
+			case <-e.reconnected:
+				e.checkConnection()
+			}
+		}
+	})
 	conn := client.ActiveConnection()
 	conn.Connect()
 	for state := conn.GetState(); state != connectivity.Shutdown; state = conn.GetState() {
-		if state == connectivity.TransientFailure || state == connectivity.Ready {
+		if state == connectivity.TransientFailure {
 			e.checkConnection()
 		}
 		if !conn.WaitForStateChange(e.ctx, state) {
@@ -107,6 +118,10 @@ type connectionCounter struct{ store *Etcd }
 func (c connectionCounter) HandleConn(_ context.Context, s stats.ConnStats) {
 	if _, begins := s.(*stats.ConnBegin); begins {
 		c.store.connections.Add(1)
+		select {
+		case c.store.reconnected <- struct{}{}:
+		default: // there is one that is not checked yet
+		}
 	}
 }
 
@@ -158,6 +173,20 @@ func request[T any](ctx context.Context, e *Etcd, call func(context.Context, *cl
 		return none, e.explain(ctx, err)
 	}
 	return response, nil
+}
+
+// commit runs one transaction of etcd's. One that only reads is repeated when its
+// connection breaks; of another it is not known whether it was done.
+func (e *Etcd) commit(ctx context.Context, guards []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+	writes := slices.ContainsFunc(then, func(op clientv3.Op) bool { return !op.IsGet() })
+	return request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
+		for wait := (pause{}); ; wait.after(ctx) {
+			response, err := c.Txn(ctx).If(guards...).Then(then...).Else(otherwise...).Commit()
+			if err == nil || writes || codeOf(err) != codes.Unavailable || ctx.Err() != nil || e.ctx.Err() != nil {
+				return response, err
+			}
+		}
+	})
 }
 
 func closeClient(client *clientv3.Client) error {

@@ -69,8 +69,10 @@ type Etcd struct {
 	away atomic.Pointer[error]
 	// cause is why there was no connection within the last request's time.
 	cause atomic.Pointer[string]
-	// connections counts the connections that were made.
+	// connections counts the connections that were made; reconnected has a value
+	// while one is to be checked.
 	connections atomic.Int64
+	reconnected chan struct{}
 
 	identity Identity
 	// identifying is full while one request finds out which store answers.
@@ -106,7 +108,7 @@ func Open(config Config) (*Etcd, error) {
 func newEtcd(name, prefix string, identity Identity, board *health.Board) *Etcd {
 	e := &Etcd{
 		prefix: strings.TrimSuffix(cmp.Or(prefix, DefaultPrefix), "/") + "/", name: name, board: board,
-		connected: make(chan struct{}), identity: identity, identifying: make(chan struct{}, 1),
+		connected: make(chan struct{}), reconnected: make(chan struct{}, 1), identity: identity, identifying: make(chan struct{}, 1),
 	}
 	e.ctx, e.close = context.WithCancel(context.Background())
 	return e

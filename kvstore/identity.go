@@ -91,10 +91,9 @@ func (e *Etcd) identify(ctx context.Context) (string, error) {
 // readIdentity gives the ID that the store has, empty without one, and whether
 // it has the Mark.
 func (e *Etcd) readIdentity(ctx context.Context) (id string, marked bool, err error) {
-	response, err := request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
-		return c.Txn(ctx).Then(clientv3.OpGet(e.prefix+identityKey),
-			clientv3.OpGet(e.prefix+e.identity.Mark, clientv3.WithCountOnly())).Commit()
-	})
+	response, err := e.commit(ctx, nil, []clientv3.Op{
+		clientv3.OpGet(e.prefix + identityKey), clientv3.OpGet(e.prefix+e.identity.Mark, clientv3.WithCountOnly()),
+	}, nil)
 	if err != nil {
 		return "", false, err
 	}
@@ -115,10 +114,8 @@ func (e *Etcd) createIdentity(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	response, err := request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
-		return c.Txn(ctx).If(e.compare(Missing(identityKey))).
-			Then(clientv3.OpPut(e.prefix+identityKey, string(data))).Commit()
-	})
+	response, err := e.commit(ctx, []clientv3.Cmp{e.compare(Missing(identityKey))},
+		[]clientv3.Op{clientv3.OpPut(e.prefix+identityKey, string(data))}, nil)
 	if err == nil && !response.Succeeded {
 		err = ErrConflict
 	}
@@ -158,9 +155,7 @@ func (e *Etcd) transact(ctx context.Context, guards []clientv3.Cmp, then []clien
 		key := e.prefix + identityKey
 		same := clientv3.Compare(clientv3.Value(key), "=", string(value))
 		var response *clientv3.TxnResponse
-		response, err = request(ctx, e, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
-			return c.Txn(ctx).If(append([]clientv3.Cmp{same}, guards...)...).Then(then...).Else(clientv3.OpGet(key)).Commit()
-		})
+		response, err = e.commit(ctx, append([]clientv3.Cmp{same}, guards...), then, []clientv3.Op{clientv3.OpGet(key)})
 		if err != nil {
 			break
 		}

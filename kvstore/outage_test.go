@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus/hooks/test"
+	"google.golang.org/grpc/connectivity"
 )
 
 // server is an etcd that a test stops and starts at one address.
@@ -56,6 +57,8 @@ func testOutage(t *testing.T, server server) {
 	next("a change", has("outage/before"))
 
 	server.stop(t)
+	conn := store.client.ActiveConnection()
+	conn.WaitForStateChange(t.Context(), connectivity.Ready) // a write on the broken connection would say that it broke
 	refusedInTime(t, server, store)
 	waitLogged(t, logged, "unavailable")
 	start := time.Now()
