@@ -29,26 +29,32 @@ func smallDisk(t *testing.T, size string) (dir string, leave func(free int64)) {
 	})
 	return dir, func(free int64) {
 		t.Helper()
-		name := filepath.Join(dir, "filler")
-		if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
-			t.Fatal(err)
-		}
-		now, err := freeBytes(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if now <= free {
-			return
-		}
-		file, err := os.Create(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer closeStore(t, file)
-		if err := unix.Fallocate(int(file.Fd()), 0, 0, now-free); err != nil {
-			t.Fatal(err)
+		for wait := (pause{}); ; wait.after(t.Context()) {
+			err := fill(filepath.Join(dir, "filler"), free)
+			if err == nil {
+				return
+			}
+			if !errors.Is(err, unix.ENOSPC) { // etcd reserved its next log meanwhile
+				t.Fatal(err)
+			}
 		}
 	}
+}
+
+// fill makes the file as long as leaves free bytes.
+func fill(name string, free int64) error {
+	if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	now, err := freeBytes(filepath.Dir(name))
+	if err != nil || now <= free {
+		return err
+	}
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Fallocate(int(file.Fd()), 0, 0, now-free), file.Close())
 }
 
 // While its disk is full, the store is read and not written, for all hosts; it is
