@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/causeway-net/causeway/internal/statefile"
 )
 
 // phase is how far a move has come.
@@ -46,17 +48,9 @@ func (j journal) path(bridge string) string { return filepath.Join(string(j), br
 
 // write stores the record; it is on the disk when write returns.
 func (j journal) write(r *record) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write journal of bridge %s: %w", r.Bridge, err)
-	}
-	path := j.path(r.Bridge)
-	err = errors.Join(os.MkdirAll(string(j), 0o700), writeSynced(path+".new", text))
+	err := os.MkdirAll(string(j), 0o700)
 	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err == nil {
-		err = syncFolder(string(j))
+		err = statefile.Write(j.path(r.Bridge), r)
 	}
 	if err != nil {
 		return fmt.Errorf("write journal of bridge %s: %w", r.Bridge, err)
@@ -115,18 +109,6 @@ func readRecord(path string) (*record, error) {
 		return nil, errors.New("it names no bridge and no parent")
 	}
 	return r, nil
-}
-
-func writeSynced(path string, text []byte) error {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(text)
-	if err == nil {
-		err = file.Sync()
-	}
-	return errors.Join(err, file.Close())
 }
 
 func syncFolder(path string) error {

@@ -17,7 +17,7 @@ func TestImportsPointDown(t *testing.T) {
 		"vxlan":              {"fabric", "internal/nl"},
 		"ovs":                {"fabric", "internal/nl", "internal/jsonrpc", "internal/openflow", "internal/vswitch"},
 		"underlay":           {"fabric", "internal/nl", "internal/forward", "internal/addrprobe", "internal/knock", "nicmove"},
-		"nicmove":            {"internal/nl"},
+		"nicmove":            {"internal/nl", "internal/statefile"},
 		"internal/forward":   {"internal/nl"},
 		"internal/addrprobe": {"fabric", "internal/wire"},
 		"internal/knock":     {"internal/nl", "internal/wire"},
