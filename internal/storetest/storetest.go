@@ -24,11 +24,12 @@ type TB interface {
 
 // server is the etcd of this test binary. It starts with the first New.
 type server struct {
-	once   sync.Once
-	dir    string
-	etcd   *kvstore.Embedded
-	err    error
-	stores atomic.Int64
+	willStop bool // Main runs
+	once     sync.Once
+	dir      string
+	etcd     *kvstore.Embedded
+	err      error
+	stores   atomic.Int64
 }
 
 var shared server //nolint:gochecknoglobals // tests have no other place in common
@@ -55,6 +56,9 @@ func (s *server) stop() error {
 // New gives an empty store until the test ends. The package's TestMain must be Main.
 func New(t TB) *kvstore.Etcd {
 	t.Helper()
+	if !shared.willStop {
+		t.Fatal("the package needs: func TestMain(m *testing.M) { storetest.Main(m) }")
+	}
 	shared.once.Do(shared.start)
 	if shared.err != nil {
 		t.Fatal(shared.err)
@@ -70,7 +74,10 @@ func New(t TB) *kvstore.Etcd {
 
 // Main is for a TestMain: it runs the tests, stops the etcd and finds goroutines
 // that are left.
-func Main(m *testing.M) { goleak.VerifyTestMain(runner{m}) }
+func Main(m *testing.M) {
+	shared.willStop = true
+	goleak.VerifyTestMain(runner{m})
+}
 
 type runner struct{ *testing.M }
 
