@@ -47,6 +47,11 @@ type Host struct {
 	BootID string `json:"boot_id,omitempty"`
 	// Mirror says that the host's networks follow the cluster's by themselves.
 	Mirror bool `json:"mirror,omitempty"`
+	// StoreWish says whether the host is to hold the store of a closed cluster:
+	// auto, yes or no; StorePeer is where the other members reach it then. Both are
+	// empty with an etcd of one's own.
+	StoreWish string `json:"store_wish,omitempty"`
+	StorePeer string `json:"store_peer,omitempty"`
 }
 
 // Shown is the host's name as users know it.

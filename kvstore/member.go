@@ -75,6 +75,9 @@ func (m *Member) Close() error {
 // ID is the member's in etcd.
 func (m *Member) ID() uint64 { return uint64(m.etcd.Server.MemberID()) }
 
+// Leads says whether the member is the leader.
+func (m *Member) Leads() bool { return m.etcd.Server.Leader() == m.etcd.Server.MemberID() }
+
 // Learner says whether the member has no vote yet.
 func (m *Member) Learner() bool { return m.etcd.Server.IsLearner() }
 
@@ -91,6 +94,7 @@ func memberConfig(config MemberConfig) *embed.Config {
 			server.InitialCluster += "," + name + "=" + peer
 		}
 	}
+	server.MaxLearners = 4 // those that get their votes one after the other
 	server.ClientTLSInfo = transport.TLSInfo{
 		CertFile: config.Host, KeyFile: config.Host, TrustedCAFile: config.CA, ClientCertAuth: true,
 		// A host's packets may come from another of its addresses.

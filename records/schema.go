@@ -35,6 +35,7 @@ const (
 	MembersPrefix     = "members/"
 	// Those of a closed cluster: who may join, who has joined, who may not any more.
 	TokensPrefix       = "tokens/"
+	QuorumPrefix       = "quorum/"
 	CertificatesPrefix = "certificates/"
 	RevokedPrefix      = "revoked/"
 )

@@ -26,6 +26,7 @@ func TestImportsPointDown(t *testing.T) {
 		"names":              {"fabric", "internal/nl", "internal/health"},
 		"trust":              {},
 		"join":               {"trust"},
+		"quorum":             {"fabric", "kvstore", "records", "internal/health"},
 		"internal/nl":        {"fabric"},
 		"internal/plugin":    {},
 		"internal/jsonrpc":   {},
