@@ -14,30 +14,31 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/rtmsg"
 )
 
 // makeBridge makes the record's bridge, or finds it made, with the MAC, the MTU
 // and the settings of the parent, whose place it takes.
-func (m *Mover) makeBridge(r *record, parent netlink.Link) (device, error) {
+func (m *Mover) makeBridge(r *record, parent netlink.Link) (rtmsg.Device, error) {
 	link, found, err := m.kernel.find(r.Bridge)
 	if err != nil {
-		return device{}, err
+		return rtmsg.Device{}, err
 	}
 	if !found {
 		if link, err = m.newBridge(r, parent); err != nil {
-			return device{}, err
+			return rtmsg.Device{}, err
 		}
 	}
 	bridge := deviceOf(link)
 	if err := m.markBridge(r, link); err != nil {
-		return device{}, err
+		return rtmsg.Device{}, err
 	}
 	if mac := macOf(parent); macOf(link) != mac {
 		err := m.kernel.do("set MAC of bridge "+r.Bridge, func() error {
 			return m.kernel.LinkSetHardwareAddr(link, parent.Attrs().HardwareAddr)
 		})
 		if err != nil {
-			return device{}, err
+			return rtmsg.Device{}, err
 		}
 	}
 	if link.Attrs().RawFlags&unix.IFF_UP == 0 {
@@ -46,7 +47,7 @@ func (m *Mover) makeBridge(r *record, parent netlink.Link) (device, error) {
 		}
 		// It gets the port's link-local address, and must not make one as well.
 		if err := m.kernel.Silence(link); err != nil {
-			return device{}, err
+			return rtmsg.Device{}, err
 		}
 		err = m.kernel.do("set bridge "+r.Bridge+" up", func() error { return m.kernel.LinkSetUp(link) })
 	}
@@ -85,7 +86,7 @@ func (m *Mover) markBridge(r *record, link netlink.Link) error {
 // setForwardDelay has a port forward from its first moment on, whatever a
 // user later does about STP, which is off.
 func (k *kernel) setForwardDelay(link netlink.Link) error {
-	req := k.request(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+	req := k.socket.Request(unix.RTM_NEWLINK, unix.NLM_F_ACK)
 	msg := rtnl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index = int32(link.Attrs().Index)
 	req.AddData(msg)
@@ -124,7 +125,7 @@ func (m *Mover) settings(r *record, port string) error {
 					continue // stable_secret, when none is set
 				}
 				value := strings.TrimSpace(string(theirs))
-				if family == "ipv6" && file.Name() == acceptRA && r.Saved.hasRouterRoute() {
+				if family == "ipv6" && file.Name() == acceptRA && hasRouterRoute(r.Saved) {
 					value = acceptAlways
 				}
 				path := filepath.Join(folder, r.Bridge, file.Name())
@@ -153,7 +154,7 @@ const genMode = "addr_gen_mode"
 // followGenMode has the bridge make IPv6 addresses as the parent does. By
 // netlink the kernel takes the mode for the next router's word or the next time
 // that the bridge goes up; through the file it would make a link-local address at once.
-func (m *Mover) followGenMode(parent netlink.Link, bridge device) error {
+func (m *Mover) followGenMode(parent netlink.Link, bridge rtmsg.Device) error {
 	var theirs string
 	err := nl.Do(m.kernel.NS(), func() error {
 		text, _ := os.ReadFile(filepath.Join(settingsRoot, "ipv6/conf", parent.Attrs().Name, genMode))
@@ -164,12 +165,12 @@ func (m *Mover) followGenMode(parent netlink.Link, bridge device) error {
 	if err != nil || invalid != nil { // the kernel has no IPv6
 		return err
 	}
-	err = m.kernel.do("set "+genMode+" of "+bridge.name, func() error {
-		link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge.name, Index: bridge.index}}
+	err = m.kernel.do("set "+genMode+" of "+bridge.Name, func() error {
+		link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge.Name, Index: bridge.Index}}
 		return m.kernel.LinkSetIP6AddrGenMode(link, mode)
 	})
 	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
-		m.Log.WithError(err).Warnf("bridge %s does not make IPv6 addresses as %s does", bridge.name, parent.Attrs().Name)
+		m.Log.WithError(err).Warnf("bridge %s does not make IPv6 addresses as %s does", bridge.Name, parent.Attrs().Name)
 	}
 	return nil
 }

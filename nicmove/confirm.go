@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/causeway-net/causeway/internal/rtmsg"
 )
 
 // Question is something that must answer after a move if it did before: a
@@ -185,7 +187,7 @@ func (m *Mover) countLoss(r *record) error {
 // warn tells of what a move cannot carry: what others do by the NIC's name.
 func (m *Mover) warn(r *record) {
 	for _, a := range r.Saved.Addresses {
-		if a.isDynamic() && a.maker() != madeByRouter {
+		if a.IsDynamic() && a.Maker() != rtmsg.MadeByRouter {
 			m.Log.Warnf("address %s of %s is leased: it runs out on bridge %s unless the DHCP client is told to run there",
 				a, r.Parent, r.Bridge)
 		}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/internal/rtmsg"
 )
 
 // enslave puts the record's port into its bridge and transfers to the bridge all
@@ -46,7 +48,7 @@ func (m *Mover) enslave(r *record) error {
 		return err
 	}
 	if same {
-		r.WasDown = r.WasDown && !want.isMoreThan(r.Saved)
+		r.WasDown = r.WasDown && !isMoreThan(want, r.Saved)
 	} else {
 		r.WasDown = link.Attrs().RawFlags&unix.IFF_UP == 0
 	}
@@ -58,7 +60,7 @@ func (m *Mover) enslave(r *record) error {
 	if err != nil {
 		return err
 	}
-	t := transfer{kernel: m.kernel, from: nic, to: bridge, want: r.Saved.on(nic, bridge)}
+	t := transfer{kernel: m.kernel, from: nic, to: bridge, want: r.Saved.On(nic, bridge)}
 	return t.run(t.addAddresses, func() error { return m.attach(link, bridge) }, t.moveRoutes, t.removeAddresses, t.settle,
 		func() error { return m.followGenMode(link, bridge) })
 }
@@ -85,31 +87,31 @@ func (m *Mover) checkMaster(r *record, link netlink.Link) error {
 }
 
 // want is what the bridge has to have, as it reads on the port.
-func (m *Mover) want(r *record, link netlink.Link, same bool) (state, error) {
+func (m *Mover) want(r *record, link netlink.Link, same bool) (rtmsg.State, error) {
 	nic := deviceOf(link)
-	now, err := m.kernel.read(nic)
+	now, err := m.kernel.socket.Read(nic)
 	if err != nil {
-		return state{}, err
+		return rtmsg.State{}, err
 	}
 	bridge, found, err := m.kernel.find(r.Bridge)
 	switch {
 	case err != nil:
-		return state{}, err
+		return rtmsg.State{}, err
 	case (r.Phase == enslaving || r.Phase == releasing) && same:
-		return r.Saved.with(now), nil // now may have the flags that settle takes off
+		return r.Saved.With(now), nil // now may have the flags that settle takes off
 	case r.Phase == enslaved && found:
-		have, err := m.kernel.read(deviceOf(bridge))
-		have = have.on(deviceOf(bridge), nic)
+		have, err := m.kernel.socket.Read(deviceOf(bridge))
+		have = have.On(deviceOf(bridge), nic)
 		if same {
-			have = have.withoutOwn(r.Saved)
+			have = withoutOwn(have, r.Saved)
 		}
-		now = now.with(have)
+		now = now.With(have)
 		if same && bridge.Attrs().RawFlags&unix.IFF_UP == 0 {
-			now = now.with(r.Saved) // a link that is set down loses IPv6 addresses and all routes
+			now = now.With(r.Saved) // a link that is set down loses IPv6 addresses and all routes
 		}
 		return now, err
-	case r.Phase == enslaved && same && !now.hasAddress():
-		return now.with(r.Saved), nil // the bridge was deleted with all it had
+	case r.Phase == enslaved && same && !hasAddress(now):
+		return now.With(r.Saved), nil // the bridge was deleted with all it had
 	default:
 		return now, nil
 	}
@@ -134,14 +136,14 @@ func (m *Mover) restore(r *record) error {
 	if err != nil {
 		return err
 	}
-	t := transfer{kernel: m.kernel, from: device{name: r.Bridge}, to: nic}
-	var have state
+	t := transfer{kernel: m.kernel, from: rtmsg.Device{Name: r.Bridge}, to: nic}
+	var have rtmsg.State
 	if found {
 		t.from = deviceOf(bridge)
-		if have, err = m.kernel.read(t.from); err != nil {
+		if have, err = m.kernel.socket.Read(t.from); err != nil {
 			return err
 		}
-		have = have.on(t.from, nic)
+		have = have.On(t.from, nic)
 	}
 	if err := m.revise(r, nic, have, m.sameLink(r, parent)); err != nil {
 		return err
@@ -151,7 +153,7 @@ func (m *Mover) restore(r *record) error {
 	if err := m.note(r); err != nil {
 		return err
 	}
-	t.want = r.Saved.on(nic, nic)
+	t.want = r.Saved.On(nic, nic)
 	return t.run(t.addAddresses, t.moveRoutes, func() error { return m.detach(link) },
 		func() error { return m.deleteBridge(r) }, t.settle,
 		func() error { return m.setDownAgain(r, nic) },
@@ -161,8 +163,8 @@ func (m *Mover) restore(r *record) error {
 
 // revise makes the record one of what goes back to the NIC: all that the bridge
 // has and, where the bridge has lost it, what the NIC had.
-func (m *Mover) revise(r *record, nic device, have state, same bool) error {
-	now, err := m.kernel.read(nic)
+func (m *Mover) revise(r *record, nic rtmsg.Device, have rtmsg.State, same bool) error {
+	now, err := m.kernel.socket.Read(nic)
 	if err != nil {
 		return err
 	}
@@ -171,13 +173,13 @@ func (m *Mover) revise(r *record, nic device, have state, same bool) error {
 		return err
 	}
 	if same {
-		have = have.withoutOwn(r.Saved)
+		have = withoutOwn(have, r.Saved)
 	}
-	r.WasDown = r.WasDown && same && !have.with(now).isMoreThan(r.Saved)
+	r.WasDown = r.WasDown && same && !isMoreThan(have.With(now), r.Saved)
 	if !same || r.Phase == enslaved && !bare {
-		r.Saved = state{} // it is of another boot, or may have changed since
+		r.Saved = rtmsg.State{} // it is of another boot, or may have changed since
 	}
-	r.Saved = r.Saved.with(have)
+	r.Saved = r.Saved.With(have)
 	return nil
 }
 
@@ -187,14 +189,14 @@ func (m *Mover) sameLink(r *record, parent netlink.Link) bool {
 }
 
 // attach makes the NIC a port of the bridge.
-func (m *Mover) attach(link netlink.Link, bridge device) error {
+func (m *Mover) attach(link netlink.Link, bridge rtmsg.Device) error {
 	name := link.Attrs().Name
 	if err := m.setUp(link); err != nil {
 		return err
 	}
-	if link.Attrs().MasterIndex != bridge.index {
-		err := m.kernel.do("put "+name+" into bridge "+bridge.name, func() error {
-			return m.kernel.LinkSetMasterByIndex(link, bridge.index)
+	if link.Attrs().MasterIndex != bridge.Index {
+		err := m.kernel.do("put "+name+" into bridge "+bridge.Name, func() error {
+			return m.kernel.LinkSetMasterByIndex(link, bridge.Index)
 		})
 		if err != nil {
 			return err
@@ -202,7 +204,7 @@ func (m *Mover) attach(link netlink.Link, bridge device) error {
 	}
 	// Reading a link has the kernel (6.9 and newer) act on its carrier at once:
 	// before that, the bridge drops what is sent through it.
-	_, err := m.kernel.LinkByIndex(bridge.index)
+	_, err := m.kernel.LinkByIndex(bridge.Index)
 	return err
 }
 
@@ -220,15 +222,15 @@ func (m *Mover) detach(link netlink.Link) error {
 	return m.kernel.do("take "+link.Attrs().Name+" out of its bridge", func() error { return m.kernel.LinkSetNoMaster(link) })
 }
 
-func (m *Mover) setDownAgain(r *record, nic device) error {
+func (m *Mover) setDownAgain(r *record, nic rtmsg.Device) error {
 	if !r.WasDown || r.VLAN != 0 {
 		return nil
 	}
-	link, err := m.kernel.LinkByIndex(nic.index)
+	link, err := m.kernel.LinkByIndex(nic.Index)
 	if err != nil {
 		return err
 	}
-	return m.kernel.do("set "+nic.name+" down", func() error { return m.kernel.LinkSetDown(link) })
+	return m.kernel.do("set "+nic.Name+" down", func() error { return m.kernel.LinkSetDown(link) })
 }
 
 // parent finds the record's NIC: by the index and MAC that it has until the next
@@ -251,29 +253,29 @@ func (m *Mover) parent(r *record) (netlink.Link, error) {
 }
 
 // hasAddress says whether a user or a server gave the device an address.
-func (s state) hasAddress() bool {
-	return slices.ContainsFunc(s.Addresses, func(a message) bool { return !a.isLinkLocal() })
+func hasAddress(s rtmsg.State) bool {
+	return slices.ContainsFunc(s.Addresses, func(a rtmsg.Message) bool { return !a.IsLinkLocal() })
 }
 
 // hasRouterRoute says whether the default route, or one of them, came by router advertisement.
-func (s state) hasRouterRoute() bool { return slices.ContainsFunc(s.Routes, message.byRouter) }
+func hasRouterRoute(s rtmsg.State) bool { return slices.ContainsFunc(s.Routes, rtmsg.Message.ByRouter) }
 
 // withoutOwn leaves out the link-local addresses that the kernel gave the bridge
 // itself, beside the parent's: it does when a bridge goes up, by the parent's addr_gen_mode.
-func (s state) withoutOwn(parents state) state {
-	if !slices.ContainsFunc(parents.Addresses, message.isLinkLocal) {
+func withoutOwn(s, parents rtmsg.State) rtmsg.State {
+	if !slices.ContainsFunc(parents.Addresses, rtmsg.Message.IsLinkLocal) {
 		return s
 	}
-	own := without(s.Addresses, parents.Addresses)
-	own = slices.DeleteFunc(own, func(a message) bool { return a.maker() != madeByLink })
-	s.Addresses = without(s.Addresses, own)
+	own := rtmsg.Without(s.Addresses, parents.Addresses)
+	own = slices.DeleteFunc(own, func(a rtmsg.Message) bool { return a.Maker() != rtmsg.MadeByLink })
+	s.Addresses = rtmsg.Without(s.Addresses, own)
 	return s
 }
 
 // isMoreThan says whether a user or a server gave the device an address since it had but
 // those of old. What the kernel makes by itself when a link is up counts for nothing.
-func (s state) isMoreThan(old state) bool {
-	return slices.ContainsFunc(without(s.Addresses, old.Addresses), func(a message) bool {
-		return !a.isLinkLocal() && a.maker() != madeByRouter
+func isMoreThan(s, old rtmsg.State) bool {
+	return slices.ContainsFunc(rtmsg.Without(s.Addresses, old.Addresses), func(a rtmsg.Message) bool {
+		return !a.IsLinkLocal() && a.Maker() != rtmsg.MadeByRouter
 	})
 }

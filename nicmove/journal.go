@@ -11,6 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/causeway-net/causeway/internal/rtmsg"
 	"github.com/causeway-net/causeway/internal/statefile"
 )
 
@@ -38,7 +39,7 @@ type record struct {
 	Confirm  bool     `json:"confirm,omitempty"`
 	Answered []string `json:"answered,omitempty"`
 	// Saved is what the port had when it was enslaved or, in phase releasing, the bridge.
-	Saved state `json:"saved"`
+	Saved rtmsg.State `json:"saved"`
 }
 
 // journal keeps records in a folder, a file for each bridge.

@@ -4,7 +4,7 @@
 // A NIC's path: [Mover.Ensure] writes the intent to the journal (journal.go),
 // makes the bridge (bridge.go), and transfers MAC, addresses, routes and
 // neighbours to it (enslave.go, transfer.go), as the kernel's own messages
-// (message.go, carry.go). Then it looks whether what answered before still does
+// (internal/rtmsg). Then it looks whether what answered before still does
 // (confirm.go); if not, all goes back. [Mover.Release] is the same in reverse.
 // Each step can be made twice: a process that was killed anywhere is finished by
 // the [Mover.Recover] of the next one, and the host keeps its addresses, on the
@@ -28,6 +28,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/internal/rtmsg"
 )
 
 // ErrGone says that there is no such link on the host.
@@ -236,8 +238,8 @@ func (m *Mover) InPlace(bridge string) (bool, error) {
 	if err != nil || port.Attrs().MasterIndex != link.Attrs().Index {
 		return false, err
 	}
-	addresses, err := m.kernel.addresses(deviceOf(port))
-	return !state{Addresses: addresses}.hasAddress(), err
+	addresses, err := m.kernel.socket.Addresses(deviceOf(port))
+	return !hasAddress(rtmsg.State{Addresses: addresses}), err
 }
 
 // isBare says that the bridge was deleted and left its NIC without an address.
@@ -253,9 +255,9 @@ func (m *Mover) isBare(r *record) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	addresses, err := m.kernel.addresses(deviceOf(parent))
-	bare := !state{Addresses: addresses}.hasAddress()
-	return parent.Attrs().Index == r.Index && bare && r.Saved.hasAddress(), err
+	addresses, err := m.kernel.socket.Addresses(deviceOf(parent))
+	bare := !hasAddress(rtmsg.State{Addresses: addresses})
+	return parent.Attrs().Index == r.Index && bare && hasAddress(r.Saved), err
 }
 
 // note writes the record, and holds it from then on.

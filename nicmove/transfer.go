@@ -6,19 +6,21 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/internal/rtmsg"
 )
 
 // transfer carries want from one device to another; want is in the terms of to.
 type transfer struct {
 	*kernel
-	from, to device
-	want     state
+	from, to rtmsg.Device
+	want     rtmsg.State
 }
 
 func (t transfer) run(steps ...func() error) error {
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return fmt.Errorf("move %s to %s: %w", t.from.name, t.to.name, err)
+			return fmt.Errorf("move %s to %s: %w", t.from.Name, t.to.Name, err)
 		}
 	}
 	return nil
@@ -28,18 +30,18 @@ func (t transfer) run(steps ...func() error) error {
 // come without duplicate address detection, which would take a second and may
 // see from's; and without a route, which would compete with from's: settle sets both right.
 func (t transfer) addAddresses() error {
-	there, err := t.read(t.to)
+	there, err := t.socket.Read(t.to)
 	if err != nil {
 		return err
 	}
-	for _, a := range without(t.want.Addresses, there.Addresses) {
-		if a.is6() {
-			a = a.clone()
-			flags := a.addressFlags() | unix.IFA_F_NOPREFIXROUTE
+	for _, a := range rtmsg.Without(t.want.Addresses, there.Addresses) {
+		if a.Is6() {
+			a = a.Clone()
+			flags := a.AddressFlags() | unix.IFA_F_NOPREFIXROUTE
 			if flags&unix.IFA_F_DADFAILED == 0 { // else it is another's
 				flags |= unix.IFA_F_NODAD
 			}
-			a.setAddressFlags(flags)
+			a.SetAddressFlags(flags)
 		}
 		if err := t.add(a, t.to, unix.NLM_F_EXCL); err != nil {
 			return err
@@ -52,15 +54,15 @@ func (t transfer) addAddresses() error {
 }
 
 // renew gives to the lifetimes that a DHCP client set on from since.
-func (t transfer) renew(there state) error {
-	old, err := t.read(t.from)
+func (t transfer) renew(there rtmsg.State) error {
+	old, err := t.socket.Read(t.from)
 	if err != nil {
 		return err
 	}
-	moved := old.on(t.from, t.to).Addresses
-	fresh := without(moved, there.Addresses)
-	for _, a := range without(moved, fresh) {
-		if a.isDynamic() {
+	moved := old.On(t.from, t.to).Addresses
+	fresh := rtmsg.Without(moved, there.Addresses)
+	for _, a := range rtmsg.Without(moved, fresh) {
+		if a.IsDynamic() {
 			if err := t.add(a, t.to, unix.NLM_F_REPLACE); err != nil {
 				return err
 			}
@@ -77,17 +79,17 @@ func (t transfer) awaitLocal() error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for start := time.Now(); time.Since(start) < limit; <-tick.C {
-		routes, err := t.dump(route, unix.AF_INET6)
+		routes, err := t.socket.Dump(rtmsg.Route, unix.AF_INET6)
 		if err != nil {
 			return err
 		}
 		local := make(map[string]bool)
 		for _, r := range routes {
-			if r.header[7] == unix.RTN_LOCAL && r.leaves(t.to.index) {
-				local[string(r.get(unix.RTA_DST))] = true
+			if r.IsLocal() && r.Leaves(t.to.Index) {
+				local[string(r.Get(unix.RTA_DST))] = true
 			}
 		}
-		missing := func(a message) bool { return a.is6() && !local[string(a.get(unix.IFA_ADDRESS))] }
+		missing := func(a rtmsg.Message) bool { return a.Is6() && !local[string(a.Get(unix.IFA_ADDRESS))] }
 		if !slices.ContainsFunc(t.want.Addresses, missing) {
 			return nil
 		}
@@ -106,8 +108,8 @@ func (t transfer) moveRoutes() error {
 	if err := t.addRoutes(); err != nil {
 		return err
 	}
-	old, err := t.read(t.from)
-	if err != nil || t.from.index == 0 {
+	old, err := t.socket.Read(t.from)
+	if err != nil || t.from.Index == 0 {
 		return err
 	}
 	for _, r := range slices.Backward(old.Routes) {
@@ -122,13 +124,13 @@ func (t transfer) moveRoutes() error {
 // next hop alone become one multipath route, so those replace the old one; IPv4
 // has them side by side.
 func (t transfer) addRoutes() error {
-	there, err := t.read(t.to)
+	there, err := t.socket.Read(t.to)
 	if err != nil {
 		return err
 	}
-	for _, r := range without(t.want.Routes, there.Routes) {
+	for _, r := range rtmsg.Without(t.want.Routes, there.Routes) {
 		flags := unix.NLM_F_APPEND
-		if r.kind == nextHop || r.is6() && r.viaGateway() {
+		if r.Kind == rtmsg.NextHop || r.Is6() && r.ViaGateway() {
 			flags = unix.NLM_F_REPLACE
 		}
 		if err := t.add(r, t.to, flags); err != nil {
@@ -141,7 +143,7 @@ func (t transfer) addRoutes() error {
 // removeAddresses takes them off from, in reverse: with the first IPv4 address
 // of a subnet its secondary ones would go.
 func (t transfer) removeAddresses() error {
-	old, err := t.read(t.from)
+	old, err := t.socket.Read(t.from)
 	if err != nil {
 		return err
 	}
@@ -159,22 +161,22 @@ func (t transfer) settle() error {
 	if err := t.addRoutes(); err != nil {
 		return err
 	}
-	have, err := t.read(t.to)
+	have, err := t.socket.Read(t.to)
 	if err != nil {
 		return err
 	}
-	wanted := make(map[string]message)
+	wanted := make(map[string]rtmsg.Message)
 	for _, a := range t.want.Addresses {
-		wanted[a.key()] = a
+		wanted[a.Key()] = a
 	}
 	const ours = unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE
 	for _, a := range have.Addresses {
-		want, known := wanted[a.key()]
-		if !known || (a.addressFlags()^want.addressFlags())&ours == 0 {
+		want, known := wanted[a.Key()]
+		if !known || (a.AddressFlags()^want.AddressFlags())&ours == 0 {
 			continue
 		}
-		a = a.clone()
-		a.setAddressFlags(a.addressFlags()&^ours | want.addressFlags()&ours)
+		a = a.Clone()
+		a.SetAddressFlags(a.AddressFlags()&^ours | want.AddressFlags()&ours)
 		if err := t.add(a, t.to, unix.NLM_F_REPLACE); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package nicmove
+package rtmsg
 
 import (
 	"encoding/binary"
@@ -10,9 +10,9 @@ import (
 )
 
 // genMessage draws what the kernel may tell, and some that it never would.
-func genMessage(t *rapid.T) message {
-	m := message{kind: kind(rapid.IntRange(int(address), int(neighbour)).Draw(t, "kind"))}
-	m.header = rapid.SliceOfN(rapid.Byte(), m.kind.headerLen(), m.kind.headerLen()).Draw(t, "header")
+func genMessage(t *rapid.T) Message {
+	m := Message{Kind: Kind(rapid.IntRange(int(Address), int(Neighbour)).Draw(t, "kind"))}
+	m.header = rapid.SliceOfN(rapid.Byte(), m.Kind.headerLen(), m.Kind.headerLen()).Draw(t, "header")
 	m.header[0] = rapid.SampledFrom([]byte{unix.AF_INET, unix.AF_INET6}).Draw(t, "family")
 	for typ := range rapid.Uint16Range(1, 31).Draw(t, "attributes") {
 		if rapid.Bool().Draw(t, "has") {
@@ -29,29 +29,29 @@ func TestMessagesSurviveTheJournal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got message
+		var got Message
 		if err := json.Unmarshal(text, &got); err != nil {
 			t.Fatal(err)
 		}
-		if got.kind != want.kind || string(got.bytes()) != string(want.bytes()) {
+		if got.Kind != want.Kind || string(got.bytes()) != string(want.bytes()) {
 			t.Fatalf("%s: % x became % x", text, want.bytes(), got.bytes())
 		}
 	})
 }
 
 func TestMessagesMoveAndComeBack(t *testing.T) {
-	nic, bridge := device{2, "eth0"}, device{7, "br0"}
+	nic, bridge := Device{2, "eth0"}, Device{7, "br0"}
 	rapid.Check(t, func(t *rapid.T) {
 		m := genMessage(t)
-		if m.kind != route && m.kind != nextHop { // the others are listed by their device
-			binary.NativeEndian.PutUint32(m.header[4:], uint32(nic.index))
+		if m.Kind != Route && m.Kind != NextHop { // the others are listed by their device
+			binary.NativeEndian.PutUint32(m.header[4:], uint32(nic.Index))
 		}
-		if m.uint32(unix.RTA_OIF) == uint32(bridge.index) || m.get(unix.RTA_MULTIPATH) != nil {
+		if m.uint32(unix.RTA_OIF) == uint32(bridge.Index) || m.Get(unix.RTA_MULTIPATH) != nil {
 			t.Skip("leaves through both")
 		}
-		there := m.on(nic, bridge)
-		if back := there.on(bridge, nic); m.kind != nextHop && back.key() != m.key() {
-			t.Fatalf("%x came back as %x", m.key(), back.key())
+		there := m.On(nic, bridge)
+		if back := there.On(bridge, nic); m.Kind != NextHop && back.Key() != m.Key() {
+			t.Fatalf("%x came back as %x", m.Key(), back.Key())
 		}
 	})
 }
@@ -70,6 +70,6 @@ func TestNoMessageIsTooStrange(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		for range nextHops(rapid.SliceOf(rapid.Byte()).Draw(t, "next hops")) {
 		}
-		_, _ = parseMessage(route, rapid.SliceOf(rapid.Byte()).Draw(t, "route"))
+		_, _ = parseMessage(Route, rapid.SliceOf(rapid.Byte()).Draw(t, "route"))
 	})
 }

@@ -1,4 +1,4 @@
-package nicmove
+package rtmsg
 
 import (
 	"encoding/binary"
@@ -8,31 +8,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// device is one end of a move.
-type device struct {
-	index int
-	name  string
+// Device is what messages are of.
+type Device struct {
+	Index int
+	Name  string
 }
 
-// on gives m as it reads on the device to, when it was read on from.
-func (m message) on(from, to device) message {
-	n := m.clone()
-	switch m.kind {
-	case address:
-		binary.NativeEndian.PutUint32(n.header[4:], uint32(to.index))
-		if label, ok := relabel(cString(m.get(unix.IFA_LABEL)), from.name, to.name); ok {
+// On gives m as it reads on the device to, when it was read on from.
+func (m Message) On(from, to Device) Message {
+	n := m.Clone()
+	switch m.Kind {
+	case Address:
+		binary.NativeEndian.PutUint32(n.header[4:], uint32(to.Index))
+		if label, ok := relabel(cString(m.Get(unix.IFA_LABEL)), from.Name, to.Name); ok {
 			n.set(unix.IFA_LABEL, append([]byte(label), 0))
 		}
-	case route:
+	case Route:
 		n.routeOn(from, to)
-	case nextHop:
+	case NextHop:
 		n.header[1] = 0 // the scope, which a request must not have
 		binary.NativeEndian.PutUint32(n.header[4:], binary.NativeEndian.Uint32(n.header[4:])&unix.RTNH_F_ONLINK)
-		n.setUint32(unix.NHA_OIF, uint32(to.index))
-	case neighbour:
-		binary.NativeEndian.PutUint32(n.header[4:], uint32(to.index))
+		n.setUint32(unix.NHA_OIF, uint32(to.Index))
+	case Neighbour:
+		binary.NativeEndian.PutUint32(n.header[4:], uint32(to.Index))
 		n.drop(unix.NDA_CACHEINFO, unix.NDA_PROBES)
-		if state := m.neighbourState(); state&(unix.NUD_PERMANENT|unix.NUD_NOARP) == 0 {
+		if State := m.neighbourState(); State&(unix.NUD_PERMANENT|unix.NUD_NOARP) == 0 {
 			binary.NativeEndian.PutUint16(n.header[8:], unix.NUD_STALE)
 		}
 	}
@@ -51,17 +51,17 @@ func relabel(label, from, to string) (string, bool) {
 
 // routeOn turns the route's device, or those of its next hops, from one into
 // the other, and what only a reply has into what a request wants.
-func (m *message) routeOn(from, to device) {
+func (m *Message) routeOn(from, to Device) {
 	binary.NativeEndian.PutUint32(m.header[8:], binary.NativeEndian.Uint32(m.header[8:])&unix.RTNH_F_ONLINK)
-	if m.uint32(unix.RTA_OIF) == uint32(from.index) {
-		m.setUint32(unix.RTA_OIF, uint32(to.index))
+	if m.uint32(unix.RTA_OIF) == uint32(from.Index) {
+		m.setUint32(unix.RTA_OIF, uint32(to.Index))
 	}
-	if hops := m.get(unix.RTA_MULTIPATH); hops != nil {
+	if hops := m.Get(unix.RTA_MULTIPATH); hops != nil {
 		hops = slices.Clone(hops)
 		for hop := range nextHops(hops) {
 			hop[2] &= unix.RTNH_F_ONLINK
-			if binary.NativeEndian.Uint32(hop[4:]) == uint32(from.index) {
-				binary.NativeEndian.PutUint32(hop[4:], uint32(to.index))
+			if binary.NativeEndian.Uint32(hop[4:]) == uint32(from.Index) {
+				binary.NativeEndian.PutUint32(hop[4:], uint32(to.Index))
 			}
 		}
 		m.set(unix.RTA_MULTIPATH, hops)
@@ -73,24 +73,24 @@ func (m *message) routeOn(from, to device) {
 	// made by a program (ndisc_router_discovery: "failed to add default route"), and
 	// with it the advertised prefixes: what is carried leaves that place to it, with
 	// the next metric, and runs out.
-	if m.byRouter() {
+	if m.ByRouter() {
 		m.setUint32(unix.RTA_PRIORITY, m.uint32(unix.RTA_PRIORITY)|1)
 	}
 	m.drop(unix.RTA_CACHEINFO)
 	m.dropNextHop()
 }
 
-// byRouter tells a default route that a router advertised, for a time (RFC 4861 §6.3.4).
-func (m message) byRouter() bool {
-	expires := m.get(unix.RTA_EXPIRES) != nil || m.lifetime() > 0
-	return m.kind == route && m.is6() && m.header[5] == unix.RTPROT_RA && m.header[1] == 0 && expires
+// ByRouter tells a default route that a router advertised, for a time (RFC 4861 §6.3.4).
+func (m Message) ByRouter() bool {
+	expires := m.Get(unix.RTA_EXPIRES) != nil || m.lifetime() > 0
+	return m.Kind == Route && m.Is6() && m.header[5] == unix.RTPROT_RA && m.header[1] == 0 && expires
 }
 
 // lifetime is what a route that the kernel told of has left, in 1/100 s (USER_HZ);
 // zero for no limit. It is negative for one that has run out and is not deleted yet.
-func (m message) lifetime() int32 {
+func (m Message) lifetime() int32 {
 	// struct rta_cacheinfo: rta_expires is the third field.
-	if info := m.get(unix.RTA_CACHEINFO); m.kind == route && m.is6() && len(info) >= 12 {
+	if info := m.Get(unix.RTA_CACHEINFO); m.Kind == Route && m.Is6() && len(info) >= 12 {
 		return int32(binary.NativeEndian.Uint32(info[8:]))
 	}
 	return 0
@@ -101,8 +101,8 @@ const rtaNextHop = 30
 
 // dropNextHop leaves the number of the next hop, where there is one, without
 // what the kernel tells of it for programs that do not know of such.
-func (m *message) dropNextHop() {
-	if m.get(rtaNextHop) != nil {
+func (m *Message) dropNextHop() {
+	if m.Get(rtaNextHop) != nil {
 		m.drop(unix.RTA_OIF, unix.RTA_GATEWAY, unix.RTA_VIA, unix.RTA_MULTIPATH)
 	}
 }
@@ -120,15 +120,15 @@ func nextHops(raw []byte) func(func([]byte) bool) {
 	}
 }
 
-// leaves says whether the route or next hop goes out of the device.
-func (m message) leaves(index int) bool {
-	if m.kind == nextHop {
+// Leaves says whether the route or next hop goes out of the device.
+func (m Message) Leaves(index int) bool {
+	if m.Kind == NextHop {
 		return m.uint32(unix.NHA_OIF) == uint32(index)
 	}
 	if m.uint32(unix.RTA_OIF) == uint32(index) {
 		return true
 	}
-	for hop := range nextHops(m.get(unix.RTA_MULTIPATH)) {
+	for hop := range nextHops(m.Get(unix.RTA_MULTIPATH)) {
 		if binary.NativeEndian.Uint32(hop[4:]) == uint32(index) {
 			return true
 		}
@@ -136,19 +136,22 @@ func (m message) leaves(index int) bool {
 	return false
 }
 
-// viaGateway tells routes that need another route to be there first.
-func (m message) viaGateway() bool {
-	return m.get(unix.RTA_GATEWAY) != nil || m.get(unix.RTA_VIA) != nil || m.get(unix.RTA_MULTIPATH) != nil ||
-		m.get(rtaNextHop) != nil
+// IsLocal tells routes of the host's own addresses.
+func (m Message) IsLocal() bool { return m.Kind == Route && m.header[7] == unix.RTN_LOCAL }
+
+// ViaGateway tells routes that need another route to be there first.
+func (m Message) ViaGateway() bool {
+	return m.Get(unix.RTA_GATEWAY) != nil || m.Get(unix.RTA_VIA) != nil || m.Get(unix.RTA_MULTIPATH) != nil ||
+		m.Get(rtaNextHop) != nil
 }
 
 // rank is the order in which routes and next hops can be made: those to the
 // wire itself, next hops that are on it, routes through these.
-func (m message) rank() int {
+func (m Message) rank() int {
 	switch {
-	case m.kind == nextHop:
+	case m.Kind == NextHop:
 		return 1
-	case m.viaGateway():
+	case m.ViaGateway():
 		return 2
 	default:
 		return 0
@@ -156,33 +159,33 @@ func (m message) rank() int {
 }
 
 // madeByKernel tells the routes that come and go with an address.
-func (m message) madeByKernel() bool {
+func (m Message) madeByKernel() bool {
 	return m.header[5] == unix.RTPROT_KERNEL &&
 		slices.Contains([]byte{unix.RTN_LOCAL, unix.RTN_BROADCAST, unix.RTN_ANYCAST}, m.header[7])
 }
 
-func (m message) cached() bool {
+func (m Message) cached() bool {
 	return binary.NativeEndian.Uint32(m.header[8:])&unix.RTM_F_CLONED != 0
 }
 
-func (m message) neighbourState() uint16 { return binary.NativeEndian.Uint16(m.header[8:]) }
+func (m Message) neighbourState() uint16 { return binary.NativeEndian.Uint16(m.header[8:]) }
 
 // carryable tells neighbours worth carrying: those that a user made, and those
 // whose MAC is known, so that nothing has to be resolved again in the middle of
 // a move. Entries without ARP are the kernel's own (multicast).
-func (m message) carryable() bool {
+func (m Message) carryable() bool {
 	const known = unix.NUD_PERMANENT | unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE
-	return m.get(unix.NDA_LLADDR) != nil && m.neighbourState()&known != 0
+	return m.Get(unix.NDA_LLADDR) != nil && m.neighbourState()&known != 0
 }
 
-// isLinkLocal tells fe80::/10.
-func (m message) isLinkLocal() bool {
-	return m.is6() && m.header[3] == unix.RT_SCOPE_LINK
+// IsLinkLocal tells fe80::/10.
+func (m Message) IsLinkLocal() bool {
+	return m.Is6() && m.header[3] == unix.RT_SCOPE_LINK
 }
 
-// isDynamic tells an address with a lifetime: DHCP's, or a router's (RFC 4862).
-func (m message) isDynamic() bool {
-	return m.addressFlags()&unix.IFA_F_PERMANENT == 0
+// IsDynamic tells an address with a lifetime: DHCP's, or a router's (RFC 4862).
+func (m Message) IsDynamic() bool {
+	return m.AddressFlags()&unix.IFA_F_PERMANENT == 0
 }
 
 // ifaProto is IFA_PROTO of Linux 5.18 and newer, which the library lacks: who made an address.
@@ -191,26 +194,26 @@ const ifaProto = 11
 // The kernel's own makers: IFAPROT_KERNEL_RA, of what a router said, and
 // IFAPROT_KERNEL_LL, for a link that went up.
 const (
-	madeByRouter = 2
-	madeByLink   = 3
+	MadeByRouter = 2
+	MadeByLink   = 3
 )
 
-// maker is zero for an address that a program made, and before Linux 5.18.
-func (m message) maker() byte {
-	if value := m.get(ifaProto); len(value) == 1 {
+// Maker is zero for an address that a program made, and before Linux 5.18.
+func (m Message) Maker() byte {
+	if value := m.Get(ifaProto); len(value) == 1 {
 		return value[0]
 	}
 	return 0
 }
 
-func (m message) addressFlags() uint32 {
-	if m.get(unix.IFA_FLAGS) != nil {
+func (m Message) AddressFlags() uint32 {
+	if m.Get(unix.IFA_FLAGS) != nil {
 		return m.uint32(unix.IFA_FLAGS)
 	}
 	return uint32(m.header[2])
 }
 
-func (m *message) setAddressFlags(flags uint32) {
+func (m *Message) SetAddressFlags(flags uint32) {
 	m.header[2] = byte(flags)
 	m.setUint32(unix.IFA_FLAGS, flags)
 }
