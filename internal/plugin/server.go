@@ -1,7 +1,7 @@
 // Package plugin speaks Docker's plugin protocol: JSON over HTTP on a unix
 // socket that the engine finds in /run/docker/plugins.
 //
-// A request travels so: the engine POSTs /<Service>.<Method>; [Handle] decodes
+// A request's path: the engine POSTs /<Service>.<Method>; [Handle] decodes
 // its body into the method's own type, calls the method with a deadline, and
 // encodes what it returns. An error goes back as {"Err": …}, which the engine
 // shows to the user. Several services share one socket and one [Server].
