@@ -6,7 +6,7 @@ import (
 )
 
 // TestUnitExposure has systemd judge the unit: 10 is a unit without any setting,
-// and 4.4 what causeway's can come to (the unit says why).
+// and 4.5 what causeway's can come to (the unit says why).
 func TestUnitExposure(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
