@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
+	"path"
 	"regexp"
 	"strings"
 	"testing"
@@ -37,6 +39,21 @@ func TestREADME(t *testing.T) {
 	for _, h := range r.hosts("each") {
 		if after := h.traces(); after != before[h.Name()] {
 			t.Errorf("%s has\n%s\nand had\n%s", h.Name(), after, before[h.Name()])
+		}
+	}
+}
+
+// TestArchitecture holds the table of ARCHITECTURE.md to the folders that there are.
+func TestArchitecture(t *testing.T) {
+	const module = "github.com/causeway-net/causeway/"
+	out, err := exec.Command("go", "list", module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	house := page(t, "ARCHITECTURE.md")
+	for name := range strings.FieldsSeq(strings.ReplaceAll(string(out), module, "")) {
+		if !strings.Contains(house, "`"+name+"`") && !strings.Contains(house, "`"+path.Base(name)+"`") {
+			t.Errorf("ARCHITECTURE.md does not tell of %s", name)
 		}
 	}
 }
