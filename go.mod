@@ -20,7 +20,10 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/miekg/dns v1.1.73
+require (
+	github.com/miekg/dns v1.1.73
+	go.etcd.io/etcd/etcdutl/v3 v3.7.3
+)
 
 require (
 	github.com/Microsoft/go-winio v0.6.2 // indirect

@@ -30,7 +30,9 @@ type Config struct {
 	// Resolve tells what a container of this host would be told about a name, as
 	// [names.Server.Resolve] does.
 	Resolve func(name, from string) (names.Resolution, error)
-	Log     *logrus.Entry
+	// Backup writes a snapshot of the store.
+	Backup func(ctx context.Context, w io.Writer) error
+	Log    *logrus.Entry
 }
 
 type nothing struct{}
@@ -60,6 +62,7 @@ const (
 	releasePath = "/Agent.ReleaseHost"
 	removePath  = "/Agent.RemoveNetwork"
 	resolvePath = "/Agent.Resolve"
+	backupPath  = "/Agent.Backup"
 )
 
 // NewServer makes the server of the agent's socket.
@@ -93,6 +96,7 @@ func NewServer(config Config) *plugin.Server {
 		r, err := config.Resolve(request.Name, request.From)
 		return &r, err
 	})
+	plugin.Stream(server, backupPath, config.Backup)
 	return server
 }
 
@@ -146,33 +150,59 @@ func (c *Client) Resolve(ctx context.Context, name, from string) (names.Resoluti
 	return ask[names.Resolution](ctx, c, resolvePath, question{Name: name, From: from})
 }
 
+// Backup writes a snapshot of the store to w.
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	unbounded := *c.http
+	unbounded.Timeout = 0 // a large store takes its time
+	body, err := (&Client{socket: c.socket, http: &unbounded}).post(ctx, backupPath, nothing{})
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if _, err := io.Copy(w, body); err != nil {
+		return fmt.Errorf("the agent at %s broke off: %w", c.socket, err)
+	}
+	return nil
+}
+
 func ask[Resp any](ctx context.Context, c *Client, path string, request any) (Resp, error) {
-	var answer struct {
-		Err string
-	}
 	var value Resp
-	body, err := json.Marshal(request)
+	body, err := c.post(ctx, path, request)
 	if err != nil {
 		return value, err
 	}
-	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+path, bytes.NewReader(body))
-	if err != nil {
-		return value, err
-	}
-	response, err := c.http.Do(post)
-	if err != nil {
-		return value, fmt.Errorf("the agent at %s does not answer (is causeway running, and are you root?): %w", c.socket, errors.Unwrap(err))
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
+	defer body.Close()
+	text, err := io.ReadAll(body)
 	if err != nil {
 		return value, fmt.Errorf("the agent at %s: %w", c.socket, err)
 	}
-	if response.StatusCode != http.StatusOK {
-		if err := json.Unmarshal(text, &answer); err != nil || answer.Err == "" {
-			return value, fmt.Errorf("the agent at %s answers %s", c.socket, response.Status)
-		}
-		return value, errors.New(answer.Err)
-	}
 	return value, json.Unmarshal(text, &value)
+}
+
+// post sends a request, and gives the answer's body or the agent's error.
+func (c *Client) post(ctx context.Context, path string, request any) (io.ReadCloser, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.http.Do(post)
+	if err != nil {
+		return nil, fmt.Errorf("the agent at %s does not answer (is causeway running, and are you root?): %w", c.socket, errors.Unwrap(err))
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
+	}
+	defer response.Body.Close()
+	var answer struct {
+		Err string
+	}
+	text, err := io.ReadAll(response.Body)
+	if err != nil || json.Unmarshal(text, &answer) != nil || answer.Err == "" {
+		return nil, fmt.Errorf("the agent at %s answers %s", c.socket, response.Status)
+	}
+	return nil, errors.New(answer.Err)
 }

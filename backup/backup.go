@@ -1,5 +1,6 @@
 // Package backup keeps a copy of this host's own records in --data-dir, and puts
-// it back into a store that has lost them.
+// it back into a store that has lost them: an empty one, or one that was restored
+// from an older backup.
 //
 // A [Store] stands between the store and all that use it. What passes through it
 // when they follow the records is noted: this host's attachments, their networks,
@@ -30,11 +31,7 @@ type Config struct {
 	Host   string
 	Mirror bool
 	// Path is the file of the copy.
-	Path string
-	// Known is the ID of the store that this host belonged to when it was started,
-	// and Reset says that another one is accepted.
-	Known string
-	Reset bool
+	Path  string
 	Board *health.Board
 }
 
@@ -78,7 +75,8 @@ func newCopy(store string) Copy {
 	}
 }
 
-// Open reads the copy. Where it has to be put back, all calls wait until Run has done so.
+// Open reads the copy. All calls wait until Run has seen that the store is the one
+// that it was copied from, or has put it back.
 func Open(store Identified, config Config) (*Store, error) {
 	file, err := statefile.Read[Copy](config.Path)
 	if err != nil {
@@ -88,7 +86,7 @@ func Open(store Identified, config Config) (*Store, error) {
 	maps.Copy(s.copy.Attachments, file.Attachments)
 	maps.Copy(s.copy.Networks, file.Networks)
 	maps.Copy(s.copy.Endpoints, file.Endpoints)
-	if s.copy.Store == "" || s.copy.Store == config.Known && !config.Reset {
+	if s.copy.Store == "" {
 		close(s.ready)
 	}
 	return s, nil

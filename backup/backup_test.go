@@ -28,20 +28,20 @@ const net1, docker1, host1, host2 = "n1", "d1", "h1", "h2"
 
 // start runs a Store on an etcd of its own, with what follows the records as the
 // loop does.
-func start(t *testing.T, path, known string, reset bool) (*Store, *health.Board) {
+func start(t *testing.T, path string) (*Store, *health.Board) {
 	t.Helper()
 	etcd, err := kvstore.StartEmbedded(t.Context(), kvstore.EmbeddedConfig{DataDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startOn(t, etcd, path, known, reset)
+	return startOn(t, etcd, path)
 }
 
-func startOn(t *testing.T, etcd *kvstore.Embedded, path, known string, reset bool) (*Store, *health.Board) {
+func startOn(t *testing.T, etcd *kvstore.Embedded, path string) (*Store, *health.Board) {
 	t.Helper()
 	logger, _ := test.NewNullLogger()
 	board := health.New(logrus.NewEntry(logger))
-	store, err := Open(etcd, Config{Host: host1, Mirror: true, Path: path, Known: known, Reset: reset, Board: board})
+	store, err := Open(etcd, Config{Host: host1, Mirror: true, Path: path, Board: board})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestRestoreIntoAnEmptyStore(t *testing.T) {
 	for name, dockerIPAM := range map[string]bool{"causeway's IPAM": false, "Docker's IPAM": true} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "records.json")
-			old, _ := start(t, path, "", false)
+			old, _ := start(t, path)
 			populate(t, old, dockerIPAM)
 			kept := waitForCopy(t, path, 1)
 			want := dump(t, old)
@@ -166,7 +166,7 @@ func TestRestoreIntoAnEmptyStore(t *testing.T) {
 				}
 			}
 
-			fresh, board := start(t, path, kept.Store, true)
+			fresh, board := start(t, path)
 			if diff := cmp.Diff(want, dump(t, fresh)); diff != "" {
 				t.Error(diff)
 			}
@@ -184,9 +184,9 @@ func TestRestoreIntoAnEmptyStore(t *testing.T) {
 // What a store of another cluster has already is left alone, and said.
 func TestRestoreIntoAnotherClustersStore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "records.json")
-	old, _ := start(t, path, "", false)
+	old, _ := start(t, path)
 	populate(t, old, false)
-	kept := waitForCopy(t, path, 1)
+	waitForCopy(t, path, 1)
 
 	etcd, err := kvstore.StartEmbedded(t.Context(), kvstore.EmbeddedConfig{DataDir: t.TempDir()})
 	if err != nil {
@@ -195,7 +195,7 @@ func TestRestoreIntoAnotherClustersStore(t *testing.T) {
 	if _, err := etcd.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put(records.NameKey("foo"), "theirs")}}); err != nil {
 		t.Fatal(err)
 	}
-	theirs, board := startOn(t, etcd, path, kept.Store, true)
+	theirs, board := startOn(t, etcd, path)
 	if got := slices.Collect(maps.Keys(dump(t, theirs))); len(got) != 1 {
 		t.Errorf("the store has %v", got)
 	}
@@ -211,7 +211,7 @@ func TestCopyFollowsTheRecords(t *testing.T) {
 	if err := statefile.Write(path, Copy{Endpoints: map[string]map[string]fabric.Endpoint{net1: {"gone": {ID: "gone", Host: host1}}}}); err != nil {
 		t.Fatal(err)
 	}
-	store, _ := start(t, path, "", false)
+	store, _ := start(t, path)
 	populate(t, store, false)
 	eventually(t, "the copy has the container, and not the one before", func() bool {
 		kept, err := statefile.Read[Copy](path)

@@ -16,6 +16,9 @@ func (s *Store) wait(ctx context.Context) error {
 		return nil
 	default:
 	}
+	if err := s.store.Health(ctx); err != nil {
+		return err // it says why the store does not answer
+	}
 	select {
 	case <-s.ready:
 		return nil

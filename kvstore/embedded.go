@@ -70,10 +70,15 @@ func StartEmbedded(ctx context.Context, config EmbeddedConfig) (*Embedded, error
 
 // Open gives another Store on the same server. The caller closes it before the server.
 func (e *Embedded) Open(prefix string, identity Identity, board *health.Board) *Etcd {
-	other := newEtcd(e.name, prefix, identity, board)
-	other.client = v3client.New(e.etcd.Server)
-	close(other.connected)
-	return other
+	return openInProcess(e.etcdServer, prefix, identity, board)
+}
+
+// openInProcess gives the Store on a server in this process.
+func openInProcess(server *etcdServer, prefix string, identity Identity, board *health.Board) *Etcd {
+	e := newEtcd("in "+server.dir, prefix, identity, board)
+	e.client = v3client.New(server.etcd.Server)
+	close(e.connected)
+	return e
 }
 
 // Endpoint is the URL that other hosts reach the store at; empty when nothing listens.

@@ -82,6 +82,9 @@ type Etcd struct {
 	cluster  atomic.Uint64
 	revision atomic.Int64
 	restored broadcast
+	// fromBackup is closed when the store was restored from a backup.
+	fromBackup chan struct{}
+	replaced   sync.Once
 }
 
 var _ Store = (*Etcd)(nil)
@@ -109,6 +112,7 @@ func newEtcd(name, prefix string, identity Identity, board *health.Board) *Etcd 
 	e := &Etcd{
 		prefix: strings.TrimSuffix(cmp.Or(prefix, DefaultPrefix), "/") + "/", name: name, board: board,
 		connected: make(chan struct{}), reconnected: make(chan struct{}, 1), identity: identity, identifying: make(chan struct{}, 1),
+		fromBackup: make(chan struct{}),
 	}
 	e.ctx, e.close = context.WithCancel(context.Background())
 	return e

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -71,6 +72,8 @@ func (e *Etcd) identify(ctx context.Context) (string, error) {
 		switch {
 		case id == known && known != "", id != "" && anyStore:
 			return id, e.accept(id)
+		case known != "" && descends(id, known):
+			return e.restoredTo(id)
 		case id != "" && known != "":
 			return "", e.otherStore("it is another cluster's")
 		case known != "" && marked:
@@ -132,6 +135,27 @@ func (e *Etcd) accept(id string) error {
 	e.id.Store(&id)
 	return nil
 }
+
+// descendant gives the ID of a store that is restored from a backup of the one
+// with that ID: what was written since the backup is not in it.
+func descendant(id string) string { return id + "." + rand.Text() }
+
+func descends(id, from string) bool { return strings.HasPrefix(id, from+".") }
+
+// restoredTo takes a store that was restored from a backup of the known one. At the
+// start it is accepted. Later whoever uses this Etcd has read what the store may
+// not have any more: it is refused, and Restored tells.
+func (e *Etcd) restoredTo(id string) (string, error) {
+	if e.ID() == "" {
+		return id, e.accept(id)
+	}
+	e.replaced.Do(func() { close(e.fromBackup) })
+	return "", &unavailableError{store: e.name, err: ErrOtherStore, cause: "it was restored from a backup"}
+}
+
+// Restored is closed when the store was restored from a backup while this process
+// used it. The process has to start again.
+func (e *Etcd) Restored() <-chan struct{} { return e.fromBackup }
 
 func (e *Etcd) otherStore(why string) error {
 	return &unavailableError{

@@ -42,10 +42,16 @@ type settings struct {
 	names        bool
 }
 
+// registerData has the flags that say where the records are.
+func (s *settings) registerData(flags *pflag.FlagSet) {
+	flags.StringVar(&s.dataDir, "data-dir", "/var/lib/causeway", "`folder` for the embedded etcd and what must survive a restart")
+	flags.StringVar(&s.storePrefix, "store-prefix", "/causeway/v1/", "`prefix` of all keys: clusters with other prefixes can share one etcd")
+}
+
 func (s *settings) register(flags *pflag.FlagSet) {
+	s.registerData(flags)
 	flags.StringSliceVar(&s.store, "store", nil, "`URLs` of the etcd to keep the records in; none: one embedded here, in --data-dir")
 	flags.StringVar(&s.storeListen, "store-listen", "", "`address` to offer the embedded etcd to other hosts at, such as http://10.0.0.1:2379")
-	flags.StringVar(&s.storePrefix, "store-prefix", "/causeway/v1/", "`prefix` of all keys: clusters with other prefixes can share one etcd")
 	flags.StringVar(&s.username, "store-user", "", "etcd `user`")
 	flags.StringVar(&s.password, "store-password", "", "its `password`; better given in a file")
 	flags.StringVar(&s.passwordFile, "store-password-file", "", "`file` with the password of --store-user")
@@ -60,7 +66,6 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.hostName, "host-name", "", "`name` of this host in the cluster; default: the kernel's host name")
 	flags.DurationVar(&s.hostExpiry, "host-expiry", 0, "`time` such as 24h after which this host releases another that is gone, as \"causeway hosts rm\" does; 0: never")
 	flags.StringVar(&s.scope, "scope", "local", "`scope` that Docker is told: local, or global for swarm's networks")
-	flags.StringVar(&s.dataDir, "data-dir", "/var/lib/causeway", "`folder` for the embedded etcd and what must survive a restart")
 	flags.StringVar(&s.runDir, "run-dir", hostRun, "`folder` where this process sees the host's /run; another one makes it a managed plugin")
 	flags.StringVar(&s.socket, "socket", "/run/docker/plugins/causeway.sock", "`path` of the plugin's socket; its name is the driver's")
 	flags.StringVar(&s.agentSocket, "agent-socket", defaultAgentSocket, "`path` of the socket that causeway status asks")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +23,10 @@ type store struct {
 	*backup.Store
 	etcd interface {
 		backup.Identified
+		// Backup writes a snapshot of it.
+		Backup(ctx context.Context, w io.Writer) error
+		// Restored is closed when it was restored from a backup under this process.
+		Restored() <-chan struct{}
 		Close() error
 	}
 }
@@ -60,7 +65,7 @@ func openStore(ctx context.Context, s settings, self *identity, board *health.Bo
 	}
 	opened.Store, err = backup.Open(opened.etcd, backup.Config{
 		Host: self.Host, Mirror: s.mirrors(), Path: filepath.Join(s.dataDir, "records.json"),
-		Known: known, Reset: s.storeReset, Board: board,
+		Board: board,
 	})
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
@@ -72,6 +77,14 @@ func openStore(ctx context.Context, s settings, self *identity, board *health.Bo
 func (s *store) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.Store.Run(ctx) })
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.etcd.Restored():
+			return errors.New("the store was restored from a backup: causeway has to start again, and puts back what this host has written since")
+		}
+	})
 	if embedded, ok := s.etcd.(*kvstore.Embedded); ok {
 		group.Go(func() error {
 			select {

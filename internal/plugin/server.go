@@ -82,6 +82,34 @@ func Handle[Req, Resp any](s *Server, path string, method func(context.Context, 
 	})
 }
 
+// Stream binds one method that asks nothing and answers with bytes, for as long as
+// they come. An error before the first is answered as any; one later breaks off.
+func Stream(s *Server, path string, method func(context.Context, io.Writer) error) {
+	s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		counted := &counter{Writer: w}
+		err := method(r.Context(), counted)
+		switch {
+		case err == nil:
+		case counted.n == 0:
+			fail(w, http.StatusInternalServerError, err)
+		default:
+			s.log.WithField("call", path[1:]).WithError(err).Warn("call broke off")
+			panic(http.ErrAbortHandler) // or the caller would take it for the end
+		}
+	})
+}
+
+type counter struct {
+	io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.Writer.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
 func decode(w http.ResponseWriter, r *http.Request, request any, bare bool) error {
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(request)
 	var tooLarge *http.MaxBytesError
