@@ -72,6 +72,10 @@ func (m *Member) Close() error {
 	return nil
 }
 
+// Revoke refuses the hosts with these certificates, by serial number, and ends
+// their open streams. All certificates revoked are given each time.
+func (m *Member) Revoke(serials []string) { m.streams.revoke(serials) }
+
 // ID is the member's in etcd.
 func (m *Member) ID() uint64 { return uint64(m.etcd.Server.MemberID()) }
 

@@ -110,6 +110,14 @@ func (e *Etcd) RemoveMember(ctx context.Context, id uint64) error {
 	return busy(err)
 }
 
+// MoveMember notes that the member is reached by the others at another peer URL.
+func (e *Etcd) MoveMember(ctx context.Context, id uint64, peer string) error {
+	_, err := request(ctx, e, func(ctx context.Context, client *clientv3.Client) (*clientv3.MemberUpdateResponse, error) {
+		return client.MemberUpdate(ctx, id, []string{peer})
+	})
+	return busy(err)
+}
+
 // busy makes an ErrConflict of what etcd refuses for now, to keep its quorum.
 func busy(err error) error {
 	for _, refusal := range []error{

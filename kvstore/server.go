@@ -9,7 +9,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"go.etcd.io/etcd/server/v3/embed"
-	"google.golang.org/grpc"
 )
 
 // etcdServer is an etcd in this process.
@@ -35,7 +34,7 @@ func (s *etcdServer) start(ctx context.Context, config *embed.Config) error {
 		return err
 	}
 	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(s.log.logger())
-	config.GRPCAdditionalServerOptions = append(config.GRPCAdditionalServerOptions, grpc.ChainStreamInterceptor(s.streams.intercept))
+	config.GRPCAdditionalServerOptions = append(config.GRPCAdditionalServerOptions, s.streams.interceptors()...)
 	if err := s.launch(ctx, config); err != nil {
 		return err
 	}

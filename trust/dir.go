@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,6 +63,28 @@ func (d Dir) SaveAuthority(a *Authority) error {
 
 // SaveRevoked replaces the list of revoked certificates.
 func (d Dir) SaveRevoked(list []byte) error { return writeFile(d.CRLFile(), list) }
+
+// Revoke replaces that list by one of these serial numbers. This host and its etcd
+// alone read it, by the numbers: whoever signs it is not looked at.
+func (d Dir) Revoke(serials []string, now time.Time) error {
+	numbers := make([]*big.Int, 0, len(serials))
+	for _, serial := range serials {
+		number, ok := new(big.Int).SetString(serial, 10)
+		if !ok {
+			continue // no certificate can have it
+		}
+		numbers = append(numbers, number)
+	}
+	issuer, err := NewAuthority("revoked", now)
+	if err != nil {
+		return err
+	}
+	list, err := issuer.RevocationList(now.UnixNano(), numbers, now)
+	if err != nil {
+		return err
+	}
+	return d.SaveRevoked(list)
+}
 
 // Authority reads the authority whose key this host has; the error is
 // [fs.ErrNotExist] where it has none.
