@@ -19,6 +19,7 @@ import (
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/names"
 	"github.com/causeway-net/causeway/records"
+	"github.com/causeway-net/causeway/trust"
 )
 
 // Config says what the agent tells about.
@@ -32,7 +33,9 @@ type Config struct {
 	Resolve func(name, from string) (names.Resolution, error)
 	// Backup writes a snapshot of the store.
 	Backup func(ctx context.Context, w io.Writer) error
-	Log    *logrus.Entry
+	// NewToken makes a token that hosts join with for a time.
+	NewToken func(ctx context.Context, life time.Duration) (trust.Token, error)
+	Log      *logrus.Entry
 }
 
 type nothing struct{}
@@ -97,6 +100,7 @@ func NewServer(config Config) *plugin.Server {
 		return &r, err
 	})
 	plugin.Stream(server, backupPath, config.Backup)
+	handleTokens(server, config)
 	return server
 }
 

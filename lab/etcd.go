@@ -8,7 +8,7 @@ import (
 func etcdDir() string { return filepath.Join(cacheDir(), "etcd") }
 
 func (l *Lab) newEtcd(m *Machine) *Daemon {
-	url := storeURL(l.state.Options)
+	url := storeURL()
 	return &Daemon{
 		machine: m, name: "etcd",
 		argv: func() []string {

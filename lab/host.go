@@ -58,7 +58,7 @@ func (l *Lab) newHost(m *Machine) *Host {
 func (h *Host) newCauseway() *Daemon {
 	m, o := h.Machine, h.lab.state.Options
 	return &Daemon{
-		machine: m, name: "causeway", argv: func() []string { return append(unitLimits(), causewayArgv(o, m.spec)...) },
+		machine: m, name: "causeway", argv: func() []string { return append(unitLimits(), causewayArgv(o, m.spec, h.lab.state.Token)...) },
 		prepare: func(context.Context) error {
 			return install(o.Causeway, m.Path(filepath.Join(binDir, "causeway")))
 		},
@@ -74,6 +74,9 @@ func (h *Host) start(ctx context.Context) error {
 	for _, service := range h.services {
 		if _, later := service.(managed); later {
 			continue // installed once the registry has it
+		}
+		if service == h.Causeway && h.Causeway.PID() != 0 {
+			continue // it made the others' token
 		}
 		if err := service.Start(ctx); err != nil {
 			return err
@@ -117,32 +120,41 @@ func dockerArgv(o Options, host string) []string {
 	}, o.DockerArgs...)
 }
 
-// storeURL is where the lab's records are.
-func storeURL(o Options) string {
-	at := lan4(1)
-	if o.Store == StoreEtcd {
-		at = lan4(storeNumber)
-	}
-	return fmt.Sprintf("http://%s:2379", at)
-}
+// storeURL is where the records of a lab with [StoreEtcd] are.
+func storeURL() string { return fmt.Sprintf("http://%s:2379", lan4(storeNumber)) }
 
 // unitLimits start a binary with what causeway.service leaves it.
 func unitLimits() []string {
 	return []string{"setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+net_admin,+sys_admin,+net_raw"}
 }
 
-func causewayArgv(o Options, s spec) []string {
+// causewayArgv has the first host begin a closed cluster and the others join it,
+// unless the lab has a server of its own. token is empty until the first one runs.
+func causewayArgv(o Options, s spec, token string) []string {
 	vtep := s.nics[0].addrs[0]
 	if o.VTEP6 {
 		vtep = s.nics[0].addrs[1]
 	}
 	argv := []string{"causeway", "serve", "--host-name", s.name, "--vtep", vtep.Addr().String()}
-	if o.Store == StoreEmbedded && s.name == hostName(1) {
-		argv = append(argv, "--store-listen", storeURL(o))
-	} else {
-		argv = append(argv, "--store", storeURL(o))
+	switch {
+	case o.Store == StoreEtcd:
+		argv = append(argv, "--store", storeURL(), "--store-insecure=true")
+	case s.name != hostName(1):
+		argv = append(argv, "--join", token)
 	}
 	return append(argv, o.CausewayArgs...)
+}
+
+// takeToken has the first host make the token that the others join with.
+func (l *Lab) takeToken(ctx context.Context) error {
+	token, err := l.hosts[0].Run(ctx, "causeway", "token", "--quiet", "--ttl", "24h")
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.Token = strings.TrimSpace(token)
+	return l.state.save()
 }
 
 // answers returns nil if the HTTP server on a unix socket answers an empty request.

@@ -183,6 +183,14 @@ func (l *Lab) build(ctx context.Context) error {
 			return err
 		}
 	}
+	if o := l.state.Options; o.tokens() && !o.Plugin {
+		if err := l.hosts[0].Causeway.Start(ctx); err != nil {
+			return err
+		}
+		if err := l.takeToken(ctx); err != nil {
+			return err
+		}
+	}
 	buildCtx := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	for _, h := range l.hosts {

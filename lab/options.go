@@ -13,7 +13,7 @@ import (
 
 // Where the records are kept.
 const (
-	// StoreEmbedded has the causeway of h1 hold the store for all.
+	// StoreEmbedded has h1 begin a closed cluster, which the others join with a token.
 	StoreEmbedded = "embedded"
 	// StoreEtcd runs a real etcd server on a machine of its own.
 	StoreEtcd = "etcd"
@@ -124,6 +124,9 @@ func (o Options) check() error {
 	}
 	return nil
 }
+
+// tokens says that the hosts join with one.
+func (o Options) tokens() bool { return !o.NoCauseway && o.Store == StoreEmbedded }
 
 // engines gives each host's version.
 func (o Options) engines() []string {

@@ -26,8 +26,14 @@ func (l *Lab) installPlugin(ctx context.Context) error {
 	if err := l.PushPlugin(ctx, o.Causeway, PluginTag); err != nil || o.NoCauseway {
 		return err
 	}
-	for _, h := range l.hosts {
+	for i, h := range l.hosts {
 		if err := h.installPlugin(ctx); err != nil {
+			return err
+		}
+		if i > 0 || !l.state.Options.tokens() {
+			continue
+		}
+		if err := l.takeToken(ctx); err != nil {
 			return err
 		}
 	}
@@ -80,7 +86,7 @@ func (h *Host) installPlugin(ctx context.Context) error {
 		return err
 	}
 	argv := []string{"docker", "plugin", "install", "--grant-all-permissions", PluginRepository + ":" + PluginTag}
-	_, err := h.Run(ctx, append(argv, pluginSettings(causewayArgv(h.lab.state.Options, h.spec)[2:])...)...)
+	_, err := h.Run(ctx, append(argv, pluginSettings(causewayArgv(h.lab.state.Options, h.spec, h.lab.state.Token)[2:])...)...)
 	return err
 }
 

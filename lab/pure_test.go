@@ -62,13 +62,13 @@ func TestCausewayArgv(t *testing.T) {
 		host int
 		want string
 	}{
-		"the first host holds the store": {o, 1, "--host-name h1 --vtep 10.99.0.1 --store-listen http://10.99.0.1:2379"},
-		"the second one uses it":         {o, 2, "--host-name h2 --vtep 10.99.0.2 --store http://10.99.0.1:2379"},
-		"a server of its own":            {etcd, 1, "--host-name h1 --vtep 10.99.0.1 --store http://10.99.0.253:2379 --log-level debug"},
-		"IPv6 tunnels":                   {six, 2, "--host-name h2 --vtep fd99::2 --store http://10.99.0.1:2379"},
+		"the first host begins the cluster": {o, 1, "--host-name h1 --vtep 10.99.0.1"},
+		"the second one joins it":           {o, 2, "--host-name h2 --vtep 10.99.0.2 --join cw1-x"},
+		"a server of its own":               {etcd, 1, "--host-name h1 --vtep 10.99.0.1 --store http://10.99.0.253:2379 --store-insecure=true --log-level debug"},
+		"IPv6 tunnels":                      {six, 2, "--host-name h2 --vtep fd99::2 --join cw1-x"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := causewayArgv(test.o, spec{name: hostName(test.host), nics: onLAN(test.host)})
+			got := causewayArgv(test.o, spec{name: hostName(test.host), nics: onLAN(test.host)}, "cw1-x")
 			if diff := cmp.Diff("causeway serve "+test.want, strings.Join(got, " ")); diff != "" {
 				t.Error(diff)
 			}

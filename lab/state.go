@@ -18,6 +18,8 @@ const (
 type state struct {
 	Options  Options            `json:"options"`
 	Machines map[string]*record `json:"machines"`
+	// Token is the one that the hosts after the first join with.
+	Token string `json:"token,omitempty"`
 }
 
 // record is what became of a machine's spec.

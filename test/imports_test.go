@@ -28,6 +28,7 @@ func TestImportsPointDown(t *testing.T) {
 		"trust":              {},
 		"join":               {"trust"},
 		"quorum":             {"fabric", "kvstore", "records", "internal/health"},
+		"cluster":            {"fabric", "kvstore", "records", "trust", "join", "internal/health", "internal/statefile"},
 		"internal/nl":        {"fabric"},
 		"internal/plugin":    {},
 		"internal/jsonrpc":   {},
@@ -48,7 +49,7 @@ func TestImportsPointDown(t *testing.T) {
 		"ipam":               {"fabric", "kvstore", "records", "internal/plugin"},
 		"mirror":             {"fabric", "kvstore", "records", "internal/grace", "internal/health", "mirror/engine"},
 		"mirror/engine":      {},
-		"agent":              {"fabric", "kvstore", "records", "names", "internal/plugin", "internal/health"},
+		"agent":              {"fabric", "kvstore", "records", "names", "trust", "internal/plugin", "internal/health"},
 		"lab":                {},
 		"cmd/causeway-lab":   {"lab"},
 	}

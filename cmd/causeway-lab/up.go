@@ -35,7 +35,7 @@ func upCommand(name *string) *cobra.Command {
 	flags.IntVar(&o.Hosts, "hosts", 2, "`number` of Docker hosts")
 	flags.StringVar(&o.Engine, "engine", "28.5", "Docker's `version`: "+strings.Join(lab.Engines(), ", "))
 	flags.StringSliceVar(&o.Engines, "engines", nil, "`versions` for h1, h2, … where they differ")
-	flags.StringVar(&o.Store, "store", lab.StoreEmbedded, "where the records are: embedded (in h1's causeway) or etcd (a server of its own)")
+	flags.StringVar(&o.Store, "store", lab.StoreEmbedded, "where the records are: embedded (in the hosts' causeways) or etcd (a server of its own)")
 	flags.StringVar(&o.Causeway, "causeway", "", "`path` of the binary to run; default: the one beside this program")
 	flags.StringArrayVar(&o.CausewayArgs, "causeway-arg", nil, "`argument` to add to causeway serve; may be repeated")
 	flags.StringArrayVar(&o.DockerArgs, "docker-arg", nil, "`argument` to add to dockerd; may be repeated")

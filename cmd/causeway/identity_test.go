@@ -61,15 +61,55 @@ func TestSettingsAreChecked(t *testing.T) {
 		"go together":                 func(s *settings) { s.username = "u" },
 		"both give the password":      func(s *settings) { s.username, s.password, s.passwordFile = "u", "p", "/f" },
 		"it must be local or global":  func(s *settings) { s.scope = "swarm" },
-		"--store names another":       func(s *settings) { s.store, s.storeListen = []string{"http://h"}, "http://h" },
+		"--store names another":       func(s *settings) { s.store, s.storeListen = []string{"https://h"}, "https://h" },
 		"cannot share one":            func(s *settings) { s.vxlanPort = s.ovsVXLANPort },
 		"must be 0 or at least 1m":    func(s *settings) { s.hostExpiry = 1 },
 		"--vxlan-port and --ovs-vxla": func(s *settings) { s.vxlanPort = 0 },
+		"--join is for a cluster":     func(s *settings) { s.join, s.store = "cw1-x", []string{"http://localhost:2379"} },
+		"--store-member is \"maybe\"": func(s *settings) { s.storeMember = "maybe" },
+		"--cluster-port is 65534":     func(s *settings) { s.clusterPort = 65534 },
 	} {
-		s := settings{scope: "local", vxlanPort: 4789, ovsVXLANPort: 8472}
+		s := settings{scope: "local", vxlanPort: 4789, ovsVXLANPort: 8472, clusterPort: 2378, storeMember: "auto"}
 		set(&s)
 		if err := s.check(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+// A store in clear text beyond this host is taken only where it is asked for.
+func TestInsecureStoreIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		endpoint string
+		secure   bool
+		refused  bool
+	}{
+		{"http://10.0.0.1:2379", false, true},
+		{"http://etcd1", false, true},
+		{"10.0.0.1", false, true},
+		{"[fd00::1]:2379", false, true},
+		{":2379", false, true},
+		{"http://10.0.0.1:2379", true, true},
+		{"10.0.0.1:2379", true, false},
+		{"https://10.0.0.1:2379", false, false},
+		{"http://127.0.0.1:2379", false, false},
+		{"http://[::1]:2379/", false, false},
+		{"localhost:2379", false, false},
+	} {
+		base := settings{scope: "local", vxlanPort: 4789, ovsVXLANPort: 8472, clusterPort: 2378, storeMember: "auto"}
+		if test.secure {
+			base.cert, base.key = "/c", "/k"
+		}
+		use, offer := base, base
+		use.store, offer.storeListen = []string{"https://h", test.endpoint}, test.endpoint
+		for _, s := range []settings{use, offer} {
+			if err := s.check(); (err != nil) != test.refused || err != nil && !strings.Contains(err.Error(), "is plain HTTP") {
+				t.Errorf("%q with %q: %v", s.store, s.storeListen, err)
+			}
+			s.storeInsecure = true
+			if err := s.check(); err != nil {
+				t.Errorf("%q with %q and --store-insecure: %v", s.store, s.storeListen, err)
+			}
 		}
 	}
 }

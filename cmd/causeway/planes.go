@@ -36,8 +36,12 @@ func openUnderlay(ctx context.Context, s settings, log *logrus.Entry) (*planes, 
 	if err != nil {
 		return nil, fmt.Errorf("open the network namespace of this host: %w", err)
 	}
+	endpoints, err := s.remoteStore()
+	if err != nil {
+		return nil, err
+	}
 	p.underlay, err = underlay.New(underlay.Config{
-		HostNS: here, Journal: filepath.Join(s.dataDir, "underlay"), Confirm: storeAnswers(s.store), Log: log,
+		HostNS: here, Journal: filepath.Join(s.dataDir, "underlay"), Confirm: storeAnswers(endpoints), Log: log,
 		InUse: func(ctx context.Context, device string) string {
 			if p.ovs == nil { // not open yet
 				return ""

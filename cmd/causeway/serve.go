@@ -87,11 +87,12 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	board := health.New(log)
-	store, err := openStore(ctx, s, self, board, log)
+	store, err := openStore(ctx, s, self, host, board, log)
 	if err != nil {
 		return err
 	}
 	defer warn(log, store.Close)
+	store.wish(&host, s.storeMember)
 	return opened{
 		settings: s, self: self, log: log, board: board, sockets: sockets, planes: planes, host: host, vtepNet: vtepNet, store: store,
 	}.run(ctx)
@@ -134,7 +135,8 @@ func (o opened) run(ctx context.Context) error {
 	})
 	addresses := ipam.New(ipam.Config{Host: host.Name, Store: o.store, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Probe: probe})
 	asked := agent.NewServer(agent.Config{
-		Host: host, Store: o.store.etcd, Faults: board.Faults, Resolve: resolver.Resolve, Backup: o.store.etcd.Backup, Log: log,
+		Host: host, Store: o.store.etcd, Faults: board.Faults, Resolve: resolver.Resolve, Backup: o.store.etcd.Backup,
+		NewToken: o.store.newToken, Log: log,
 	})
 
 	log.WithFields(logrus.Fields{

@@ -2,7 +2,10 @@ package main
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +19,14 @@ const defaultAgentSocket = "/run/causeway/agent.sock"
 type settings struct {
 	store       []string
 	storeListen string
-	storePrefix string
+	// storeInsecure lets the store be used or offered over plain HTTP.
+	storeInsecure bool
+	storePrefix   string
+	// join is the token of a closed cluster, and clusterPort where hosts join it.
+	join        string
+	clusterPort uint16
+	// storeMember says whether this host is to hold the store of a closed cluster.
+	storeMember string
 	username    string
 	password    string
 	// passwordFile holds the password, so that it is not among the plugin's settings.
@@ -50,8 +60,12 @@ func (s *settings) registerData(flags *pflag.FlagSet) {
 
 func (s *settings) register(flags *pflag.FlagSet) {
 	s.registerData(flags)
-	flags.StringSliceVar(&s.store, "store", nil, "`URLs` of the etcd to keep the records in; none: one embedded here, in --data-dir")
-	flags.StringVar(&s.storeListen, "store-listen", "", "`address` to offer the embedded etcd to other hosts at, such as http://10.0.0.1:2379")
+	flags.StringSliceVar(&s.store, "store", nil, "`URLs` of an etcd of your own to keep the records in; none: that of the cluster's hosts, over mutual TLS")
+	flags.StringVar(&s.storeListen, "store-listen", "", "`address` to offer an etcd of this host alone at, as before clusters were closed, such as https://10.0.0.1:2379 with --cert and --key")
+	flags.BoolVar(&s.storeInsecure, "store-insecure", false, "use --store, or offer --store-listen, over plain HTTP: whoever reaches it rules all networks")
+	flags.StringVar(&s.join, "join", "", "`token` of the cluster to join, which \"causeway token\" prints on a host of it; none: this host begins one, or goes on in its own")
+	flags.StringVar(&s.storeMember, "store-member", "auto", "whether this host may hold the cluster's store: `auto`, yes or no")
+	flags.Uint16Var(&s.clusterPort, "cluster-port", 2378, "TCP `port` at the VTEP where hosts join; the store's clients use the next one and its members the one after")
 	flags.StringVar(&s.username, "store-user", "", "etcd `user`")
 	flags.StringVar(&s.password, "store-password", "", "its `password`; better given in a file")
 	flags.StringVar(&s.passwordFile, "store-password-file", "", "`file` with the password of --store-user")
@@ -107,6 +121,12 @@ func (s *settings) check() error {
 		return fmt.Errorf("--scope is %q: it must be local or global", s.scope)
 	case len(s.store) > 0 && s.storeListen != "":
 		return fmt.Errorf("--store-listen offers the embedded store, and --store names another: give one of them")
+	case s.join != "" && (len(s.store) > 0 || s.storeListen != ""):
+		return fmt.Errorf("--join is for a cluster that keeps its records itself, and --store or --store-listen for one that does not: give one of them")
+	case s.clusterPort == 0 || s.clusterPort > 65533:
+		return fmt.Errorf("--cluster-port is %d: it and the next two are used, so it must be 1 to 65533", s.clusterPort)
+	case !slices.Contains([]string{"auto", "yes", "no"}, s.storeMember):
+		return fmt.Errorf("--store-member is %q: it must be auto, yes or no", s.storeMember)
 	case s.vxlanPort == 0 || s.ovsVXLANPort == 0:
 		return fmt.Errorf("--vxlan-port and --ovs-vxlan-port must not be 0")
 	case s.vxlanPort == s.ovsVXLANPort:
@@ -118,7 +138,47 @@ func (s *settings) check() error {
 	case (s.username == "") != (s.password == "" && s.passwordFile == ""):
 		return fmt.Errorf("--store-user and --store-password or --store-password-file go together")
 	}
+	return s.checkInsecure()
+}
+
+// closed says that the cluster keeps its records itself, for its own hosts alone.
+func (s *settings) closed() bool { return len(s.store) == 0 && s.storeListen == "" }
+
+// checkInsecure refuses a store in clear text where it could be overheard or
+// reached by others, unless that was asked for.
+func (s *settings) checkInsecure() error {
+	if s.storeInsecure {
+		return nil
+	}
+	secure := s.caCert != "" || s.cert != ""
+	for _, endpoint := range s.store {
+		if isInsecure(endpoint, secure) {
+			return fmt.Errorf("--store %s is plain HTTP, in which whoever is on the way reads and rewrites all networks: give https:// with --cacert, or accept it with --store-insecure", endpoint)
+		}
+	}
+	if s.storeListen != "" && isInsecure(s.storeListen, s.cert != "") {
+		return fmt.Errorf("--store-listen %s is plain HTTP, and whoever reaches it rules all networks: leave it out for a closed cluster, or accept it with --store-insecure", s.storeListen)
+	}
 	return nil
+}
+
+// isInsecure says that a store at endpoint, a URL or host:port, would be used in
+// clear text beyond this host. secure is what an address without a scheme means.
+func isInsecure(endpoint string, secure bool) bool {
+	scheme, address, found := strings.Cut(endpoint, "://")
+	if !found {
+		address = endpoint
+	}
+	if found && scheme == "https" || !found && secure {
+		return false
+	}
+	address = strings.TrimRight(address, "/")
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = strings.Trim(address, "[]")
+	}
+	addr, err := netip.ParseAddr(host)
+	return host != "localhost" && (err != nil || !addr.IsLoopback())
 }
 
 // mirrors says whether the engine's networks follow the cluster's by themselves.

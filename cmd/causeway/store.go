@@ -8,14 +8,19 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/causeway-net/causeway/backup"
+	"github.com/causeway-net/causeway/cluster"
+	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/quorum"
 	"github.com/causeway-net/causeway/records"
+	"github.com/causeway-net/causeway/trust"
 )
 
 // store is the store of the records, with a copy of this host's own.
@@ -29,13 +34,11 @@ type store struct {
 		Restored() <-chan struct{}
 		Close() error
 	}
+	// cluster is this host's place in a closed cluster; nil in one that is not.
+	cluster *cluster.Cluster
 }
 
-func openStore(ctx context.Context, s settings, self *identity, board *health.Board, log *logrus.Entry) (*store, error) {
-	password, err := s.storePassword()
-	if err != nil {
-		return nil, err
-	}
+func openStore(ctx context.Context, s settings, self *identity, host fabric.Host, board *health.Board, log *logrus.Entry) (*store, error) {
 	if s.storeReset {
 		board.Report(health.Scope{Part: health.Environment, Object: "store-reset"},
 			errors.New("--store-reset is set: remove it, or an emptied store is accepted at the next start too"))
@@ -49,16 +52,10 @@ func openStore(ctx context.Context, s settings, self *identity, board *health.Bo
 		Known: known, Keep: self.keepStore, Mark: records.HostKey(self.Host), Running: running, Reset: s.storeReset,
 	}
 	var opened store
-	if len(s.store) > 0 {
-		opened.etcd, err = kvstore.Open(kvstore.Config{
-			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.onHost(s.caCert), Cert: s.onHost(s.cert), Key: s.onHost(s.key),
-			Username: s.username, Password: password, Identity: identity, Board: board,
-		})
+	if s.closed() {
+		err = opened.openClosed(ctx, s, host, identity, board, log)
 	} else {
-		opened.etcd, err = kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{
-			DataDir: s.dataDir, Listen: s.storeListen, Prefix: s.storePrefix,
-			CACert: s.onHost(s.caCert), Cert: s.onHost(s.cert), Key: s.onHost(s.key), Identity: identity, Board: board, Log: log,
-		})
+		err = opened.openOwn(ctx, s, identity, board, log)
 	}
 	if err != nil {
 		return nil, err
@@ -73,7 +70,53 @@ func openStore(ctx context.Context, s settings, self *identity, board *health.Bo
 	return &opened, nil
 }
 
-// Run keeps the copy, and ends with an embedded store that ends by itself.
+// openOwn opens an etcd that the user runs, or the one here that --store-listen offers.
+func (o *store) openOwn(ctx context.Context, s settings, identity kvstore.Identity, board *health.Board, log *logrus.Entry) error {
+	password, err := s.storePassword()
+	if err != nil {
+		return err
+	}
+	if len(s.store) > 0 {
+		o.etcd, err = kvstore.Open(kvstore.Config{
+			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.onHost(s.caCert), Cert: s.onHost(s.cert), Key: s.onHost(s.key),
+			Username: s.username, Password: password, Identity: identity, Board: board,
+		})
+		return err
+	}
+	if cluster.IsClosed(s.dataDir) {
+		return fmt.Errorf("--store-listen would open the store of a closed cluster, which %s has: leave it out", s.dataDir)
+	}
+	o.etcd, err = kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{
+		DataDir: s.dataDir, Listen: s.storeListen, Prefix: s.storePrefix,
+		CACert: s.onHost(s.caCert), Cert: s.onHost(s.cert), Key: s.onHost(s.key), Identity: identity, Board: board, Log: log,
+	})
+	return err
+}
+
+// openClosed opens the store that the cluster's hosts hold.
+func (o *store) openClosed(ctx context.Context, s settings, host fabric.Host, identity kvstore.Identity, board *health.Board, log *logrus.Entry) error {
+	config := cluster.Config{
+		DataDir: s.dataDir, Host: host.Name, Version: host.Version, Address: host.VTEP, Port: s.clusterPort,
+		Token: s.join, Store: identity.Known, Board: board, Log: log,
+	}
+	if s.storeReset {
+		config.Store = ""
+	}
+	var err error
+	if o.cluster, err = cluster.Open(ctx, config); err != nil {
+		return err
+	}
+	o.etcd, err = kvstore.Open(kvstore.Config{
+		Endpoints: o.cluster.State().Members, TLS: o.cluster.Dir.Client(), Prefix: s.storePrefix, Identity: identity, Board: board,
+	})
+	if err != nil {
+		return errors.Join(err, o.cluster.Close())
+	}
+	return nil
+}
+
+// Run keeps the copy and this host's place in the cluster, and ends with a store
+// here that ends by itself.
 func (s *store) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.Store.Run(ctx) })
@@ -85,20 +128,57 @@ func (s *store) Run(ctx context.Context) error {
 			return errors.New("the store was restored from a backup: causeway has to start again, and puts back what this host has written since")
 		}
 	})
-	if embedded, ok := s.etcd.(*kvstore.Embedded); ok {
+	switch etcd := s.etcd.(type) {
+	case *kvstore.Embedded:
 		group.Go(func() error {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-embedded.Failed():
-				return embedded.Failure()
+			case <-etcd.Failed():
+				return etcd.Failure()
 			}
 		})
+	case *kvstore.Etcd:
+		if s.cluster != nil {
+			group.Go(func() error { return s.cluster.Run(ctx, etcd) })
+			controller := quorum.New(quorum.Config{Host: s.cluster.Host, Store: etcd, Member: s.cluster, Board: s.cluster.Board, Log: s.cluster.Log})
+			group.Go(func() error { return controller.Run(ctx) })
+		}
 	}
 	return group.Wait()
 }
 
-func (s *store) Close() error { return s.etcd.Close() }
+// wish tells the cluster whether this host is to hold the store.
+func (s *store) wish(host *fabric.Host, wish string) {
+	if s.cluster != nil {
+		host.StoreWish, host.StorePeer = wish, s.cluster.Peer()
+	}
+}
+
+// newToken makes a token that hosts join with.
+func (s *store) newToken(ctx context.Context, life time.Duration) (trust.Token, error) {
+	etcd, ok := s.etcd.(*kvstore.Etcd)
+	if !ok || s.cluster == nil {
+		return trust.Token{}, errors.New("this cluster keeps its records in an etcd of your own: a host joins it with the same --store, and takes no token")
+	}
+	return s.cluster.NewToken(ctx, etcd, life)
+}
+
+// remoteStore are the addresses of the store where it is on other hosts.
+func (s *settings) remoteStore() ([]string, error) {
+	if !s.closed() {
+		return s.store, nil
+	}
+	return cluster.Members(s.dataDir)
+}
+
+func (s *store) Close() error {
+	err := s.etcd.Close()
+	if s.cluster != nil {
+		err = errors.Join(err, s.cluster.Close())
+	}
+	return err
+}
 
 // storePassword gives the password of the store's user. A file may end in a newline.
 func (s *settings) storePassword() (string, error) {

@@ -43,6 +43,7 @@ const (
 	Names       Part = "names"       // names are served, by sandbox or network
 	Addresses   Part = "addresses"   // subnets that overlap, by pool
 	Environment Part = "environment" // the host's own settings
+	Certificate Part = "certificate" // this host's certificate, and what the cluster lets in
 )
 
 // Fault is one thing that is wrong now.
