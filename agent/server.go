@@ -22,7 +22,7 @@ import (
 	"github.com/causeway-net/causeway/trust"
 )
 
-// Config says what the agent tells about.
+// Config is what the agent answers from.
 type Config struct {
 	Host  fabric.Host
 	Store kvstore.Store
@@ -72,7 +72,7 @@ const (
 func NewServer(config Config) *plugin.Server {
 	server := plugin.NewServer(config.Log)
 	plugin.Handle(server, statusPath, func(ctx context.Context, _ *nothing) (*Status, error) {
-		s := status(kvstore.Hasty(ctx), config.Store, config.Host, config.Faults())
+		s := status(kvstore.FailFast(ctx), config.Store, config.Host, config.Faults())
 		return &s, nil
 	})
 	plugin.Handle(server, releasePath, func(ctx context.Context, request *hostName) (*Released, error) {
@@ -137,12 +137,12 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return ask[Status](ctx, c, statusPath, nothing{})
 }
 
-// ReleaseHost gives up all that a dead host had.
+// ReleaseHost releases all that a dead host had.
 func (c *Client) ReleaseHost(ctx context.Context, host string) (Released, error) {
 	return ask[Released](ctx, c, releasePath, hostName{Host: host})
 }
 
-// RemoveNetwork erases the records of a network that no engine will remove.
+// RemoveNetwork deletes the records of a network that no engine will remove.
 func (c *Client) RemoveNetwork(ctx context.Context, network string) error {
 	_, err := ask[nothing](ctx, c, removePath, networkName{Network: network})
 	return err

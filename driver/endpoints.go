@@ -24,7 +24,7 @@ func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndp
 	if err != nil {
 		return nil, err
 	}
-	if err := portsFit(found, request); err != nil {
+	if err := checkPorts(found, request); err != nil {
 		return nil, err
 	}
 	endpoint, derived, err := d.newEndpoint(found, request)
@@ -49,8 +49,8 @@ func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint
 		return d.dead(ctx, found.ID, dockerID, other)
 	})
 	if errors.Is(err, kvstore.ErrUnavailable) {
-		// It may have been done all the same, and Docker sends no delete: once it
-		// is in view it is found dead.
+		// It may be in the store all the same, and Docker sends no delete: once it is
+		// in view it is collected.
 		go func() { _ = d.Reconciler.Follow(context.WithoutCancel(ctx), found.ID, 0) }()
 	}
 	if err != nil {
@@ -99,9 +99,9 @@ func (d *Driver) probe(ctx context.Context, found fabric.Network, endpoint fabri
 	return nil
 }
 
-// portsFit refuses -p where there is no NAT to publish a port by: an option that
-// has no effect must not go unnoticed.
-func portsFit(found fabric.Network, request *network.CreateEndpointRequest) error {
+// checkPorts refuses -p where there is no NAT to publish a port by: an option that has
+// no effect must not go unnoticed.
+func checkPorts(found fabric.Network, request *network.CreateEndpointRequest) error {
 	ports, _ := request.Options[labelPorts].([]any)
 	if found.Mode == fabric.ModeUnderlay && len(ports) > 0 {
 		return fmt.Errorf("network %s is the physical one: a container is reached there at its own address and no port of it can be published; leave -p out", found.Label())
@@ -154,7 +154,7 @@ func (d *Driver) deleteEndpoint(ctx context.Context, request *network.DeleteEndp
 	if err := checkIDs(request.NetworkID, request.EndpointID); err != nil {
 		return err
 	}
-	ctx = kvstore.Hasty(ctx)
+	ctx = kvstore.FailFast(ctx)
 	attachment, _, err := kvstore.Read[records.Attachment](ctx, d.Store, records.AttachmentKey(d.Host.Name, request.NetworkID))
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil

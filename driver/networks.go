@@ -17,7 +17,7 @@ import (
 // createNetwork records a new network, or attaches Docker's to one that is there.
 // Docker may repeat the call (swarm does after a crash): the second changes nothing.
 func (d *Driver) createNetwork(ctx context.Context, request *network.CreateNetworkRequest) error {
-	if !wellFormed(request.NetworkID) {
+	if !validNetworkID(request.NetworkID) {
 		return fmt.Errorf("NetworkID %q is not one of Docker's", request.NetworkID)
 	}
 	opts, err := decodeOptions(request.Options)
@@ -42,7 +42,7 @@ func (d *Driver) createNetwork(ctx context.Context, request *network.CreateNetwo
 		// all options on.
 		Attachment: records.Attachment{DockerIPAM: dockerIPAM, Pending: ofMirror, Force: opts.force && !ofMirror},
 	}
-	if err := d.clearOfRemoved(ctx, request.NetworkID, ofMirror); err != nil {
+	if err := d.checkRemoved(ctx, request.NetworkID, ofMirror); err != nil {
 		return err
 	}
 	return kvstore.Retry(ctx, "network "+want.Label(), func() error { return d.attach(ctx, want, opts.join, attaching) })
@@ -73,15 +73,15 @@ func (d *Driver) attach(ctx context.Context, want fabric.Network, join string, a
 // check says why this host cannot have network.
 func (d *Driver) check(ctx context.Context, network fabric.Network, force bool) error {
 	network.Force = force
-	if err := d.clearOfVTEP(network); err != nil {
+	if err := d.checkVTEPNet(network); err != nil {
 		return err
 	}
 	return d.Reconciler.Check(ctx, network)
 }
 
-// wellFormed says whether id is a NetworkID as engines (64 hex digits) and swarm
+// validNetworkID says whether id is a NetworkID as engines (64 hex digits) and swarm
 // (25 letters and digits) make them: it becomes part of records' keys.
-func wellFormed(id string) bool {
+func validNetworkID(id string) bool {
 	return len(id) >= 12 && len(id) <= 64 && !strings.ContainsFunc(id, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z')
 	})
@@ -140,8 +140,9 @@ func compatible(have, want fabric.Network) error {
 	return nil
 }
 
-// clearOfVTEP refuses a subnet that tunnelled packets themselves go through.
-func (d *Driver) clearOfVTEP(want fabric.Network) error {
+// checkVTEPNet refuses a subnet that overlaps the network of the VTEPs, through which
+// the tunnelled packets go.
+func (d *Driver) checkVTEPNet(want fabric.Network) error {
 	if want.Mode == fabric.ModeUnderlay {
 		return nil
 	}
@@ -153,17 +154,17 @@ func (d *Driver) clearOfVTEP(want fabric.Network) error {
 	return nil
 }
 
-// deleteNetwork detaches Docker's network. The cluster's goes with the last one,
+// deleteNetwork detaches Docker's network. The cluster's is deleted with the last one,
 // unless swarm's leader is to free it.
 //
-// A delete does not wait for a store that is known to be away: engines go on
-// whatever the answer is, with one delete after the other while they boot, and
-// what they forget is collected later.
+// A delete does not wait for a store that is known to be away: engines ignore the
+// answer, send one delete after the other while they boot, and what they forget is
+// collected later.
 func (d *Driver) deleteNetwork(ctx context.Context, request *network.DeleteNetworkRequest) error {
 	if request.NetworkID == "" {
 		return errNoNetwork
 	}
-	return d.detach(kvstore.Hasty(ctx), request.NetworkID)
+	return d.detach(kvstore.FailFast(ctx), request.NetworkID)
 }
 
 // freeNetwork deletes a network that swarm's leader frees.
@@ -178,8 +179,8 @@ func (d *Driver) freeNetwork(ctx context.Context, request *network.FreeNetworkRe
 // shorter than an engine's own.
 func ofSwarm(dockerID string) bool { return len(dockerID) != 64 }
 
-// leadersToFree says that a network is there until swarm's leader frees it: the
-// nodes have it only while a task of theirs is on it.
-func (d *Driver) leadersToFree(dockerID string) bool {
+// freedByLeader says that a network's record stays until swarm's leader frees it:
+// nodes have the network only while a task of theirs is on it.
+func (d *Driver) freedByLeader(dockerID string) bool {
 	return d.Scope == network.GlobalScope && ofSwarm(dockerID)
 }

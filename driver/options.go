@@ -125,7 +125,7 @@ func decodeOptions(sent map[string]any) (options, error) {
 	if o.network.Mode == "" {
 		o.network.Mode = fabric.ModeVXLAN
 	}
-	return o, o.fit()
+	return o, o.validate()
 }
 
 func genericPairs(sent any) (map[string]string, error) {
@@ -144,9 +144,9 @@ func genericPairs(sent any) (map[string]string, error) {
 	return pairs, nil
 }
 
-// fit refuses options that mean nothing in the chosen mode: an option that has no
+// validate refuses options that mean nothing in the chosen mode: an option that has no
 // effect must not go unnoticed.
-func (o options) fit() error {
+func (o options) validate() error {
 	n := o.network
 	for _, pair := range []struct {
 		option string

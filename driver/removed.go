@@ -2,12 +2,12 @@ package driver
 
 import "context"
 
-// detach detaches Docker's network for a removal. The mirror hears of it before,
-// because the engine lists the network no more: it must not take it for one that
-// is new in the cluster. A network that a container of this engine is
-// configured for, stopped ones included, is in use.
+// detach detaches a network that Docker removes. It tells the mirror first: the engine
+// no longer lists the network, and the mirror must not take it for one that is new in
+// the cluster. A network for which a container of this engine is configured, a stopped
+// one included, is in use and stays in the cluster.
 func (d *Driver) detach(ctx context.Context, dockerID string) error {
-	keep := d.leadersToFree(dockerID)
+	keep := d.freedByLeader(dockerID)
 	if d.Engine == nil || keep {
 		return d.records.Detach(ctx, dockerID, keep)
 	}
@@ -22,10 +22,10 @@ func (d *Driver) detach(ctx context.Context, dockerID string) error {
 	return d.records.Detach(ctx, dockerID, keep)
 }
 
-// clearOfRemoved refuses to create a network under the name of one that was
-// removed here a moment ago while others use it. Docker tells no names: the engine
-// knows whether that one can come back while this one is being created.
-func (d *Driver) clearOfRemoved(ctx context.Context, dockerID string, ofMirror bool) error {
+// checkRemoved refuses to create a network under the name of one that was removed here
+// a moment ago and that others use. Docker tells drivers no names: the mirror finds out
+// by trying to put that one back while this one is being created.
+func (d *Driver) checkRemoved(ctx context.Context, dockerID string, ofMirror bool) error {
 	if d.Engine == nil || ofMirror || ofSwarm(dockerID) {
 		return nil
 	}

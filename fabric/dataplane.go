@@ -31,6 +31,7 @@ type Dataplane interface {
 	Invalidate()
 	// Watch runs until ctx ends and calls drifted with the ID of each network whose
 	// objects in the kernel or switch others changed, "" for all. The next Apply of
-	// such a network reads back. Own writes lead to no call; a call returns at once.
+	// such a network reads back. The plane's own writes cause no call. drifted returns
+	// at once.
 	Watch(ctx context.Context, drifted func(network string)) error
 }

@@ -55,7 +55,7 @@ func DeviceName(prefix, id string) string {
 	return prefix + ShortHash(id)
 }
 
-// ShortHash gives 10 hex digits that stand for id in the names of kernel objects.
+// ShortHash gives the 10 hex digits of a hash of id, for the names of kernel objects.
 func ShortHash(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:5])

@@ -1,6 +1,6 @@
-// Package fabric holds the values that the whole of causeway speaks in, and
-// Plan, the one function that turns the cluster's records into what a host
-// must apply. What of the records is fit to be planned with, sane.go says.
+// Package fabric has the values that all packages share, and [Plan], which turns
+// the cluster's records into what one host must apply. Records that cannot be
+// planned with are found by sane.go.
 //
 // A record's path: a handler of driver writes an Endpoint to the store. Every
 // host that has containers on that network sees it, puts it into a State and

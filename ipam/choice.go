@@ -30,11 +30,10 @@ func choices(v *records.PoolView) iter.Seq[netip.Addr] {
 	return concat(fresh, slices.Values(v.Oldest(records.KindFree)), foreign)
 }
 
-// fromTop goes from the top down, for Docker's own allocator comes from below.
-// Its next address is not known here and must not be taken: so what is in
-// quarantine is passed over only in the upper quarter of the free addresses.
-// Below that, containers that come and go fast would drive their hosts down to
-// Docker's.
+// fromTop goes from the top down, because Docker's own allocator goes up from below.
+// The address that it will give out next is not known here and must not be claimed. So
+// quarantined addresses are passed over only in the upper quarter of the free ones:
+// else containers that come and go fast would drive causeway's choice down to Docker's.
 func fromTop(v *records.PoolView) iter.Seq[netip.Addr] {
 	free := func(yield func(int, netip.Addr) bool) {
 		n := 0

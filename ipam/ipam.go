@@ -15,10 +15,11 @@ package ipam
 
 import (
 	"context"
+	"net/netip"
+
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
-	"net/netip"
 )
 
 // The address spaces that Docker is told. Swarm's leader asks in the global one

@@ -39,11 +39,11 @@ func (i *IPAM) Register(server *plugin.Server) {
 	})
 	plugin.Handle(server, "/IpamDriver.RequestPool", i.handleRequestPool)
 	plugin.Handle(server, "/IpamDriver.ReleasePool", func(ctx context.Context, r *ipam.ReleasePoolRequest) (*empty, error) {
-		return &empty{}, i.releasePool(kvstore.Hasty(ctx), r)
+		return &empty{}, i.releasePool(kvstore.FailFast(ctx), r)
 	})
 	plugin.Handle(server, "/IpamDriver.RequestAddress", i.handleRequestAddress)
 	plugin.Handle(server, "/IpamDriver.ReleaseAddress", func(ctx context.Context, r *ipam.ReleaseAddressRequest) (*empty, error) {
-		return &empty{}, i.releaseAddress(kvstore.Hasty(ctx), r)
+		return &empty{}, i.releaseAddress(kvstore.FailFast(ctx), r)
 	})
 }
 

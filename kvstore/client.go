@@ -19,8 +19,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// connect makes the client, which takes an answer of etcd when there is a user,
-// and then watches its connection until Close.
+// connect makes the client and watches its connection until Close. With a user, making
+// the client is a request to etcd, which is retried.
 func (e *Etcd) connect(config clientv3.Config) {
 	for wait := (pause{}); e.ctx.Err() == nil; wait.after(e.ctx) {
 		client, err := clientv3.New(config)
@@ -156,7 +156,7 @@ func (e *Etcd) noteCause(ctx context.Context, method string, request, reply any,
 // request runs one bounded call, and explains its error.
 func request[T any](ctx context.Context, e *Etcd, call func(context.Context, *clientv3.Client) (T, error)) (T, error) {
 	var none T
-	if away := e.away.Load(); away != nil && isHasty(ctx) {
+	if away := e.away.Load(); away != nil && failsFast(ctx) {
 		return none, *away
 	}
 	bounded, cancel := context.WithTimeout(ctx, requestTimeout)

@@ -87,15 +87,17 @@ func plainCause(err error) string {
 	return strings.ReplaceAll(text, `\"`, `"`)
 }
 
-type hastyKey struct{}
+type failFastKey struct{}
 
-// Hasty marks requests that are not worth waiting for: while the store is known
-// to be away, they fail at once.
-func Hasty(ctx context.Context) context.Context { return context.WithValue(ctx, hastyKey{}, true) }
+// FailFast marks requests that fail at once while the store is known to be away, with
+// ErrUnavailable.
+func FailFast(ctx context.Context) context.Context {
+	return context.WithValue(ctx, failFastKey{}, true)
+}
 
-func isHasty(ctx context.Context) bool { return ctx.Value(hastyKey{}) != nil }
+func failsFast(ctx context.Context) bool { return ctx.Value(failFastKey{}) != nil }
 
-// report notes whether the store answers, for Hasty requests and for the Board.
+// report notes whether the store answers, for FailFast requests and for the Board.
 // An outage is one fault whatever its cause becomes; another store is one of its own.
 func (e *Etcd) report(err error) {
 	if !errors.Is(err, ErrUnavailable) {

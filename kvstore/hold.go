@@ -13,7 +13,7 @@ import (
 // Reasons to write a held record again that are no faults.
 var (
 	errLeaseLost  = errors.New("its lease ran out")
-	errRecordGone = errors.New("someone removed it")
+	errRecordGone = errors.New("it was deleted")
 )
 
 // revokeTimeout bounds what the end of a Hold waits for a store that is away.

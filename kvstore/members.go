@@ -99,7 +99,7 @@ func (e *Etcd) Promote(ctx context.Context, id uint64) error {
 	return busy(err)
 }
 
-// RemoveMember takes a member out of the store; one that is not there is no error.
+// RemoveMember removes a member from the store; one that is not there is no error.
 func (e *Etcd) RemoveMember(ctx context.Context, id uint64) error {
 	_, err := request(ctx, e, func(ctx context.Context, client *clientv3.Client) (*clientv3.MemberRemoveResponse, error) {
 		return client.MemberRemove(ctx, id)

@@ -62,7 +62,7 @@ func testOutage(t *testing.T, server server) {
 	refusedInTime(t, server, store)
 	waitLogged(t, logged, "unavailable")
 	start := time.Now()
-	if _, err := store.Get(Hasty(t.Context()), "outage/before"); !errors.Is(err, ErrUnavailable) || time.Since(start) > requestTimeout/4 {
+	if _, err := store.Get(FailFast(t.Context()), "outage/before"); !errors.Is(err, ErrUnavailable) || time.Since(start) > requestTimeout/4 {
 		t.Errorf("in haste it took %v to say %v", time.Since(start), err)
 	}
 

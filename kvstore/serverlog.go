@@ -12,13 +12,13 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// serverLog passes etcd's errors on to logrus, and its warnings as debug
-// messages; the rest is chatter.
+// serverLog passes etcd's errors on to logrus, and its warnings as debug messages; it
+// drops the rest.
 type serverLog struct {
 	to *logrus.Entry
 	// quiet is set on close, when etcd calls each closed listener an error.
 	quiet atomic.Bool
-	// died is closed when etcd cannot go on; death then says why.
+	// died is closed when etcd has ended by itself; death then says why.
 	died  chan struct{}
 	death error
 	once  sync.Once

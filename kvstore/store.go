@@ -34,16 +34,17 @@ type Store interface {
 	List(ctx context.Context, prefix string) (Snapshot, error)
 	// Commit writes all of txn or, with ErrConflict, nothing. It returns the
 	// store's revision after the write. A key that is put must not be written a
-	// second time in txn; it takes 127 guards and 128 writes at most. After ErrUnavailable, txn may have been done or not.
+	// second time in txn; it takes 127 guards and 128 writes at most. After
+	// ErrUnavailable, txn may have been done or not.
 	Commit(ctx context.Context, txn Txn) (int64, error)
 	// Follow calls handle with all records below prefix, and again after each
 	// change, one call at a time, until ctx ends; it returns ctx's error. While
 	// the store is away it waits, and then hands over what is there now.
 	// handle must not keep Items beyond the call or change it.
 	Follow(ctx context.Context, prefix string, handle func(Snapshot)) error
-	// Hold keeps key present with value for as long as ctx lives, on a lease of
-	// ttl: after a crash, the record goes away by itself. When the lease or the
-	// record is lost it is made again. At the end of ctx the record is removed.
+	// Hold keeps key present with value until ctx ends, on a lease of ttl: after a crash
+	// of this process the record expires. When the lease or the record is lost it is
+	// written again. At the end of ctx the record is deleted.
 	Hold(ctx context.Context, key string, value any, ttl time.Duration) error
 	// Health returns nil when the store answers a read, else why not.
 	Health(ctx context.Context) error

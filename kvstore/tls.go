@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// clientTLS reads the files, so that a bad one is told at once; nil without any.
+// clientTLS reads the files, so that a bad one is an error at once; nil without any.
 func clientTLS(caCert, cert, key string) (*tls.Config, error) {
 	if err := checkPair(cert, key); err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func (m *Member) HostsChanged(ctx context.Context, c kvstore.Change[fabric.Host]
 	_, unreadable := c.Bad[m.Host.Name]
 	released := slices.Contains(c.Gone, m.Host.Name)
 	if released {
-		m.Log.Warn("this host was released from the cluster, which took it for gone; it joins again, and its containers have to be restarted")
+		m.Log.Warn("this host was released from the cluster, which took it for gone; it joins again, restart its containers")
 	}
 	if released || unreadable || written && own.VTEP != m.Host.VTEP || c.First && !written {
 		select {
@@ -65,16 +65,16 @@ func (m *Member) HostsChanged(ctx context.Context, c kvstore.Change[fabric.Host]
 		}
 	}
 	for name, host := range c.Put {
-		m.reportTwin(ctx, name, host)
+		m.reportDuplicate(ctx, name, host)
 	}
 	for _, name := range c.Gone {
 		m.Board.Report(twinScope(name), nil)
 	}
 }
 
-// reportTwin reports another host that lives with this one's VTEP: of two that
-// start in one moment, neither is refused.
-func (m *Member) reportTwin(ctx context.Context, name string, host fabric.Host) {
+// reportDuplicate reports another live host with this one's VTEP: of two that start at
+// the same moment, neither is refused.
+func (m *Member) reportDuplicate(ctx context.Context, name string, host fabric.Host) {
 	if name == m.Host.Name {
 		return
 	}

@@ -12,9 +12,8 @@
 // removes the network from its engine. A network that a user removes here while
 // other hosts use it is put back (putback.go).
 //
-// No event is acted on by itself: each causes one more pass (reconcile.go), which
-// compares the records with the engine (compare.go, pure) and takes the steps that
-// are missing. A container's path is shorter, because its names are wanted at
+// No event is acted on by itself: each causes a pass (reconcile.go), which compares the
+// records with the engine (compare.go, pure) and takes the steps that are missing. A container's path is shorter, because its names are wanted at
 // once: each event of a container causes one look at that container alone
 // (containers.go, names.go).
 //

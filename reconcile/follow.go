@@ -3,8 +3,10 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/grace"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
@@ -86,7 +88,7 @@ func (l *Loop) startFollowing(ctx context.Context, network string, revision int6
 	})
 }
 
-// stopFollowing lets a network go that has no container here any more.
+// stopFollowing ends the watch on a network that has no container here any more.
 func (l *Loop) stopFollowing(network string) {
 	l.follows[network].cancel()
 	delete(l.follows, network)
@@ -96,8 +98,8 @@ func (l *Loop) stopFollowing(network string) {
 	}
 }
 
-// mayPrune says that all networks of this host are known: before that, nothing may
-// be taken for too much.
+// mayPrune says that all networks of this host are known: before that, nothing is
+// known to be unwanted.
 func (l *Loop) mayPrune() bool {
 	for _, following := range l.follows {
 		if !following.read {
@@ -105,11 +107,15 @@ func (l *Loop) mayPrune() bool {
 		}
 	}
 	scope := health.Scope{Part: health.Prune}
-	id, unknown := l.view.Unknown()
-	if unknown {
-		l.Board.Report(scope, fmt.Errorf("the record of network %s cannot be read and containers of this host are on it: nothing is deleted until it can", id))
-		return false
+	id, missing := l.view.Unknown()
+	if !missing {
+		l.missing = grace.Tracker[string]{}
+		l.Board.Report(scope, nil)
+		return true
 	}
-	l.Board.Report(scope, nil)
-	return true
+	// The watch on networks may be a little behind the one on their endpoints.
+	if len(l.missing.Observe(time.Now(), []string{id}, 2*l.Timing.Retry)) > 0 {
+		l.Board.Report(scope, fmt.Errorf("the record of network %s is missing or cannot be read, and containers of this host are on it: nothing is pruned until it is there", id))
+	}
+	return false
 }

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/grace"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/reconcile/view"
@@ -73,6 +74,7 @@ type Loop struct {
 	faults   map[string]error       // by network: why the last Apply failed
 	modes    map[string]fabric.Mode // by network: whose plane it was applied by
 	prunes   prunes
+	missing  grace.Tracker[string] // networks without a record that this host has endpoints on
 
 	drifts *drifts
 }

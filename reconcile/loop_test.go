@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
@@ -129,7 +130,16 @@ func TestDriftIsApplied(t *testing.T) {
 	h1.Enter(t, foo, "e1", "192.168.1.2")
 	h1.Enter(t, bar, "e2", "192.168.2.2")
 	var before [2]int
-	h1.Plane.Set(func(s *hosttest.State) { before = [2]int{s.Applies[foo.ID], s.Applies[bar.ID]} })
+	quiet := time.Now() // since when nothing was applied
+	hosttest.Eventually(t, "all records are read and applied", func() bool {
+		holdings, err := h1.Loop.Holdings(t.Context())
+		h1.Plane.Set(func(s *hosttest.State) {
+			if now := [2]int{s.Applies[foo.ID], s.Applies[bar.ID]}; now != before {
+				before, quiet = now, time.Now()
+			}
+		})
+		return err == nil && len(holdings.Networks) == 2 && time.Since(quiet) > 200*time.Millisecond
+	})
 	hosttest.Eventually(t, "the plane is watched", func() bool { return h1.Plane.Drift(foo.ID) })
 	hosttest.Eventually(t, "it is applied again", func() (ok bool) {
 		h1.Plane.Set(func(s *hosttest.State) { ok = s.Applies[foo.ID] > before[0] })

@@ -34,7 +34,7 @@ func (p prunes) next(now time.Time, idle time.Duration) (fabric.Mode, time.Durat
 	return "", idle
 }
 
-// pruneAll has every plane prune soon: it is not known which has too much.
+// pruneAll has every plane prune soon: it is not known which has something to delete.
 func (l *Loop) pruneAll() {
 	for mode := range l.Planes {
 		l.prunes.mark(time.Now(), mode)
@@ -42,7 +42,7 @@ func (l *Loop) pruneAll() {
 }
 
 // prune has the plane of a mode delete what is no longer wanted. A failure is
-// retried after a while: each try looks at all that is there.
+// retried after a while: each try lists all objects of the plane.
 func (l *Loop) prune(ctx context.Context, mode fabric.Mode) {
 	delete(l.prunes, mode)
 	plane, ok := l.Planes[mode]

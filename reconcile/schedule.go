@@ -2,9 +2,9 @@ package reconcile
 
 import "time"
 
-// schedule says which dirty network is applied next, and when. One whose Join
-// waits comes before all others. One that was just applied waits a little for more
-// changes; one that was not is due at once.
+// schedule says which dirty network is applied next, and when. One with a waiting Join
+// comes before all others. One that was just applied is due after a short time, in which
+// more changes may come; others are due at once.
 type schedule struct {
 	coalesce time.Duration
 	dirty    map[string]turnOf

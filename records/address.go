@@ -82,8 +82,8 @@ func (v *PoolView) Free(addr netip.Addr) bool {
 	return !known || address.Kind == KindFree
 }
 
-// FreedWithin says whether addr was freed less than d ago. A time to come is of
-// a clock that is off, and tells nothing.
+// FreedWithin says whether addr was freed less than d ago. A time further than d in
+// the future is another host's clock that is off: then it was not.
 func (v *PoolView) FreedWithin(addr netip.Addr, d time.Duration) bool {
 	address := v.Known[addr]
 	return address.Kind == KindFree && v.Now.Sub(address.Freed).Abs() < d
@@ -100,7 +100,7 @@ func (v *PoolView) Room() int {
 	return room
 }
 
-// Oldest are the addresses of kind, the one that has been so for longest first.
+// Oldest are the addresses of kind, the one that got it first ahead.
 func (v *PoolView) Oldest(kind AddressKind) []netip.Addr {
 	var found []netip.Addr
 	for addr, address := range v.Known {
@@ -165,13 +165,13 @@ func (r Records) inUse(ctx context.Context, network fabric.Network, subnet fabri
 	return fmt.Errorf("address %s on network %s is in use %s: %s", addr, network.Label(), holder.Holder(), remedy)
 }
 
-// KeepFreed is how long a freed address keeps its record: as good as fresh then,
-// it would only make each look at the pool longer.
+// KeepFreed is how long a freed address keeps its record. After that it is as good
+// as one that was never used, and the record only makes reading the pool slower.
 const KeepFreed = 5 * time.Minute
 
-// deleteFreed deletes records of addresses that were freed long ago, but for that
-// of taken: some at a time, so that few claims pay for it. What cannot be deleted
-// now, because it changed meanwhile, is there for the next claim.
+// deleteFreed deletes the records of addresses that were freed before KeepFreed, except
+// taken's: in batches, so that most claims have nothing to delete. A batch of which a
+// record changed meanwhile is left to the next claim.
 func (r Records) deleteFreed(ctx context.Context, v *PoolView, taken netip.Addr) error {
 	const least, most = 32, 100
 	var txn kvstore.Txn

@@ -34,8 +34,8 @@ type Claimer struct {
 	// Probe asks on an underlay network's wire whether somebody has an address
 	// already, and gives that station's MAC; nil: nobody is asked.
 	Probe func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error)
-	// unsure has the keys of addresses whose claim failed in a way that it may
-	// have been done all the same: no engine was told that it has them.
+	// unsure has the keys of addresses whose claim failed with an error after which it
+	// may be in the store all the same, though the engine was not given the address.
 	unsure sync.Map
 }
 
@@ -91,8 +91,8 @@ func (c *Claimer) claimed(want AddressRequest) Address {
 	return claim
 }
 
-// claimThis claims the address that the user chose. To ask again for what one
-// has is no error: engines repeat themselves, and every host asks for the gateway.
+// claimThis claims the address that the user chose. Asking again for an address that
+// one has is no error: engines repeat requests, and every host asks for the gateway.
 func (c *Claimer) claimThis(ctx context.Context, pool Pool, want AddressRequest) error {
 	if !pool.Prefix.Contains(want.Addr) {
 		return fmt.Errorf("address %s is not in pool %s", want.Addr, pool.Prefix)
@@ -115,15 +115,14 @@ func (c *Claimer) claimThis(ctx context.Context, pool Pool, want AddressRequest)
 	return c.take(ctx, pool, want, want.Addr, guard)
 }
 
-// mayTake says whether the one who asks has the address already, or else, with
-// no error, that it can be had.
+// mayTake says whether the caller has the address already (had) or may claim it (not
+// had, no error); the error names the holder.
 //
-// In a network of causeway's, a claim of this host that no endpoint has is the
-// one that is asked for again: CreateEndpoint binds the others. In a pool of
-// another driver's all claims look alike. Most engines do not tell whether they
-// ask for an --aux-address, for a container's --ip or for either once more, so
-// what is held there is refused, but for what this host may have claimed while
-// the store went away.
+// In a network of causeway's, a claim of this host without an endpoint is a repeated
+// request: CreateEndpoint binds all others. In a pool of another driver's all claims
+// look alike: most engines do not tell whether they ask for an --aux-address, for a
+// container's --ip, or for either again. There an address in use is refused, except
+// one that this host may have claimed while the store went away.
 func (c *Claimer) mayTake(ctx context.Context, pool Pool, item kvstore.Item, want AddressRequest) (had bool, err error) {
 	holder, err := kvstore.Decode[Address](item)
 	if err != nil {
@@ -201,8 +200,8 @@ func (c *Claimer) claimGateway(ctx context.Context, pool Pool, want AddressReque
 	return netip.Addr{}, v.full()
 }
 
-// claimAny goes down the list of what is free. Where others were faster it takes
-// the next, some times, and then has to look again.
+// claimAny claims the first free address of Choices. Where another host was faster it
+// takes the next; after 16 conflicts the error is ErrConflict, and the pool is read again.
 func (c *Claimer) claimAny(ctx context.Context, pool Pool, want AddressRequest) (netip.Addr, error) {
 	v, err := c.ViewPool(ctx, want.Pool, pool, want.Within)
 	if err != nil {
@@ -232,13 +231,13 @@ func (c *Claimer) claimAny(ctx context.Context, pool Pool, want AddressRequest) 
 	return netip.Addr{}, v.full()
 }
 
-// errForeign says that a machine on the wire has the address, though no record does.
+// errForeign says that a machine outside the cluster uses the address.
 var errForeign = errors.New("in use on the wire")
 
-// take claims an address and, on an underlay network, asks the wire whether a
-// machine that nobody knows of has it. One that has is remembered, and the error
-// is errForeign. The claim comes first: two hosts never probe for one address,
-// and so never take each other for its holder.
+// take claims an address and, on an underlay network, probes for a machine outside the
+// cluster that uses it. Such a machine is recorded, and the error is errForeign. The
+// claim comes first: two hosts never probe for one address, and so never take each
+// other for its holder.
 func (c *Claimer) take(ctx context.Context, pool Pool, want AddressRequest, addr netip.Addr, guards ...kvstore.Guard) error {
 	key, exists, claim := AddressKey(want.Pool, addr), kvstore.Exists(PoolKey(want.Pool)), c.claimed(want)
 	var network fabric.Network

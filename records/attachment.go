@@ -89,8 +89,8 @@ func (r Records) Detach(ctx context.Context, dockerID string, keep bool) error {
 	})
 }
 
-// last says whether the network of item goes with this host's attachment, and
-// adds to txn what that relies on.
+// last says whether the network of item is deleted with this host's attachment, and
+// adds to txn the guards of that.
 func (r Records) last(ctx context.Context, item kvstore.Item, keep bool, txn *kvstore.Txn) (bool, error) {
 	if keep || item.Key == "" {
 		return false, nil
@@ -123,9 +123,9 @@ func (r Records) last(ctx context.Context, item kvstore.Item, keep bool, txn *kv
 	return true, nil
 }
 
-// ForgetLost detaches a network that the engine has lost. One that no mirror
-// creates again goes with its last host: a swarm's, and one whose name nobody
-// learnt because the engine died while it was created.
+// ForgetLost detaches a network that the engine no longer has. One that no mirror
+// creates again is deleted with its last host: a swarm's, and one without a name,
+// because the engine died while it was created.
 func (r Records) ForgetLost(ctx context.Context, dockerID string) error {
 	network, _, err := r.Attached(ctx, dockerID)
 	if errors.Is(err, kvstore.ErrUnavailable) {
@@ -154,7 +154,7 @@ func (r Records) Reattach(ctx context.Context, network string, a Attaching) (boo
 	return err == nil, err
 }
 
-// Settle notes that the engine has the network that its mirror was making: from
+// Settle records that the engine has the network that its mirror was creating: from
 // now on a delete is a user's.
 func (r Records) Settle(ctx context.Context, dockerID string) error {
 	attachment, item, err := kvstore.Read[Attachment](ctx, r.Store, AttachmentKey(r.Host, dockerID))

@@ -17,8 +17,7 @@ type Certificate struct {
 	Expires time.Time `json:"expires"`
 }
 
-// Revoked is a certificate that is worth nothing any more. Its record stays until
-// the certificate has expired.
+// Revoked is a revoked certificate. Its record stays until the certificate has expired.
 type Revoked struct {
 	Host    string    `json:"host"`
 	Expires time.Time `json:"expires"`

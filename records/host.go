@@ -20,9 +20,10 @@ func (e *RefusedError) Error() string { return e.reason }
 func refused(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
 
 // PutHost writes a host's record. It is refused, with a [RefusedError], while
-// another host lives that has its name or its VTEP, or a VTEP of the other address
-// family: no tunnel would lead from the one to the other. A host of its name with
-// another VTEP may be this one before a restart: then its lease runs out.
+// another host is alive that has its name or its VTEP, or a VTEP of the other address
+// family: there could be no tunnel between the two. A host of its name with another
+// VTEP may be this one before a restart: then its lease expires. ErrConflict says that
+// the record changed meanwhile.
 func PutHost(ctx context.Context, store kvstore.Store, host fabric.Host) error {
 	if err := checkPeers(ctx, store, host); err != nil {
 		return err
@@ -53,7 +54,8 @@ func PutHost(ctx context.Context, store kvstore.Store, host fabric.Host) error {
 	return err
 }
 
-// checkPeers refuses a host whose VTEP does not go with those of the hosts that live.
+// checkPeers refuses a host whose VTEP a live host has, or whose VTEP is of another
+// address family than a live host's.
 func checkPeers(ctx context.Context, store kvstore.Store, host fabric.Host) error {
 	hosts, err := store.List(ctx, HostsPrefix)
 	if err != nil {
@@ -88,8 +90,8 @@ func familyOf(addr netip.Addr) string {
 }
 
 // CheckHost says what is wrong with the record of host name, which any host can
-// have written; nil when it can be used. How it goes with
-// this host, [fabric.CheckPeer] says.
+// have written; nil when it can be used. [fabric.CheckPeer] compares it with this
+// host's.
 func CheckHost(name string, host fabric.Host) error {
 	const longest = 253 // a host name's (RFC 1035 §2.3.4)
 	switch {
@@ -131,8 +133,8 @@ func ReleaseHost(ctx context.Context, store kvstore.Store, host string) (int, er
 	return endpoints, err
 }
 
-// releaseAll deletes what the host had, its own record last: what fails is
-// found by the next try.
+// releaseAll deletes what the host had, its own record last: after a failure the next
+// call finds the rest.
 func (r Records) releaseAll(ctx context.Context) (int, error) {
 	endpoints, err := r.deleteEndpoints(ctx)
 	if err != nil {

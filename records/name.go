@@ -14,10 +14,9 @@ import (
 // ErrNameTaken says that another network of the cluster has the name.
 var ErrNameTaken = errors.New("the name is that of another network of the cluster")
 
-// NameNetwork gives the network id, which has no name yet, a name, and what
-// describe adds to its record. It says whether it did: not where the network got
-// its name meanwhile. The name of a network that is gone is free; one that another
-// network has is [ErrNameTaken].
+// NameNetwork writes a name into the record of network id, which has none yet, and
+// what describe adds. named is false where the network got its name meanwhile. The
+// error is [ErrNameTaken] where another network has the name.
 func (r Records) NameNetwork(ctx context.Context, id, name string, describe func(*fabric.Network)) (named bool, err error) {
 	err = kvstore.Retry(ctx, "network "+name, func() error {
 		network, item, err := kvstore.Read[fabric.Network](ctx, r.Store, NetworkKey(id))
@@ -63,8 +62,8 @@ func (r Records) nameFree(ctx context.Context, name, id string) (kvstore.Guard, 
 }
 
 // NameEndpoint writes the names that a container has on a network into its
-// endpoint's record; the first, its own, also into the claims of its addresses,
-// which a clash is told from. It says whether the endpoint is there.
+// endpoint's record; the first, its own, also into the claims of its addresses, for
+// the errors of others that want them. there is false where the endpoint has no record.
 func (r Records) NameEndpoint(ctx context.Context, network fabric.Network, id string, names []string) (there bool, err error) {
 	err = kvstore.Retry(ctx, fmt.Sprintf("names of endpoint %.12s", id), func() error {
 		endpoint, item, err := kvstore.Read[fabric.Endpoint](ctx, r.Store, EndpointKey(network.ID, id))
@@ -95,7 +94,7 @@ func (r Records) NameEndpoint(ctx context.Context, network fabric.Network, id st
 	return there, err
 }
 
-// nameAddress adds to txn that the endpoint's claim of addr bears its name.
+// nameAddress adds to txn that the endpoint's claim of addr has its name.
 func (r Records) nameAddress(ctx context.Context, network fabric.Network, endpoint fabric.Endpoint, addr netip.Addr, txn *kvstore.Txn) error {
 	subnet, ok := SubnetOf(network, addr)
 	if !ok {

@@ -84,8 +84,8 @@ func (r Records) BindPools(ctx context.Context, network *fabric.Network, dockerI
 	return nil
 }
 
-// keptApart says whether networks of a mode may have equal subnets: their
-// traffic meets nowhere.
+// keptApart says whether networks of a mode may have equal subnets: their traffic is
+// isolated.
 func keptApart(mode fabric.Mode) bool { return mode == fabric.ModeVXLAN || mode == fabric.ModeOVS }
 
 // spacePrefix begins the spaces of single networks.
@@ -153,8 +153,8 @@ func (r Records) requestedPool(ctx context.Context, pools map[string]Pool, netwo
 	case !found.Prefix.IsValid():
 		return found, fmt.Errorf("subnet %s was not requested from causeway's IPAM on this host: create the network again", prefix)
 	case found.Network != "" && !member && keptApart(network.Mode) && r.allNow(found):
-		// Another host was first. If it created the network of this name, its
-		// mirror's comes in this one's place.
+		// Another host was first. If it created the network of this name, that one
+		// replaces this one here (see firstToBind).
 		return Pool{Space: ownSpace(network), Prefix: prefix, Instead: PoolID(found.Space, found.Prefix)}, nil
 	case found.Network != "":
 	case len(found.Global) > 0: // swarm's leader and its nodes
@@ -166,10 +166,10 @@ func (r Records) requestedPool(ctx context.Context, pools map[string]Pool, netwo
 		prefix, found.Prefix, r.poolHolder(ctx, found))
 }
 
-// firstToBind gives way to the network that was the first to be bound to a pool
-// which network's engine asked for as well: it is to be named first. An engine
-// whose network has another pool than it asked for cannot claim addresses in it
-// for long, so that of two networks of one name this one is to go.
+// firstToBind returns ErrConflict while another network, created at the same moment,
+// has the pool that network's engine had requested too, and has no name yet. That
+// network has to be named first: of two networks of one name the second is removed,
+// and it must be the one whose engine has another pool than it requested.
 func (r Records) firstToBind(ctx context.Context, network fabric.Network) error {
 	for _, subnet := range network.Subnets {
 		if !InOwnSpace(subnet.Pool) {

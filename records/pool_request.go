@@ -96,11 +96,12 @@ func pickPrefix(pools map[string]Pool, want PoolRequest) (netip.Prefix, error) {
 	return netip.Prefix{}, fmt.Errorf("no subnet of length /%d is free in %s: give --subnet", want.Prefix.Bits(), from)
 }
 
-// use adds a use of the pool by this host, unless it is one that is asked for
-// again. Two networks of other drivers may have one subnet, and engines do not
-// say for which they ask: each request is a use there, and one whose answer got
-// lost keeps the pool for good. Swarm is known to repeat itself, its leaders when
-// they start and its nodes after a crash; and no use keeps a network's own pool.
+// use adds a use of the pool by this host, unless the request is a repeated one; it
+// says whether it did. In a pool of other drivers each request is a use, because two
+// of their networks may have one subnet and engines do not say for which they ask; a
+// request whose answer was lost keeps that pool for good. Swarm repeats requests, its
+// leaders when they start and its nodes after a crash; and the pool of a network of
+// causeway's is deleted with the network, however often it was requested.
 func (r Records) use(pool *Pool, global bool) bool {
 	once := global || pool.Network != "" || len(pool.Global) > 0
 	if once && r.uses(*pool, global) > 0 {

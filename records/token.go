@@ -37,7 +37,7 @@ func (r Records) CreateToken(ctx context.Context, id string, life time.Duration,
 	return token, err
 }
 
-// mostPruned bounds what one transaction deletes on the side.
+// mostPruned is how many expired records one transaction deletes.
 const mostPruned = 64
 
 // Tokens are all tokens by ID, those that expired too.
@@ -59,7 +59,7 @@ func (r Records) Token(ctx context.Context, id string) (Token, error) {
 	return kvstore.Decode[Token](item)
 }
 
-// DeleteToken makes a token worthless.
+// DeleteToken deletes a token: no host can join with it any more.
 func (r Records) DeleteToken(ctx context.Context, id string) error {
 	key := TokenKey(id)
 	_, err := r.Store.Commit(ctx, kvstore.Txn{If: []kvstore.Guard{kvstore.Exists(key)}, Then: []kvstore.Op{kvstore.Delete(key)}})

@@ -41,7 +41,7 @@ func TestImportsPointDown(t *testing.T) {
 		"backup":             {"fabric", "kvstore", "records", "internal/health", "internal/statefile"},
 		"internal/planetest": {"fabric", "internal/nl"},
 		"membership":         {"fabric", "kvstore", "records", "internal/health", "internal/grace"},
-		"reconcile":          {"fabric", "kvstore", "records", "reconcile/view", "internal/health"},
+		"reconcile":          {"fabric", "kvstore", "records", "reconcile/view", "internal/health", "internal/grace"},
 		"reconcile/view":     {"fabric", "kvstore", "records", "internal/health"},
 		"reconcile/collect":  {"fabric", "kvstore", "records", "reconcile/view", "internal/health", "internal/grace"},
 		"internal/hosttest":  {"fabric", "kvstore", "records", "membership", "reconcile", "reconcile/collect", "internal/health"},

@@ -94,7 +94,7 @@ func (p *Plane) holder(vni uint32) (string, error) {
 	return "", nil
 }
 
-// holds is false for a namespace that cannot be looked into: it goes while we look.
+// holds is false for a namespace that cannot be opened: it is being deleted.
 func (p *Plane) holds(path string, vni uint32) bool {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {

@@ -64,9 +64,9 @@ func (s *segment) repairBridge(have netlink.Link) (repaired int, err error) {
 	return repaired, err
 }
 
-// tunnelOf gives the VXLAN device of a segment. It is born in the namespace with
-// its socket in the host's, in one request, under a name that the host has not:
-// kernels before 6.15 look for it there too. Outer UDP checksums stay on: IPv6
+// tunnelOf gives the VXLAN device of a segment. It is created in the namespace with its
+// socket in the host's, in one request, under a name that the host does not have:
+// kernels before 6.15 check the name there too. Outer UDP checksums stay on: IPv6
 // has no other, and with them GRO has its packets checked by the NIC.
 func (p *Plane) tunnelOf(want fabric.Segment) *netlink.Vxlan {
 	const ttl = 64

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notifications are what the kernel told since the last comparison: of each
-// object the last.
+// notifications are what the kernel notified since the last comparison: of each object
+// the last.
 type notifications struct {
 	// lost says that there were more, or that they can't be read.
 	lost    bool

@@ -1,4 +1,4 @@
-// Package addrprobe asks on a link who has an address, and announces who has it:
+// Package addrprobe detects on a link who uses an address, and announces who uses it:
 // by ARP for IPv4, by Neighbour Discovery for IPv6.
 //
 // A question's path: [Probe] opens a packet socket on the link, broadcasts the

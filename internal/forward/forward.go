@@ -31,7 +31,7 @@ import (
 // Rules are ours in the FORWARD chains of one network namespace.
 type Rules struct {
 	NS netns.NsHandle
-	// Comment is what they bear, ahead of the bridge's name.
+	// Comment begins their comment; the bridge's name follows.
 	Comment string
 }
 
@@ -113,7 +113,8 @@ func (r Rules) Missing(ctx context.Context) func(bridge string) bool {
 	}
 }
 
-// Watch calls changed when any rule of nf_tables has changed, until ctx ends. They may have before Watch was ready.
+// Watch calls changed at its start, and when any rule of nf_tables has changed, until
+// ctx ends.
 func (r Rules) Watch(ctx context.Context, changed func()) error {
 	const groups = 1 << (unix.NFNLGRP_NFTABLES - 1)
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(r.NS), Groups: groups})

@@ -1,18 +1,18 @@
 // Package grace tells how long something has been seen without a break, so that
-// nothing is judged by one look: what was seen for less than a grace time may be
-// on its way out.
+// nothing is deleted after one observation: what was seen for less than a grace time
+// may be changing right now.
 package grace
 
 import "time"
 
-// Tracker holds since when each K has been seen in every look. The zero Tracker
+// Tracker holds since when each K has been seen in every observation. The zero Tracker
 // is ready; it is for one goroutine.
 type Tracker[K comparable] struct {
 	since map[K]time.Time
 }
 
-// Observe takes in one complete look: what is not in seen is forgotten. It
-// returns those that have been seen in every look for at least d.
+// Observe takes in one complete observation: what is not in seen is forgotten. It
+// returns those that have been seen in every one for at least d.
 func (t *Tracker[K]) Observe(now time.Time, seen []K, d time.Duration) (due []K) {
 	next := make(map[K]time.Time, len(seen))
 	for _, k := range seen {

@@ -41,7 +41,6 @@ const (
 	Restart     Part = "restart"     // a container runs as its restart policy says, by container
 	PutBack     Part = "put-back"    // a network that was removed here is back, by network
 	Names       Part = "names"       // names are served, by sandbox or network
-	Addresses   Part = "addresses"   // subnets that overlap, by pool
 	Environment Part = "environment" // the host's own settings
 	Certificate Part = "certificate" // this host's certificate, and what the cluster lets in
 )
@@ -90,7 +89,7 @@ func (b *Board) Report(scope Scope, err error) {
 	}
 }
 
-// Retain drops the faults of a part whose object no longer concerns anybody.
+// Retain drops the faults of a part whose object is not to keep, without a recovery.
 func (b *Board) Retain(part Part, keep func(object string) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,5 +1,5 @@
 // Package hosttest runs a host of a cluster for tests, below Docker's protocol: its
-// membership, its loop and its collector, on data planes that write down what they are asked for.
+// membership, its loop and its collector, on data planes that record their calls.
 package hosttest
 
 import (

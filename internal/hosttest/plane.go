@@ -9,8 +9,8 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 )
 
-// Plane is a data plane that writes down what it is asked for. What the real ones
-// do to a kernel is their packages' tests, and the end-to-end ones'.
+// Plane is a data plane that records its calls. What the real ones do to a kernel is
+// tested in their packages and end to end.
 type Plane struct {
 	mu       sync.Mutex
 	segments map[string]fabric.Segment

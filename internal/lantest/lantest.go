@@ -19,7 +19,7 @@ import (
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
-// Machine is a network namespace that goes with the test.
+// Machine is a network namespace that is deleted with the test.
 type Machine struct {
 	T    *testing.T
 	Name string
@@ -81,7 +81,7 @@ func (m *Machine) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid
 // lifetime matches what differs from one second to the next.
 var lifetime = regexp.MustCompile(`_lft \d+sec`)
 
-// Text is all that a move must carry, as ip(8) tells it, in a fixed order.
+// Text is all that a move must preserve, as ip(8) prints it, in a fixed order.
 func (m *Machine) Text(device string) string {
 	m.T.Helper()
 	var lines []string
@@ -235,7 +235,7 @@ func WithoutTimers(text string) string { return timers.ReplaceAllString(text, "t
 
 var timers = regexp.MustCompile(`timer +[0-9.]+`)
 
-// Reboot gives the host a kernel that has forgotten all.
+// Reboot replaces the host by one in a new namespace, as a kernel after a boot.
 func (l *LAN) Reboot(addrs ...string) *Machine {
 	l.T.Helper()
 	l.Switch.IP("link del p1") // the old host's cable

@@ -7,10 +7,10 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// Do calls f on a thread that is in ns; [netns.None] stands for the namespace
-// of the process. Sockets that f opens, programs that it starts and
-// what it reads in /proc/sys/net belong to that namespace. f runs on a goroutine
-// of its own: a thread that cannot return to its namespace ends with it.
+// Do calls f on a thread that is in ns; [netns.None] is the namespace of the process.
+// Sockets that f opens, programs that it starts and what it reads in /proc/sys/net
+// belong to that namespace. f runs on a goroutine of its own: if its thread cannot
+// return to its namespace, the thread ends with the goroutine.
 func Do(ns netns.NsHandle, f func() error) error {
 	done := make(chan error, 1)
 	go func() {

@@ -1,6 +1,6 @@
-// Package nl has the few netlink helpers that the data planes share.
+// Package nl has the netlink helpers that the data planes share.
 //
-// The path of a change: a data plane opens one [Handle] for each network
+// A change's path: a data plane opens one [Handle] for each network
 // namespace that it works in, finds links by name, and sends messages through
 // the methods of the netlink library, which a Handle has all of. What must run
 // on a thread in the namespace goes through [Do]. [Events] tell what changes
@@ -30,7 +30,7 @@ type Handle struct {
 	ns netns.NsHandle
 }
 
-// Open opens a Handle in ns; [netns.None] stands for the caller's namespace. ns
+// Open opens a Handle in ns; [netns.None] is the caller's namespace. ns
 // stays the caller's to close.
 func Open(ns netns.NsHandle) (*Handle, error) {
 	own, err := duplicate(ns)
@@ -54,7 +54,7 @@ func duplicate(ns netns.NsHandle) (netns.NsHandle, error) {
 	return netns.NsHandle(fd), err
 }
 
-// Close closes the socket and lets the namespace go.
+// Close closes the socket and the reference to the namespace.
 func (h *Handle) Close() error {
 	h.Handle.Close()
 	return h.ns.Close()

@@ -96,8 +96,8 @@ func (p Pair) create(host, home *Handle) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Docker takes the other end away, and with it these settings: in the host's
-	// namespace nobody answers on it, even if something there sets it up.
+	// Until Docker moves the container's end, the host must not answer on it, even if
+	// something sets it up. Links that change namespaces lose these settings.
 	err = host.Isolate(pair.PeerName)
 	if errors.Is(err, unix.EROFS) {
 		err = nil

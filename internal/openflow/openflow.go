@@ -5,8 +5,8 @@
 // removed or modified (OFPMP_FLOW_MONITOR, OpenFlow 1.5 §7.3.5.17) and of the
 // group messages of other connections (OFPT_REQUESTFORWARD, §7.4.5); [Conn.Wait]
 // reads on and hands each to Changed. [Conn.Sync] returns when all that happened
-// before it was handed over. A change is told in few words: which kind, which
-// cookie, which group. Whoever needs more reads the switch.
+// before it was handed over. A [Change] has the kind, the cookie and the group; a
+// caller that needs more reads the switch.
 package openflow
 
 import (

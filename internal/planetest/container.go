@@ -12,8 +12,8 @@ import (
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
-// Container is a network namespace that stands for a container: it does with
-// the link what Docker does.
+// Container is a network namespace in place of a container: it does with the link what
+// Docker does.
 type Container struct {
 	Endpoint fabric.Endpoint
 	Host     *Host

@@ -20,7 +20,7 @@ import (
 // Plane is what the suite tests.
 type Plane = fabric.Dataplane
 
-// Host is a network namespace that stands for a machine. Its NIC is eth0.
+// Host is a network namespace in place of a machine. Its NIC is eth0.
 type Host struct {
 	Name string
 	VTEP netip.Addr

@@ -2,8 +2,8 @@
 // forgot, and deletes it.
 //
 // An endpoint is alive if and only if its container's link is (collect.go). This
-// host's claims of addresses that no endpoint has are released (claims.go). Nothing
-// is judged by one look: what is found in every look for the grace time goes.
+// host's claims of addresses that no endpoint has are released (claims.go). Nothing is
+// deleted after one observation: it has to be dead in every one for the grace time.
 package collect
 
 import (
@@ -41,8 +41,8 @@ type Config struct {
 	Refusal func() error
 	Board   *health.Board
 	Log     *logrus.Entry
-	Every   time.Duration // between two looks (15 s)
-	Grace   time.Duration // between the first look and the last (30 s)
+	Every   time.Duration // between two observations (15 s)
+	Grace   time.Duration // between the first observation and the last (30 s)
 }
 
 // Collector finds and deletes what is dead.
@@ -62,7 +62,7 @@ func New(config Config) *Collector {
 	}
 }
 
-// Run looks again and again until ctx ends.
+// Run collects every Every until ctx ends.
 func (c *Collector) Run(ctx context.Context) error {
 	tick := time.NewTicker(c.Every)
 	defer tick.Stop()

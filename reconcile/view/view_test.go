@@ -69,7 +69,7 @@ func TestUnreadableNetworkIsNotPruned(t *testing.T) {
 	h1.Commit(t, kvstore.Put(records.NetworkKey(foo.ID), "nonsense"))
 	h1 = hosttest.Start(t, store, 1)
 	hosttest.Eventually(t, "it is reported", func() bool {
-		return strings.Contains(h1.Fault(health.Prune, ""), "the record of network foo cannot be read")
+		return strings.Contains(h1.Fault(health.Prune, ""), "the record of network foo is missing or cannot be read")
 	})
 	h1.Plane.Set(func(s *hosttest.State) {
 		if s.Prunes > 0 {

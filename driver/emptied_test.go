@@ -9,7 +9,7 @@ import (
 	"github.com/causeway-net/causeway/records"
 )
 
-// A store that was started anew, empty, has nothing to say about what runs.
+// A store that was replaced by an empty one cuts no running container off.
 func TestEmptiedStoreCutsNothing(t *testing.T) {
 	first, err := kvstore.StartEmbedded(t.Context(), kvstore.EmbeddedConfig{DataDir: t.TempDir(), Listen: "127.0.0.1:0"})
 	if err != nil {
