@@ -23,8 +23,8 @@ func (c *Cluster) join(ctx context.Context, token trust.Token) error {
 	return c.joinWith(ctx, token)
 }
 
-// joinAgain is for a host that has a certificate: it needs the token only where it
-// has another one than before and the certificate is worth nothing any more.
+// joinAgain is for a host that has a certificate. Another token than before is tried
+// all the same: the certificate may have been revoked while this host was away.
 func (c *Cluster) joinAgain(ctx context.Context, token trust.Token) error {
 	if token.ID == c.State().Token {
 		return nil
@@ -42,7 +42,7 @@ func (c *Cluster) joinAgain(ctx context.Context, token trust.Token) error {
 			"or remove that folder to leave this cluster", c.DataDir)
 	}
 	worthless, err := c.worthless()
-	if err != nil || !worthless && c.State().Member {
+	if err != nil {
 		return err
 	}
 	if err := c.joinWith(ctx, token); err != nil {

@@ -135,6 +135,10 @@ func assemble(s *state) *Lab {
 // Name is the lab's.
 func (l *Lab) Name() string { return l.state.Options.Name }
 
+// Token is the one that the hosts after the first have joined with; empty in a lab
+// with a store of its own.
+func (l *Lab) Token() string { return l.state.Token }
+
 // Machines are all machines, the switch first, the hosts last.
 func (l *Lab) Machines() []*Machine { return l.machines }
 

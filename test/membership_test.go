@@ -55,7 +55,7 @@ func TestRefusedHosts(t *testing.T) {
 func (c *cluster) serveFor(h *host, args, want string) string {
 	c.Helper()
 	script := fmt.Sprintf(`
-		causeway serve --store=http://10.99.0.253:2379 --docker-socket=none --data-dir=/run/docker/second \
+		causeway serve --store=http://10.99.0.253:2379 --store-insecure --docker-socket=none --data-dir=/run/docker/second \
 			--socket=/run/docker/second.sock --agent-socket=/run/docker/second-agent.sock %s >/run/docker/second.log 2>&1 &
 		for i in $(seq 100); do
 			causeway status --agent-socket=/run/docker/second-agent.sock >/run/docker/second.status 2>&1

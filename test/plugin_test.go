@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -180,7 +179,7 @@ func pluginAlias(c *cluster) {
 	}
 	const alias = "causeway:latest"
 	h.docker("plugin", "install", "--grant-all-permissions", "--alias", alias, lab.PluginRepository+":"+lab.PluginTag,
-		"CAUSEWAY_STORE=http://"+net.JoinHostPort("10.99.0.1", "2379"))
+		"CAUSEWAY_JOIN="+c.lab.Token())
 	c.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()

@@ -133,13 +133,13 @@ func (c *cluster) storeAway(one, two container) {
 	}
 	started := time.Now()
 	_, err := c.host(2).try("docker", "network", "create", "-d", "causeway", "--subnet=10.1.0.0/24", "x")
-	if err == nil || !strings.Contains(err.Error(), "store http://10.99.0.1:2379 unavailable") {
+	if err == nil || !strings.Contains(err.Error(), "store https://10.99.0.1:2379 unavailable") {
 		c.Errorf("without a store: %v", err)
 	}
 	c.Logf("refused after %v", time.Since(started).Round(time.Millisecond))
 	two.pings(one.addr("first"))
 	out, err := c.host(2).try("causeway", "status")
-	if err != nil || !strings.Contains(out, "store http://10.99.0.1:2379 unavailable") || strings.Contains(out, "no troubles") {
+	if err != nil || !strings.Contains(out, "store https://10.99.0.1:2379 unavailable") || strings.Contains(out, "no troubles") {
 		c.Errorf("status: %v\n%s", err, out)
 	}
 	if err := c.host(1).Causeway.Start(c.Context()); err != nil {

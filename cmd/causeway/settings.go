@@ -169,7 +169,7 @@ func isInsecure(endpoint string, secure bool) bool {
 	if !found {
 		address = endpoint
 	}
-	if found && scheme == "https" || !found && secure {
+	if found && scheme != "http" || !found && secure {
 		return false
 	}
 	address = strings.TrimRight(address, "/")
