@@ -78,7 +78,7 @@ func (b *putBacks) want() map[string]<-chan struct{} {
 
 // inCluster is the error of who creates a network that the cluster has.
 func (m *Mirror) inCluster(ctx context.Context, id string) error {
-	cluster, known := m.networks.get(id)
+	cluster, known := m.networks.Get(id)
 	if !known {
 		return nil
 	}

@@ -81,11 +81,7 @@ func TestNamesBeforeTheAttachment(t *testing.T) {
 	r := start(t, engine, storetest.New(t),
 		kvstore.Put(records.NetworkKey(netID), fabric.Network{ID: netID, Name: "foo"}),
 		kvstore.Put(records.EndpointKey(netID, "e1"), fabric.Endpoint{ID: "e1", Network: netID, Host: "h2"}))
-	r.waitFor("the container", func() bool {
-		r.mirror.containers.mu.Lock()
-		defer r.mirror.containers.mu.Unlock()
-		return r.mirror.containers.known[containerID] != nil
-	})
+	r.waitFor("the container", func() bool { return r.mirror.containers.ConfiguredFor("foo") })
 	r.put(kvstore.Put(records.AttachmentKey("h2", oldID), records.Attachment{Network: netID}))
 	r.waitFor("the names", func() bool { return slices.Equal(r.names("e1"), []string{"one", "cccccccccccc"}) })
 }
@@ -103,7 +99,7 @@ func TestGivenUpContainerIsNamed(t *testing.T) {
 	}
 	show(state("restarting", ""))
 	engine.emit(t, "container die", containerID, nil)
-	r.waitFor("a look", func() bool { return r.configured() == 1 })
+	r.waitFor("an inspection", func() bool { return r.configured() == 1 })
 	show(state("exited", failed))
 	r.tells("container web is stopped although its restart policy is always: " + failed + ": start it with docker start web")
 	show(state("running", ""))

@@ -18,7 +18,7 @@ const retryAfter = 2 * time.Second
 func (m *Mirror) listen(ctx context.Context) error {
 	begun := func() {
 		m.kick()
-		m.containers.relist(true)
+		m.containers.Relist(true)
 		m.checkPlugin(ctx)
 	}
 	for {
@@ -38,12 +38,12 @@ func (m *Mirror) heard(ctx context.Context, event events.Message) {
 	case event.Type == events.PluginEventType:
 		m.checkPlugin(ctx)
 	case event.Type == events.ContainerEventType:
-		m.containers.changed(event.Actor.ID)
+		m.containers.Changed(event.Actor.ID)
 	case event.Action == events.ActionConnect:
 		m.used(event.Actor.ID)
-		m.containers.changed(event.Actor.Attributes["container"])
+		m.containers.Changed(event.Actor.Attributes["container"])
 	case event.Action == events.ActionDisconnect:
-		m.containers.changed(event.Actor.Attributes["container"])
+		m.containers.Changed(event.Actor.Attributes["container"])
 	case event.Action == events.ActionDestroy:
 		m.removedHere(event.Actor.ID)
 		m.kick()

@@ -13,9 +13,9 @@
 // other hosts use it is put back (putback.go).
 //
 // No event is acted on by itself: each causes a pass (reconcile.go), which compares the
-// records with the engine (compare.go, pure) and takes the steps that are missing. A container's path is shorter, because its names are wanted at
-// once: each event of a container causes one look at that container alone
-// (containers.go, names.go).
+// records with the engine (compare.go, pure) and takes the steps that are missing. A
+// container's path is shorter, because its names are wanted at once: an event of a
+// container has that container alone inspected (package containers).
 //
 // The mirror talks to the engine from goroutines of its own: the engine calls the
 // driver's handlers while it creates a network. Handlers ask it for what only the
@@ -32,7 +32,9 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/mirror/containers"
 	"github.com/causeway-net/causeway/mirror/engine"
+	"github.com/causeway-net/causeway/mirror/table"
 	"github.com/causeway-net/causeway/records"
 )
 
@@ -46,7 +48,7 @@ type Config struct {
 	Driver string
 	// Ready waits until this host may act in the cluster.
 	Ready func(ctx context.Context) error
-	// Board is told what does not work.
+	// Board gets what does not work.
 	Board *health.Board
 	Log   *logrus.Entry
 }
@@ -55,11 +57,11 @@ type Config struct {
 type Mirror struct {
 	Config
 	engine      *engine.Engine
-	networks    table[fabric.Network]     // by ID
-	attachments table[records.Attachment] // of this host, by Docker's NetworkID
-	wake        chan struct{}             // asks for a pass
+	networks    *table.Table[fabric.Network]     // by ID
+	attachments *table.Table[records.Attachment] // of this host, by Docker's NetworkID
+	wake        chan struct{}                    // signals that a pass is wanted
 	putBacks    *putBacks
-	containers  *containers
+	containers  *containers.Containers
 }
 
 // New makes a Mirror; nothing happens before Run.
@@ -68,10 +70,14 @@ func New(config Config) (*Mirror, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Mirror{
-		Config: config, engine: client, wake: make(chan struct{}, 1),
-		putBacks: newPutBacks(), containers: newContainers(),
-	}, nil
+	m := &Mirror{
+		Config: config, engine: client, networks: &table.Table[fabric.Network]{}, attachments: &table.Table[records.Attachment]{},
+		wake: make(chan struct{}, 1), putBacks: newPutBacks(),
+	}
+	m.containers = containers.New(containers.Config{
+		Records: m.records(), Engine: client, Networks: m.networks, Attachments: m.attachments, Board: config.Board,
+	})
+	return m, nil
 }
 
 // Run mirrors until ctx ends. An engine that is away is waited for.
@@ -79,23 +85,22 @@ func (m *Mirror) Run(ctx context.Context) error {
 	defer m.engine.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return m.networks.follow(ctx, m.Store, records.NetworksPrefix, func(_ []string, err error) {
+		return m.networks.Follow(ctx, m.Store, records.NetworksPrefix, func(_ []string, err error) {
 			m.Board.Report(health.Scope{Part: health.Mirror, Object: records.NetworksPrefix}, err)
 			m.kick()
 		})
 	})
 	group.Go(func() error {
 		prefix := records.HostAttachments(m.Host)
-		return m.attachments.follow(ctx, m.Store, prefix, func(dockerIDs []string, err error) {
+		return m.attachments.Follow(ctx, m.Store, prefix, func(dockerIDs []string, err error) {
 			m.Board.Report(health.Scope{Part: health.Mirror, Object: prefix}, err)
-			m.containers.attached(dockerIDs)
+			m.containers.AttachmentsChanged(dockerIDs)
 			m.kick()
 		})
 	})
 	group.Go(func() error { return m.listen(ctx) })
 	group.Go(func() error { return m.reconcile(ctx) })
-	group.Go(func() error { return m.followContainers(ctx) })
-	group.Go(func() error { return m.keepConfigured(ctx) })
+	group.Go(func() error { return m.containers.Run(ctx) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -103,12 +108,9 @@ func (m *Mirror) Run(ctx context.Context) error {
 }
 
 // kick asks for a pass.
-func (m *Mirror) kick() { signal(m.wake) }
-
-// signal wakes the reader of a channel that holds one signal.
-func signal(wake chan<- struct{}) {
+func (m *Mirror) kick() {
 	select {
-	case wake <- struct{}{}:
-	default: // one is waiting already
+	case m.wake <- struct{}{}:
+	default: // one is wanted already
 	}
 }

@@ -67,7 +67,7 @@ func TestPutBackOfAnUnusedNetwork(t *testing.T) {
 	engine.destroy(t, oldID)
 	r.put(kvstore.Put(records.MemberKey(netID, "h1"), records.Member{Mirror: true}))
 	r.waitFor("the network is gone from the cluster", func() bool {
-		_, known := r.mirror.networks.get(netID)
+		_, known := r.mirror.networks.Get(netID)
 		return !known
 	})
 	if engine.has("foo") {

@@ -44,7 +44,7 @@ func (m *Mirror) reconcile(ctx context.Context) error {
 		case <-time.After(wait):
 			if wait == fullEvery {
 				// No event tells of a stopped container that is connected or disconnected.
-				m.containers.relist(false)
+				m.containers.Relist(false)
 			}
 		}
 	}
@@ -84,8 +84,8 @@ func isPrefix(object string) bool { return object != "" && object[len(object)-1]
 
 // recorded gives the records' part of the state, and whether it is complete.
 func (m *Mirror) recorded() (state, bool) {
-	networks, synced := m.networks.all()
-	attachments, alsoSynced := m.attachments.all()
+	networks, synced := m.networks.All()
+	attachments, alsoSynced := m.attachments.All()
 	return state{
 		networks: networks, attachments: attachments, driver: m.Driver,
 		lost: make(map[string]bool), stray: make(map[string]bool),

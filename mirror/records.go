@@ -35,7 +35,7 @@ func (m *Mirror) users(ctx context.Context, cluster fabric.Network) ([]string, e
 			users[host] = true
 		}
 	}
-	if m.containers.configuredFor(cluster.Name) {
+	if m.containers.ConfiguredFor(cluster.Name) {
 		users[m.Host] = true
 	}
 	return slices.Sorted(maps.Keys(users)), nil

@@ -1,7 +1,8 @@
-package mirror
+package containers
 
 import (
 	"context"
+	"time"
 
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/records"
@@ -9,49 +10,45 @@ import (
 
 // keepConfigured writes into the records for which of the cluster's networks this
 // host has containers, stopped ones included: such a network is in use.
-func (m *Mirror) keepConfigured(ctx context.Context) error {
+func (c *Containers) keepConfigured(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-m.containers.recount:
+		case <-c.known.changed:
 		}
-		err := m.writeConfigured(ctx)
+		err := c.writeConfigured(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		m.Board.Report(health.Scope{Part: health.Mirror, Object: records.MembersPrefix}, err)
+		c.Board.Report(health.Scope{Part: health.Mirror, Object: records.MembersPrefix}, err)
 		if err != nil {
-			if err := pause(ctx, retryAfter); err != nil {
-				return err
-			}
-			signal(m.containers.recount)
+			time.AfterFunc(retryAfter, func() { signal(c.known.changed) })
 		}
 	}
 }
 
 // writeConfigured writes what differs from the records.
-func (m *Mirror) writeConfigured(ctx context.Context) error {
-	attachments, synced := m.attachments.all()
+func (c *Containers) writeConfigured(ctx context.Context) error {
+	attachments, synced := c.Attachments.All()
+	if !synced {
+		return nil // AttachmentsChanged follows
+	}
 	names := make(map[string]string, len(attachments)) // Docker's NetworkID by name
 	for dockerID, attachment := range attachments {
-		if network, known := m.networks.get(attachment.Network); known && network.Name != "" {
+		if network, known := c.Networks.Get(attachment.Network); known && network.Name != "" {
 			names[network.Name] = dockerID
 		}
 	}
-	changed := m.containers.miscounted(attachments, names)
-	if !synced {
-		return nil // the table signals
-	}
-	for dockerID, configured := range changed {
+	for dockerID, configured := range c.known.miscounted(attachments, names) {
 		count := 0
 		if configured {
 			count = 1 // the number would be written with each container
 		}
-		if err := m.records().SetConfigured(ctx, attachments[dockerID].Network, count); err != nil {
+		if err := c.Records.SetConfigured(ctx, attachments[dockerID].Network, count); err != nil {
 			return err
 		}
-		m.containers.setConfigured(dockerID, configured)
+		c.known.setConfigured(dockerID, configured)
 	}
 	return nil
 }
@@ -59,17 +56,17 @@ func (m *Mirror) writeConfigured(ctx context.Context) error {
 // miscounted gives the networks whose records differ from the containers, and
 // whether each has one. A container that never ran, or whose network was put back,
 // knows it by its name alone.
-func (c *containers) miscounted(attachments map[string]records.Attachment, names map[string]string) map[string]bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.listed {
+func (k *known) miscounted(attachments map[string]records.Attachment, names map[string]string) map[string]bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.listed {
 		return nil
 	}
 	now := make(map[string]bool, len(attachments))
 	for dockerID := range attachments {
 		now[dockerID] = false
 	}
-	for _, networks := range c.known {
+	for _, networks := range k.networks {
 		for name, on := range networks {
 			dockerID := on.dockerID
 			if _, ours := attachments[dockerID]; !ours {
@@ -81,15 +78,15 @@ func (c *containers) miscounted(attachments map[string]records.Attachment, names
 		}
 	}
 	for dockerID, configured := range now {
-		if last, known := c.configured[dockerID]; known && last == configured {
+		if last, known := k.configured[dockerID]; known && last == configured {
 			delete(now, dockerID)
 		}
 	}
 	return now
 }
 
-func (c *containers) setConfigured(dockerID string, configured bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.configured[dockerID] = configured
+func (k *known) setConfigured(dockerID string, configured bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.configured[dockerID] = configured
 }

@@ -1,4 +1,8 @@
-package mirror
+// Package table has the records below a prefix in memory, decoded and kept up to date.
+//
+// A change's path: [Table.Follow] watches the prefix, merges each change into the rows
+// and tells of it; any goroutine reads the rows.
+package table
 
 import (
 	"context"
@@ -11,16 +15,17 @@ import (
 	"github.com/causeway-net/causeway/kvstore"
 )
 
-// table holds the records below a prefix, by the rest of their key.
-type table[T any] struct {
+// Table holds the records below a prefix, by the rest of their key. The zero Table is
+// empty; it is safe for concurrent use.
+type Table[T any] struct {
 	mu     sync.RWMutex // guards all below
 	rows   map[string]T
 	synced bool // the first complete list is in rows
 }
 
-// follow keeps the table up to date until ctx ends. changed gets the keys of each
-// change, and the error of the records that cannot be read.
-func (t *table[T]) follow(ctx context.Context, store kvstore.Store, prefix string, changed func(keys []string, err error)) error {
+// Follow keeps the table up to date until ctx ends, and returns its error. changed gets
+// the keys of each change, and one error for all records that cannot be read.
+func (t *Table[T]) Follow(ctx context.Context, store kvstore.Store, prefix string, changed func(keys []string, err error)) error {
 	bad := make(map[string]error)
 	return kvstore.Watch(ctx, store, prefix, func(c kvstore.Change[T]) {
 		t.mu.Lock()
@@ -47,16 +52,16 @@ func unreadable(prefix string, bad map[string]error) error {
 	return fmt.Errorf("%d records below %s cannot be read, the first is %s: %w", len(bad), prefix, first, errors.Unwrap(bad[first]))
 }
 
-// get gives one row.
-func (t *table[T]) get(key string) (T, bool) {
+// Get gives one row.
+func (t *Table[T]) Get(key string) (T, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	row, there := t.rows[key]
 	return row, there
 }
 
-// all copies the rows; synced says that they are complete.
-func (t *table[T]) all() (rows map[string]T, synced bool) {
+// All copies the rows; synced says that they are complete.
+func (t *Table[T]) All() (rows map[string]T, synced bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return maps.Clone(t.rows), t.synced

@@ -1,4 +1,4 @@
-package mirror
+package containers
 
 import (
 	"fmt"
@@ -11,21 +11,20 @@ import (
 	"github.com/causeway-net/causeway/internal/health"
 )
 
-// restartLook is how often a container is looked at that its restart policy is
-// starting again: the engine sends no event when it gives up.
-const restartLook = 5 * time.Second
+// restartCheck is how often a container is inspected while its restart policy retries:
+// the engine sends no event when it gives up.
+const restartCheck = 5 * time.Second
 
-// checkRestart reports a container that its restart policy gave up because a
-// network could not be had, as while the store was away. It says whether the policy
-// is still at it.
-func (m *Mirror) checkRestart(found container.InspectResponse) (restarting bool) {
+// checkRestart reports a container whose restart policy gave up because of a network
+// plugin's error, as while the store was away. It says whether the policy still retries.
+func (c *Containers) checkRestart(found container.InspectResponse) (restarting bool) {
 	var err error
 	if gaveUp(found) {
 		name := strings.TrimPrefix(found.Name, "/")
 		err = fmt.Errorf("container %s is stopped although its restart policy is %s: %s: start it with docker start %s",
 			name, found.HostConfig.RestartPolicy.Name, found.State.Error, name)
 	}
-	m.Board.Report(health.Scope{Part: health.Restart, Object: found.ID}, err)
+	c.Board.Report(health.Scope{Part: health.Restart, Object: found.ID}, err)
 	return found.State != nil && found.State.Restarting
 }
 

@@ -1,4 +1,4 @@
-package mirror
+package containers
 
 import (
 	"context"
@@ -13,42 +13,42 @@ import (
 	"github.com/causeway-net/causeway/internal/health"
 )
 
-// look learns one container: its networks, its names on those of the cluster, and
-// whether it was given up.
-// Engines before 29.0 tell no driver a container's name, and none its aliases.
-func (m *Mirror) look(ctx context.Context, id string) error {
-	found, there, err := m.engine.Container(ctx, id)
+// inspect reads one container: its networks, its names on those of the cluster, and
+// whether its restart policy gave it up. Engines before 29.0 tell no driver a
+// container's name, and none its aliases.
+func (c *Containers) inspect(ctx context.Context, id string) error {
+	found, there, err := c.Engine.Container(ctx, id)
 	if err != nil {
 		return fmt.Errorf("container %.12s: %w", id, err)
 	}
 	if !there || found.NetworkSettings == nil {
-		m.containers.set(id, nil)
-		m.Board.Retain(health.Restart, func(object string) bool { return object != id })
+		c.known.set(id, nil)
+		c.Board.Retain(health.Restart, func(object string) bool { return object != id })
 		return nil
 	}
-	if m.checkRestart(found) {
-		time.AfterFunc(restartLook, func() { m.containers.changed(id) })
+	if c.checkRestart(found) {
+		time.AfterFunc(restartCheck, func() { c.Changed(id) })
 	}
-	m.containers.set(id, networksOf(found.NetworkSettings.Networks))
+	c.known.set(id, networksOf(found.NetworkSettings.Networks))
 	for name, on := range found.NetworkSettings.Networks {
 		if on == nil || on.EndpointID == "" {
 			continue
 		}
-		attachment, ours := m.attachments.get(on.NetworkID)
+		attachment, ours := c.Attachments.Get(on.NetworkID)
 		names := namesOf(found, on)
-		if !ours || m.containers.hasNames(id, name, names) {
-			continue // one that is attached only later is looked at then
+		if !ours || c.known.hasNames(id, name, names) {
+			continue // when the network is attached, AttachmentsChanged has it inspected
 		}
-		cluster, err := m.records().Network(ctx, attachment.Network)
+		network, err := c.Records.Network(ctx, attachment.Network)
 		if err != nil {
 			return err
 		}
-		there, err := m.records().NameEndpoint(ctx, cluster, on.EndpointID, names)
+		there, err := c.Records.NameEndpoint(ctx, network, on.EndpointID, names)
 		if err != nil {
 			return err
 		}
 		if there {
-			m.containers.setNames(id, name, names)
+			c.known.setNames(id, name, names)
 		}
 	}
 	return nil
