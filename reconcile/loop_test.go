@@ -100,7 +100,7 @@ func TestBurstIsCoalesced(t *testing.T) {
 // A host whose record changes concerns the networks that it has endpoints on.
 func TestHostChangesConcernItsNetworks(t *testing.T) {
 	store := storetest.New(t)
-	h1, h2 := hosttest.Start(t, store, 1), hosttest.Start(t, store, 2)
+	h1, h2 := hosttest.Start(t, store, 1, atOnce), hosttest.Start(t, store, 2)
 	foo, bar := h1.CreateNetwork(t, "foo", "192.168.1.0/24"), h1.CreateNetwork(t, "bar", "192.168.2.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
 	h1.Enter(t, bar, "e2", "192.168.2.2")
@@ -108,7 +108,7 @@ func TestHostChangesConcernItsNetworks(t *testing.T) {
 	h2.Enter(t, foo, "e3", "192.168.1.3")
 	hosttest.Eventually(t, "h1 has the peer", func() bool { s, _ := h1.Plane.Segment(foo.ID); return len(s.Remote) == 1 })
 	h2.Stop()
-	applies := settled(t, h1, 2)
+	applies := settled(t, h1)
 	moved := h2.Host
 	moved.VTEP = moved.VTEP.Next().Next()
 	h1.Commit(t, kvstore.Put(records.HostKey("h2"), moved))
@@ -125,11 +125,11 @@ func TestHostChangesConcernItsNetworks(t *testing.T) {
 
 // What others change in the kernel is repaired, on that network alone.
 func TestDriftIsApplied(t *testing.T) {
-	h1 := hosttest.Start(t, storetest.New(t), 1)
+	h1 := hosttest.Start(t, storetest.New(t), 1, atOnce)
 	foo, bar := h1.CreateNetwork(t, "foo", "192.168.1.0/24"), h1.CreateNetwork(t, "bar", "192.168.2.0/24")
 	h1.Enter(t, foo, "e1", "192.168.1.2")
 	h1.Enter(t, bar, "e2", "192.168.2.2")
-	applies := settled(t, h1, 2)
+	applies := settled(t, h1)
 	hosttest.Eventually(t, "the plane is watched", func() bool { return h1.Plane.Drift(foo.ID) })
 	hosttest.Eventually(t, "it is applied again", func() (ok bool) {
 		h1.Plane.Set(func(s *hosttest.State) { ok = s.Applies[foo.ID] > applies[foo.ID] })
@@ -142,20 +142,16 @@ func TestDriftIsApplied(t *testing.T) {
 	})
 }
 
-// settled waits until h has read all records of its networks and applies nothing more.
-// It returns how often each network was applied.
-func settled(t *testing.T, h *hosttest.Host, networks int) map[string]int {
+func atOnce(o *hosttest.Options) { o.Timing.Coalesce = time.Nanosecond }
+
+// settled waits until a host that applies atOnce has read and applied all that was
+// written before: its networks and attachments come in the order of their writes,
+// and so does the underlay network that is written last. It returns how often each
+// network was applied.
+func settled(t *testing.T, h *hosttest.Host) (applies map[string]int) {
 	t.Helper()
-	var last map[string]int
-	quiet := time.Now() // since when nothing was applied
-	hosttest.Eventually(t, "all records are read and applied", func() bool {
-		holdings, err := h.Loop.Holdings(t.Context())
-		h.Plane.Set(func(s *hosttest.State) {
-			if !maps.Equal(s.Applies, last) {
-				last, quiet = maps.Clone(s.Applies), time.Now()
-			}
-		})
-		return err == nil && len(holdings.Networks) == networks && time.Since(quiet) > 200*time.Millisecond
-	})
-	return last
+	last := h.CreateNetwork(t, "last", "192.168.255.0/24", underlay)
+	hosttest.Eventually(t, "all is applied", func() bool { _, ok := h.Physical.Segment(last.ID); return ok })
+	h.Plane.Set(func(s *hosttest.State) { applies = maps.Clone(s.Applies) })
+	return applies
 }
