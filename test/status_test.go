@@ -54,7 +54,7 @@ func statusOfAll(c *cluster) {
 		}
 	}
 	out, err = c.host(1).try("causeway", "endpoints", "seen")
-	if want := `(?m)^seen +h3 +[0-9a-f]{12} +seen3 +02(:[0-9a-f]{2}){5} +10\.40\.0\.5/28$`; err != nil || !regexp.MustCompile(want).MatchString(out) {
+	if want := `(?m)^seen +h3 +[0-9a-f]{12} +02(:[0-9a-f]{2}){5} +10\.40\.0\.5/28 +seen3,[0-9a-f]{12}$`; err != nil || !regexp.MustCompile(want).MatchString(out) {
 		c.Errorf("endpoints lack %s: %v\n%s", want, err, out)
 	}
 	status := ask[agent.Status](c.host(1), "status")
