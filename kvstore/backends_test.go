@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os/exec"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/loopback"
 )
 
 // backend is a kind of store that the conformance suite runs on.
@@ -78,7 +78,7 @@ func newExternal(t *testing.T) *external {
 	}
 	return &external{
 		binary: binary, dir: t.TempDir(),
-		endpoint: "http://" + freeAddress(t), peer: "http://" + freeAddress(t),
+		endpoint: "http://" + loopback.Next().String(), peer: "http://" + loopback.Next().String(),
 	}
 }
 
@@ -100,17 +100,6 @@ func (x *external) stop() {
 		_ = x.process.Wait() // killed, as it says
 		x.process = nil
 	}
-}
-
-// freeAddress gives a loopback address that nothing listens on now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeStore(t, listener)
-	return listener.Addr().String()
 }
 
 // rawEtcd gives the etcd client below store, and the prefix of its keys.

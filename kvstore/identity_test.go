@@ -10,12 +10,13 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/loopback"
 )
 
 // replaced makes a server and, for while it is stopped, what puts another in its place.
 func replacedEmbedded(fill func(t *testing.T, dir string)) func(*testing.T) (server, func()) {
 	return func(t *testing.T) (server, func()) {
-		config := EmbeddedConfig{DataDir: t.TempDir(), Listen: "http://" + freeAddress(t)}
+		config := EmbeddedConfig{DataDir: t.TempDir(), Listen: "http://" + loopback.Next().String()}
 		var running *Embedded
 		s := server{
 			endpoint: config.Listen,
@@ -157,7 +158,7 @@ func rawRecords(t *testing.T, endpoint string) int64 {
 // revisions are lower than a watch waits for.
 func TestFollowNoticesABackup(t *testing.T) {
 	t.Parallel()
-	config := EmbeddedConfig{DataDir: t.TempDir(), Listen: freeAddress(t)}
+	config := EmbeddedConfig{DataDir: t.TempDir(), Listen: loopback.Next().String()}
 	first := startEmbedded(t, config)
 	store := open(t, Config{Endpoints: []string{config.Listen}})
 	next := follow(t, store, "networks/")

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net"
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/causeway-net/causeway/internal/loopback"
 	"github.com/causeway-net/causeway/trust"
 )
 
@@ -61,7 +60,7 @@ func (c *closedStore) trusted(name string) trust.Dir {
 func (c *closedStore) start(name string, others map[string]string) *closedMember {
 	c.t.Helper()
 	dir := c.trusted(name)
-	client, peer := freePort(c.t), freePort(c.t)
+	client, peer := loopback.Next(), loopback.Next()
 	m := &closedMember{dir: dir, config: MemberConfig{
 		Name: name, DataDir: c.t.TempDir(), Client: client, Peer: peer, Host: dir.HostFile(), CA: dir.CAFile(), CRL: dir.CRLFile(),
 		Others: others, Volatile: true,
@@ -81,14 +80,6 @@ func (m *closedMember) run(t *testing.T) *closedMember {
 	return m
 }
 
-func freePort(t *testing.T) netip.AddrPort {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	must(t, err)
-	defer listener.Close()
-	return netip.MustParseAddrPort(listener.Addr().String())
-}
-
 // open gives the Store as a host has it.
 func (c *closedStore) open(dir trust.Dir) *Etcd {
 	c.t.Helper()
@@ -105,7 +96,7 @@ func (c *closedStore) open(dir trust.Dir) *Etcd {
 // join adds a member and gives it its vote when it has caught up.
 func (c *closedStore) join(store *Etcd, name string) *closedMember {
 	c.t.Helper()
-	m := &closedMember{dir: c.trusted(name), config: MemberConfig{Name: name, DataDir: c.t.TempDir(), Client: freePort(c.t), Peer: freePort(c.t), Volatile: true}}
+	m := &closedMember{dir: c.trusted(name), config: MemberConfig{Name: name, DataDir: c.t.TempDir(), Client: loopback.Next(), Peer: loopback.Next(), Volatile: true}}
 	m.config.Host, m.config.CA, m.config.CRL = m.dir.HostFile(), m.dir.CAFile(), m.dir.CRLFile()
 	for range 2 { // asked again it changes nothing
 		// While a vote was given only just now, etcd lets nobody join.
@@ -141,6 +132,7 @@ func within(t *testing.T, what string, check func() error) {
 
 // A store of three members loses any one of them, and a new one takes its place.
 func TestMembersComeAndGo(t *testing.T) {
+	t.Parallel()
 	c := newClosedStore(t)
 	store := c.open(c.trusted("h9"))
 	put := func(key string) error {
@@ -180,6 +172,7 @@ func TestMembersComeAndGo(t *testing.T) {
 
 // Who has no certificate of the cluster, or one that is revoked, gets nothing.
 func TestMemberIsClosed(t *testing.T) {
+	t.Parallel()
 	c := newClosedStore(t)
 	other := newClosedStore(t)
 	h2 := c.trusted("h2")

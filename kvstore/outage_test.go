@@ -10,6 +10,8 @@ import (
 
 	"github.com/sirupsen/logrus/hooks/test"
 	"google.golang.org/grpc/connectivity"
+
+	"github.com/causeway-net/causeway/internal/loopback"
 )
 
 // server is an etcd that a test stops and starts at one address.
@@ -19,7 +21,7 @@ type server struct {
 }
 
 func embeddedServer(t *testing.T) server {
-	config := EmbeddedConfig{DataDir: t.TempDir(), Listen: "http://" + freeAddress(t)}
+	config := EmbeddedConfig{DataDir: t.TempDir(), Listen: "http://" + loopback.Next().String()}
 	var running *Embedded
 	return server{
 		endpoint: config.Listen,
@@ -159,7 +161,7 @@ func TestOpenDoesNotWait(t *testing.T) {
 	}
 	t.Cleanup(func() { closeStore(t, silent) })
 	for name, config := range map[string]Config{
-		"connection refused": {Endpoints: []string{freeAddress(t)}},
+		"connection refused": {Endpoints: []string{loopback.Next().String()}},
 		"no answer in time":  {Endpoints: []string{silent.Addr().String()}, Username: "u", Password: "p"},
 	} {
 		t.Run(name, func(t *testing.T) {

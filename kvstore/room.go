@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/internal/health"
@@ -54,6 +56,26 @@ func checkStartRoom(dir, member string) error {
 		return fmt.Errorf("its file system is full: %d MB are left and %d MB are needed", free>>20, needed>>20)
 	}
 	return nil
+}
+
+// withholdReserve keeps an etcd that starts with little room from reserving its next
+// log: the attempt takes all that is left before it fails, and the end of the
+// current log, which etcd frees and takes again meanwhile. A folder stands where the
+// reserve would be until the returned function is called.
+func withholdReserve(dir, member string) (end func(), err error) {
+	logs := filepath.Join(member, "member", "wal")
+	reserve := filepath.Join(logs, "0.tmp")
+	if _, err := os.Stat(logs); errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil // a new store
+	}
+	if err := os.RemoveAll(reserve); err != nil { // a crash left it
+		return nil, err
+	}
+	free, err := freeBytes(dir)
+	if err != nil || free >= wal.SegmentSizeBytes+startRoom {
+		return func() {}, err
+	}
+	return func() { _ = os.Remove(reserve) }, os.Mkdir(reserve, 0o700)
 }
 
 // watchRoom runs until ctx ends.

@@ -43,6 +43,9 @@ func smallDisk(t *testing.T, size string) (dir string, leave func(free int64)) {
 
 // fill makes the file as long as leaves free bytes.
 func fill(name string, free int64) error {
+	if now, err := freeBytes(filepath.Dir(name)); err != nil || now == free {
+		return err
+	}
 	if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
 		return err
 	}
@@ -69,8 +72,9 @@ func TestFullDisk(t *testing.T) {
 	put(t, here, "a", 1)
 	waitFault(t, board, "less than 256 MB are left")
 
-	leave(20 << 20)
-	waitFault(t, board, "takes no writes until 64 MB are free on the file system of "+dir)
+	waitFault(t, board, "takes no writes until 64 MB are free on the file system of "+dir, func() {
+		leave(20 << 20) // again, where etcd reserved its next log meanwhile and could not
+	})
 	for _, store := range []Store{here, there} {
 		_, err := store.Commit(t.Context(), Txn{Then: []Op{Put("b", 1)}})
 		if err == nil || !strings.Contains(err.Error(), "its disk or its quota is full") || errors.Is(err, ErrUnavailable) {
@@ -134,12 +138,16 @@ func putAsSoonAs(t *testing.T, store Store, key string) {
 	}
 }
 
-// waitFault waits until the board has the fault about the disk, with text in it.
-func waitFault(t *testing.T, board *health.Board, text string) {
+// waitFault waits until the board has the fault about the disk, with text in it,
+// and does meanwhile what it is given.
+func waitFault(t *testing.T, board *health.Board, text string, meanwhile ...func()) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	for wait := (pause{}); ctx.Err() == nil; wait.after(ctx) {
+		for _, do := range meanwhile {
+			do()
+		}
 		for _, fault := range board.Faults() {
 			if fault.Object == "room" && strings.Contains(fault.Text, text) {
 				return

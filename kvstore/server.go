@@ -35,6 +35,11 @@ func (s *etcdServer) start(ctx context.Context, config *embed.Config) error {
 	}
 	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(s.log.logger())
 	config.GRPCAdditionalServerOptions = append(config.GRPCAdditionalServerOptions, s.streams.interceptors()...)
+	reserve, err := withholdReserve(s.dir, config.Dir)
+	if err != nil {
+		return err
+	}
+	defer reserve()
 	if err := s.launch(ctx, config); err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/loopback"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 	"github.com/causeway-net/causeway/trust"
@@ -63,7 +63,7 @@ func (c *cluster) add(name string, urls []string) *simHost {
 	must(c.t, err)
 	must(c.t, errors.Join(dir.SaveCA(c.authority.CertificatePEM()), dir.SaveHost(certificate, key), dir.SaveRevoked(list)))
 	h := &simHost{t: c.t, name: name, urls: urls, config: kvstore.MemberConfig{
-		Name: name, DataDir: c.t.TempDir(), Client: freePort(c.t), Peer: freePort(c.t),
+		Name: name, DataDir: c.t.TempDir(), Client: loopback.Next(), Peer: loopback.Next(),
 		Host: dir.HostFile(), CA: dir.CAFile(), CRL: dir.CRLFile(), Volatile: true,
 	}}
 	if len(urls) == 0 {
@@ -76,14 +76,6 @@ func (c *cluster) add(name string, urls []string) *simHost {
 	h.run()
 	c.t.Cleanup(func() { h.die(); must(c.t, h.store.Close()) })
 	return h
-}
-
-func freePort(t *testing.T) netip.AddrPort {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	must(t, err)
-	defer listener.Close()
-	return netip.MustParseAddrPort(listener.Addr().String())
 }
 
 // run announces the host and runs its controller until die.
