@@ -36,6 +36,7 @@ func TestImportsPointDown(t *testing.T) {
 		"internal/vswitch":   {"fabric", "internal/nl", "internal/jsonrpc"},
 		"internal/health":    {},
 		"internal/grace":     {},
+		"internal/loopback":  {},
 		"internal/statefile": {},
 		"internal/storetest": {"kvstore"},
 		"backup":             {"fabric", "kvstore", "records", "internal/health", "internal/statefile"},
