@@ -31,6 +31,9 @@ type Config struct {
 	// Resolve tells what a container of this host would be told about a name, as
 	// [names.Server.Resolve] does.
 	Resolve func(name, from string) (names.Resolution, error)
+	// Roles says what hosts do in the store of a closed cluster, by their keys; nil
+	// where the store is not theirs.
+	Roles func(ctx context.Context) (map[string]string, error)
 	// Backup writes a snapshot of the store.
 	Backup func(ctx context.Context, w io.Writer) error
 	// NewToken makes a token that hosts join with for a time.
@@ -72,7 +75,11 @@ const (
 func NewServer(config Config) *plugin.Server {
 	server := plugin.NewServer(config.Log)
 	plugin.Handle(server, statusPath, func(ctx context.Context, _ *nothing) (*Status, error) {
-		s := status(kvstore.FailFast(ctx), config.Store, config.Host, config.Faults())
+		ctx = kvstore.FailFast(ctx)
+		s := status(ctx, config.Store, config.Host, config.Faults())
+		if config.Roles != nil && s.Store == "" {
+			s.addRoles(config.Roles(ctx))
+		}
 		return &s, nil
 	})
 	plugin.Handle(server, releasePath, func(ctx context.Context, request *hostName) (*Released, error) {

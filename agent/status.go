@@ -43,6 +43,9 @@ type Host struct {
 	// AliveSince is when its causeway started; nil while none runs there.
 	AliveSince *time.Time `json:"alive_since,omitempty"`
 	Endpoints  int        `json:"endpoints"`
+	// Role is what the host does in a closed cluster's store: it leads, votes or
+	// learns; empty where it does not hold it.
+	Role string `json:"role,omitempty"`
 }
 
 // Network is one network of the cluster.
@@ -196,6 +199,17 @@ func overlapping(networks map[string]fabric.Network, id string, prefix netip.Pre
 		}
 	}
 	return "", false
+}
+
+// addRoles notes which hosts hold the store.
+func (s *Status) addRoles(roles map[string]string, err error) {
+	if err != nil {
+		s.Troubles = append(s.Troubles, "which hosts hold the store cannot be read: "+err.Error())
+		return
+	}
+	for i := range s.Hosts {
+		s.Hosts[i].Role = roles[s.Hosts[i].Name]
+	}
 }
 
 func nameOf(network fabric.Network, id string) string { return cmp.Or(network.Name, id) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -49,13 +50,43 @@ func firstOf(urls []string) string {
 
 // Leader gives the ID of the member that leads; zero while none does.
 func (e *Etcd) Leader(ctx context.Context) (uint64, error) {
-	status, err := request(ctx, e, func(ctx context.Context, client *clientv3.Client) (*clientv3.StatusResponse, error) {
-		return client.Status(ctx, client.Endpoints()[0])
-	})
-	if err != nil {
+	return request(ctx, e, func(ctx context.Context, client *clientv3.Client) (leader uint64, err error) {
+		for _, endpoint := range client.Endpoints() { // one may be down
+			var status *clientv3.StatusResponse
+			bounded, cancel := context.WithTimeout(ctx, time.Second)
+			status, err = client.Status(bounded, endpoint)
+			cancel()
+			if err == nil {
+				return status.Leader, nil
+			}
+		}
 		return 0, err
+	})
+}
+
+// Roles says what each member does in the store, by name: it leads, it votes, or
+// it learns, without a vote yet.
+func (e *Etcd) Roles(ctx context.Context) (map[string]string, error) {
+	members, err := e.Members(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return status.Leader, nil
+	leader, err := e.Leader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	roles := make(map[string]string)
+	for _, m := range members {
+		switch {
+		case m.Learner:
+			roles[m.Name] = "learns"
+		case m.ID == leader:
+			roles[m.Name] = "leads"
+		default:
+			roles[m.Name] = "votes"
+		}
+	}
+	return roles, nil
 }
 
 // AddLearner lets a member join that is to start at the peer URL, and gives the

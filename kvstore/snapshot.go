@@ -46,18 +46,18 @@ type Restoring struct {
 	Member, Peer string
 }
 
-// Restore makes a store of one member from a snapshot. Its identity is a
+// Restore makes a store of one member from a snapshot, and gives the member's ID. Its identity is a
 // descendant's of the one that was backed up: hosts that belong to that one take it,
 // and put back what they have written since.
-func Restore(ctx context.Context, r Restoring) (err error) {
+func Restore(ctx context.Context, r Restoring) (member uint64, err error) {
 	dir := filepath.Join(r.DataDir, "etcd")
 	kept := dir + ".before-restore"
 	if err := checkNotThere(kept); err != nil {
-		return err
+		return 0, err
 	}
 	had, err := moveAside(dir, kept)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() {
 		if err != nil {
@@ -77,7 +77,7 @@ func Restore(ctx context.Context, r Restoring) (err error) {
 		InitialCluster: name + "=" + peer, InitialClusterToken: alone.InitialClusterToken,
 	})
 	if err != nil {
-		return fmt.Errorf("restore %s: %w", r.Snapshot, err)
+		return 0, fmt.Errorf("restore %s: %w", r.Snapshot, err)
 	}
 	return descend(ctx, r)
 }
@@ -103,7 +103,7 @@ func moveAside(dir, to string) (had bool, err error) {
 
 // descend gives the restored store its identity. The server of this moment takes
 // nobody's requests.
-func descend(ctx context.Context, r Restoring) error {
+func descend(ctx context.Context, r Restoring) (member uint64, err error) {
 	server := newServer(r.DataDir, nil)
 	config := baseConfig(r.DataDir, false)
 	config.Name, config.ListenPeerUrls, config.ListenClientUrls = "causeway", nil, nil
@@ -113,23 +113,23 @@ func descend(ctx context.Context, r Restoring) error {
 	config.InitialCluster = config.InitialClusterFromName(config.Name)
 	defer server.close()
 	if err := server.start(ctx, config); err != nil {
-		return fmt.Errorf("open the restored store: %w", err)
+		return 0, fmt.Errorf("open the restored store: %w", err)
 	}
 	e := openInProcess(server, r.Prefix, Identity{}, nil)
 	defer e.Close()
 	id, _, err := e.readIdentity(ctx)
 	if err != nil {
-		return fmt.Errorf("open the restored store: %w", err)
+		return 0, fmt.Errorf("open the restored store: %w", err)
 	}
 	if id == "" {
-		return fmt.Errorf("the snapshot has no records below %s", e.prefix)
+		return 0, fmt.Errorf("the snapshot has no records below %s", e.prefix)
 	}
 	data, err := encode(identityKey, descendant(id))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := e.commit(ctx, nil, []clientv3.Op{clientv3.OpPut(e.prefix+identityKey, string(data))}, nil); err != nil {
-		return fmt.Errorf("name the restored store: %w", err)
+		return 0, fmt.Errorf("name the restored store: %w", err)
 	}
-	return nil
+	return uint64(server.etcd.Server.MemberID()), nil
 }

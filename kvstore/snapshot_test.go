@@ -30,8 +30,9 @@ func TestBackupAndRestore(t *testing.T) {
 
 	file := filepath.Join(t.TempDir(), "snapshot")
 	must(t, os.WriteFile(file, snapshot.Bytes(), 0o600))
-	must(t, Restore(t.Context(), Restoring{Snapshot: file, DataDir: dir}))
-	if err := Restore(t.Context(), Restoring{Snapshot: file, DataDir: dir}); err == nil || !strings.Contains(err.Error(), "etcd.before-restore") {
+	_, err = Restore(t.Context(), Restoring{Snapshot: file, DataDir: dir})
+	must(t, err)
+	if _, err := Restore(t.Context(), Restoring{Snapshot: file, DataDir: dir}); err == nil || !strings.Contains(err.Error(), "etcd.before-restore") {
 		t.Errorf("a second restore over the first: %v", err)
 	}
 	var kept string
@@ -85,7 +86,7 @@ func TestRestoreRefuses(t *testing.T) {
 	garbage := filepath.Join(t.TempDir(), "garbage")
 	must(t, os.WriteFile(garbage, []byte(strings.Repeat("garbage", 1000)), 0o600))
 	for _, file := range []string{garbage, filepath.Join(dir, "missing")} {
-		if err := Restore(t.Context(), Restoring{Snapshot: file, DataDir: dir}); err == nil {
+		if _, err := Restore(t.Context(), Restoring{Snapshot: file, DataDir: dir}); err == nil {
 			t.Errorf("%s was restored", file)
 		}
 		if _, err := os.Stat(filepath.Join(dir, "etcd", "member")); err != nil {

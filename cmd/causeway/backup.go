@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-net/causeway/agent"
+	"github.com/causeway-net/causeway/cluster"
 	"github.com/causeway-net/causeway/kvstore"
 )
 
@@ -84,5 +85,13 @@ func restoreStore(ctx context.Context, s settings, file string) error {
 		return err
 	}
 	defer folder.Close()
-	return kvstore.Restore(ctx, kvstore.Restoring{Snapshot: file, DataDir: s.dataDir, Prefix: s.storePrefix})
+	if !cluster.IsClosed(s.dataDir) {
+		_, err = kvstore.Restore(ctx, kvstore.Restoring{Snapshot: file, DataDir: s.dataDir, Prefix: s.storePrefix})
+		return err
+	}
+	self, err := readIdentity(s)
+	if err != nil {
+		return err
+	}
+	return cluster.Restore(ctx, cluster.Config{DataDir: s.dataDir, Host: self.Host, Port: s.clusterPort}, file, s.storePrefix)
 }

@@ -56,6 +56,7 @@ type settings struct {
 func (s *settings) registerData(flags *pflag.FlagSet) {
 	flags.StringVar(&s.dataDir, "data-dir", "/var/lib/causeway", "`folder` for the embedded etcd and what must survive a restart")
 	flags.StringVar(&s.storePrefix, "store-prefix", "/causeway/v1/", "`prefix` of all keys: clusters with other prefixes can share one etcd")
+	flags.Uint16Var(&s.clusterPort, "cluster-port", 2378, "TCP `port` at the VTEP where hosts join; the store's clients use the next one and its members the one after")
 }
 
 func (s *settings) register(flags *pflag.FlagSet) {
@@ -65,7 +66,6 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&s.storeInsecure, "store-insecure", false, "use --store, or offer --store-listen, over plain HTTP: whoever reaches it rules all networks")
 	flags.StringVar(&s.join, "join", "", "`token` of the cluster to join, which \"causeway token\" prints on a host of it; none: this host begins one, or goes on in its own")
 	flags.StringVar(&s.storeMember, "store-member", "auto", "whether this host may hold the cluster's store: `auto`, yes or no")
-	flags.Uint16Var(&s.clusterPort, "cluster-port", 2378, "TCP `port` at the VTEP where hosts join; the store's clients use the next one and its members the one after")
 	flags.StringVar(&s.username, "store-user", "", "etcd `user`")
 	flags.StringVar(&s.password, "store-password", "", "its `password`; better given in a file")
 	flags.StringVar(&s.passwordFile, "store-password-file", "", "`file` with the password of --store-user")

@@ -160,13 +160,13 @@ func printStatus(w io.Writer, s agent.Status) {
 }
 
 func printHosts(w io.Writer, s agent.Status) {
-	row(w, "HOST", "VTEP", "MTU", "ENDPOINTS", "ALIVE SINCE", "VERSION")
+	row(w, "HOST", "VTEP", "MTU", "ENDPOINTS", "STORE", "ALIVE SINCE", "VERSION")
 	for _, host := range s.Hosts {
 		alive := "not alive"
 		if host.AliveSince != nil {
 			alive = host.AliveSince.Local().Format(time.DateTime)
 		}
-		row(w, host.Shown(), host.VTEP, host.MTU, host.Endpoints, alive, host.Version)
+		row(w, host.Shown(), host.VTEP, host.MTU, host.Endpoints, cmp.Or(host.Role, "-"), alive, host.Version)
 	}
 }
 

@@ -30,6 +30,8 @@ type store struct {
 		backup.Identified
 		// Backup writes a snapshot of it.
 		Backup(ctx context.Context, w io.Writer) error
+		// Roles says what each of its members does.
+		Roles(ctx context.Context) (map[string]string, error)
 		// Restored is closed when it was restored from a backup under this process.
 		Restored() <-chan struct{}
 		Close() error
@@ -113,6 +115,14 @@ func (o *store) openClosed(ctx context.Context, s settings, host fabric.Host, id
 		return errors.Join(err, o.cluster.Close())
 	}
 	return nil
+}
+
+// roles gives what hosts do in the store, where they hold it.
+func (s *store) roles() func(context.Context) (map[string]string, error) {
+	if s.cluster == nil {
+		return nil
+	}
+	return s.etcd.Roles
 }
 
 // Run keeps the copy and this host's place in the cluster, and ends with a store
