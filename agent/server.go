@@ -46,6 +46,8 @@ type nothing struct{}
 // hostName is the request of a release.
 type hostName struct {
 	Host string
+	// Force cuts off a host that lives.
+	Force bool
 }
 
 // networkName is the request of a removal; an ID will do.
@@ -90,7 +92,7 @@ func NewServer(config Config) *plugin.Server {
 		if err != nil {
 			return nil, err
 		}
-		endpoints, err := records.ReleaseHost(ctx, config.Store, key)
+		endpoints, err := records.RemoveHost(ctx, config.Store, key, request.Force)
 		return &Released{Endpoints: endpoints}, err
 	})
 	plugin.Handle(server, removePath, func(ctx context.Context, request *networkName) (*nothing, error) {
@@ -144,9 +146,10 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return ask[Status](ctx, c, statusPath, nothing{})
 }
 
-// ReleaseHost releases all that a dead host had.
-func (c *Client) ReleaseHost(ctx context.Context, host string) (Released, error) {
-	return ask[Released](ctx, c, releasePath, hostName{Host: host})
+// RemoveHost releases all that a dead host had, and revokes its certificates. With
+// force a host that lives is cut off.
+func (c *Client) RemoveHost(ctx context.Context, host string, force bool) (Released, error) {
+	return ask[Released](ctx, c, releasePath, hostName{Host: host, Force: force})
 }
 
 // RemoveNetwork deletes the records of a network that no engine will remove.

@@ -335,7 +335,7 @@ func TestRemovedHost(t *testing.T) {
 		return err
 	})
 	h1.put(records.HostKey("h2"), fabric.Host{Name: "h2", VTEP: h2.config.Address})
-	if _, err := records.ReleaseHost(t.Context(), h1.etcd, "h2"); err != nil {
+	if _, err := records.RemoveHost(t.Context(), h1.etcd, "h2", true); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "h2 is refused", func() error {

@@ -57,7 +57,7 @@ func TestReleaseFreesWhatAHostHad(t *testing.T) {
 	h1.PutEndpoint(t, foo, "e1", "192.168.1.2")
 	h2.Attach(t, foo)
 	h2.PutEndpoint(t, foo, "e2", "192.168.1.3")
-	if _, err := records.ReleaseHost(t.Context(), store, "h2"); err == nil || err.Error() != "host h2 is alive: stop causeway there first" {
+	if _, err := records.ReleaseHost(t.Context(), store, "h2"); err == nil || err.Error() != "host h2 is alive: stop causeway there first, or cut it off with --force" {
 		t.Errorf("got %v", err)
 	}
 	if _, err := records.ReleaseHost(t.Context(), store, "h9"); !errors.Is(err, kvstore.ErrNotFound) {

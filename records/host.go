@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -105,22 +106,65 @@ func CheckHost(name string, host fabric.Host) error {
 	return nil
 }
 
+// RemoveHost releases a host that is not to come back by itself: its certificates
+// are revoked. One that lives is refused, unless force says that it has to go: then
+// it is cut off first.
+func RemoveHost(ctx context.Context, store kvstore.Store, host string, force bool) (int, error) {
+	if err := checkGone(ctx, store, host); err != nil && !force {
+		return 0, err
+	}
+	if err := (Records{Store: store}).RevokeHost(ctx, host); err != nil {
+		return 0, err
+	}
+	if force {
+		if err := cutOff(ctx, store, host); err != nil {
+			return 0, err
+		}
+	}
+	return ReleaseHost(ctx, store, host)
+}
+
+// cutOff waits until a host whose certificates are revoked does not write any more.
+func cutOff(ctx context.Context, store kvstore.Store, host string) error {
+	const takes = time.Second // the members of the store cut its connections meanwhile
+	for {
+		if _, err := store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Delete(AliveKey(host))}}); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("host %s still writes to the store: %w", host, ctx.Err())
+		case <-time.After(takes):
+		}
+		if _, err := store.Get(ctx, AliveKey(host)); errors.Is(err, kvstore.ErrNotFound) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// checkGone refuses a host that lives or is not known.
+func checkGone(ctx context.Context, store kvstore.Store, host string) error {
+	switch _, err := store.Get(ctx, AliveKey(host)); {
+	case err == nil:
+		return fmt.Errorf("host %s is alive: stop causeway there first, or cut it off with --force", host)
+	case !errors.Is(err, kvstore.ErrNotFound):
+		return err
+	}
+	if _, err := store.Get(ctx, HostKey(host)); err != nil {
+		return fmt.Errorf("host %s: %w", host, err)
+	}
+	return nil
+}
+
 // ReleaseHost deletes all that a host which is gone had: its endpoints with their
 // addresses, its claims, its attachments, and itself. It returns the number of
 // endpoints. A host that lives is refused; one that is not known is
 // [kvstore.ErrNotFound].
 func ReleaseHost(ctx context.Context, store kvstore.Store, host string) (int, error) {
 	alive := AliveKey(host)
-	switch _, err := store.Get(ctx, alive); {
-	case err == nil:
-		return 0, fmt.Errorf("host %s is alive: stop causeway there first", host)
-	case !errors.Is(err, kvstore.ErrNotFound):
-		return 0, err
-	}
-	if _, err := store.Get(ctx, HostKey(host)); err != nil {
-		return 0, fmt.Errorf("host %s: %w", host, err)
-	}
-	if err := (Records{Store: store}).RevokeHost(ctx, host); err != nil {
+	if err := checkGone(ctx, store, host); err != nil {
 		return 0, err
 	}
 	gone := Records{Store: store, Host: host, While: []kvstore.Guard{kvstore.Missing(alive)}}

@@ -35,11 +35,14 @@ func statusCommands() []*cobra.Command {
 			printHosts(w, s)
 			return s.Hosts, nil
 		})
-	hosts.AddCommand(acting("rm NAME", "Release the endpoints and addresses of a host that is gone",
+	var force bool
+	remove := acting("rm NAME", "Release the endpoints and addresses of a host that is gone, and revoke its certificate",
 		func(ctx context.Context, client *agent.Client, name string) (string, error) {
-			released, err := client.ReleaseHost(ctx, name)
+			released, err := client.RemoveHost(ctx, name, force)
 			return fmt.Sprintf("host %s is released, with %d endpoints", name, released.Endpoints), err
-		}))
+		})
+	remove.Flags().BoolVar(&force, "force", false, "cut off a host that is alive")
+	hosts.AddCommand(remove)
 	endpoints := asking("endpoints [NETWORK]", "List the endpoints of the cluster, or of one network", cobra.MaximumNArgs(1),
 		func(w io.Writer, s agent.Status, args []string) (any, error) {
 			chosen, err := endpointsOf(s, args)

@@ -73,46 +73,46 @@ func openStore(ctx context.Context, s settings, self *identity, host fabric.Host
 }
 
 // openOwn opens an etcd that the user runs, or the one here that --store-listen offers.
-func (o *store) openOwn(ctx context.Context, s settings, identity kvstore.Identity, board *health.Board, log *logrus.Entry) error {
-	password, err := s.storePassword()
+func (s *store) openOwn(ctx context.Context, c settings, identity kvstore.Identity, board *health.Board, log *logrus.Entry) error {
+	password, err := c.storePassword()
 	if err != nil {
 		return err
 	}
-	if len(s.store) > 0 {
-		o.etcd, err = kvstore.Open(kvstore.Config{
-			Endpoints: s.store, Prefix: s.storePrefix, CACert: s.onHost(s.caCert), Cert: s.onHost(s.cert), Key: s.onHost(s.key),
-			Username: s.username, Password: password, Identity: identity, Board: board,
+	if len(c.store) > 0 {
+		s.etcd, err = kvstore.Open(kvstore.Config{
+			Endpoints: c.store, Prefix: c.storePrefix, CACert: c.onHost(c.caCert), Cert: c.onHost(c.cert), Key: c.onHost(c.key),
+			Username: c.username, Password: password, Identity: identity, Board: board,
 		})
 		return err
 	}
-	if cluster.IsClosed(s.dataDir) {
-		return fmt.Errorf("--store-listen would open the store of a closed cluster, which %s has: leave it out", s.dataDir)
+	if cluster.IsClosed(c.dataDir) {
+		return fmt.Errorf("--store-listen would open the store of a closed cluster, which %s has: leave it out", c.dataDir)
 	}
-	o.etcd, err = kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{
-		DataDir: s.dataDir, Listen: s.storeListen, Prefix: s.storePrefix,
-		CACert: s.onHost(s.caCert), Cert: s.onHost(s.cert), Key: s.onHost(s.key), Identity: identity, Board: board, Log: log,
+	s.etcd, err = kvstore.StartEmbedded(ctx, kvstore.EmbeddedConfig{
+		DataDir: c.dataDir, Listen: c.storeListen, Prefix: c.storePrefix,
+		CACert: c.onHost(c.caCert), Cert: c.onHost(c.cert), Key: c.onHost(c.key), Identity: identity, Board: board, Log: log,
 	})
 	return err
 }
 
 // openClosed opens the store that the cluster's hosts hold.
-func (o *store) openClosed(ctx context.Context, s settings, host fabric.Host, identity kvstore.Identity, board *health.Board, log *logrus.Entry) error {
+func (s *store) openClosed(ctx context.Context, c settings, host fabric.Host, identity kvstore.Identity, board *health.Board, log *logrus.Entry) error {
 	config := cluster.Config{
-		DataDir: s.dataDir, Host: host.Name, Version: host.Version, Address: host.VTEP, Port: s.clusterPort,
-		Token: s.join, Store: identity.Known, Board: board, Log: log,
+		DataDir: c.dataDir, Host: host.Name, Version: host.Version, Address: host.VTEP, Port: c.clusterPort,
+		Token: c.join, Store: identity.Known, Board: board, Log: log,
 	}
-	if s.storeReset {
+	if c.storeReset {
 		config.Store = ""
 	}
 	var err error
-	if o.cluster, err = cluster.Open(ctx, config); err != nil {
+	if s.cluster, err = cluster.Open(ctx, config); err != nil {
 		return err
 	}
-	o.etcd, err = kvstore.Open(kvstore.Config{
-		Endpoints: o.cluster.State().Members, TLS: o.cluster.Dir.Client(), Prefix: s.storePrefix, Identity: identity, Board: board,
+	s.etcd, err = kvstore.Open(kvstore.Config{
+		Endpoints: s.cluster.State().Members, TLS: s.cluster.Dir.Client(), Prefix: c.storePrefix, Identity: identity, Board: board,
 	})
 	if err != nil {
-		return errors.Join(err, o.cluster.Close())
+		return errors.Join(err, s.cluster.Close())
 	}
 	return nil
 }
