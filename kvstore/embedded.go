@@ -2,11 +2,9 @@ package kvstore
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -16,6 +14,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/kvstore/etcdserver"
 )
 
 // EmbeddedConfig says how to run an etcd in this process.
@@ -42,7 +41,7 @@ type EmbeddedConfig struct {
 // Store does not go through a socket, and needs no certificate.
 type Embedded struct {
 	*Etcd
-	*etcdServer
+	*etcdserver.Server
 	room sync.WaitGroup
 	once sync.Once
 	err  error
@@ -52,41 +51,41 @@ type Embedded struct {
 // runs until Close.
 func StartEmbedded(ctx context.Context, config EmbeddedConfig) (*Embedded, error) {
 	e := &Embedded{
-		Etcd:       newEtcd("in "+config.DataDir, config.Prefix, config.Identity, config.Board),
-		etcdServer: newServer(config.DataDir, config.Log),
+		Etcd:   newEtcd("in "+config.DataDir, config.Prefix, config.Identity, config.Board),
+		Server: etcdserver.New(config.DataDir, config.Log),
 	}
 	etcd, err := serverConfig(config)
 	if err == nil {
-		err = e.start(ctx, etcd)
+		err = e.Start(ctx, etcd)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the store in %s: %w", config.DataDir, err), e.Close())
 	}
-	e.client = v3client.New(e.etcd.Server)
+	e.client = v3client.New(e.Embed.Server)
 	close(e.connected)
-	e.room.Go(func() { e.watchRoom(e.ctx, config.Board) })
+	e.room.Go(func() { e.WatchRoom(e.ctx, config.Board) })
 	return e, nil
 }
 
 // Open gives another Store on the same server. The caller closes it before the server.
 func (e *Embedded) Open(prefix string, identity Identity, board *health.Board) *Etcd {
-	return openInProcess(e.etcdServer, prefix, identity, board)
+	return openInProcess(e.Server, prefix, identity, board)
 }
 
 // openInProcess gives the Store on a server in this process.
-func openInProcess(server *etcdServer, prefix string, identity Identity, board *health.Board) *Etcd {
-	e := newEtcd("in "+server.dir, prefix, identity, board)
-	e.client = v3client.New(server.etcd.Server)
+func openInProcess(server *etcdserver.Server, prefix string, identity Identity, board *health.Board) *Etcd {
+	e := newEtcd("in "+server.Dir, prefix, identity, board)
+	e.client = v3client.New(server.Embed.Server)
 	close(e.connected)
 	return e
 }
 
 // Endpoint is the URL that other hosts reach the store at; empty when nothing listens.
 func (e *Embedded) Endpoint() string {
-	if len(e.etcd.Clients) == 0 {
+	if len(e.Embed.Clients) == 0 {
 		return ""
 	}
-	return e.etcd.Config().ListenClientUrls[0].Scheme + "://" + e.etcd.Clients[0].Addr().String()
+	return e.Embed.Config().ListenClientUrls[0].Scheme + "://" + e.Embed.Clients[0].Addr().String()
 }
 
 // Close stops the server. Other hosts' requests end at once. Follow and Hold
@@ -95,7 +94,7 @@ func (e *Embedded) Close() error {
 	e.once.Do(func() {
 		e.err = e.Etcd.Close()
 		e.room.Wait()
-		e.etcdServer.close()
+		e.Server.Close()
 	})
 	return e.err
 }
@@ -103,7 +102,7 @@ func (e *Embedded) Close() error {
 // serverConfig is etcd's for one member that no other can join: it has a peer
 // URL, as etcd demands one, but does not listen on it.
 func serverConfig(config EmbeddedConfig) (*embed.Config, error) {
-	server := baseConfig(config.DataDir, config.Volatile)
+	server := etcdserver.BaseConfig(config.DataDir, config.Volatile)
 	server.Name = "causeway"
 	server.ListenPeerUrls = nil
 	server.InitialCluster = server.InitialClusterFromName(server.Name)
@@ -124,22 +123,6 @@ func serverConfig(config EmbeddedConfig) (*embed.Config, error) {
 		TrustedCAFile: config.CACert, ClientCertAuth: config.CACert != "",
 	}
 	return server, nil
-}
-
-// baseConfig is what all servers have in common.
-func baseConfig(dataDir string, volatile bool) *embed.Config {
-	server := embed.NewConfig()
-	server.Dir = filepath.Join(dataDir, "etcd")
-	// It makes the cluster ID: a store that is started anew differs from the old one.
-	server.InitialClusterToken = rand.Text()
-	server.AutoCompactionMode = embed.CompactorModePeriodic
-	server.AutoCompactionRetention = "1h"
-	server.QuotaBackendBytes = quota
-	// A database that was near its quota is made smaller when it is opened.
-	server.BootstrapDefragThresholdMegabytes = 100
-	server.EnableGRPCGateway = false
-	server.UnsafeNoFsync = volatile
-	return server
 }
 
 func listenURL(config EmbeddedConfig) (*url.URL, error) {

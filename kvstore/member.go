@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/kvstore/etcdserver"
 )
 
 // MemberConfig says how to run one member of a closed store in this process.
@@ -39,7 +40,7 @@ type MemberConfig struct {
 
 // Member is a running member.
 type Member struct {
-	*etcdServer
+	*etcdserver.Server
 	stop context.CancelFunc
 	room sync.WaitGroup
 }
@@ -53,14 +54,14 @@ func PeerURL(at netip.AddrPort) string { return "https://" + at.String() }
 // StartMember runs a member and returns when it is a part of the store, or why
 // not. One that joins is a learner at first. It runs until Close.
 func StartMember(ctx context.Context, config MemberConfig) (*Member, error) {
-	m := &Member{etcdServer: newServer(config.DataDir, config.Log)}
-	if err := m.start(ctx, memberConfig(config)); err != nil {
-		m.close()
+	m := &Member{Server: etcdserver.New(config.DataDir, config.Log)}
+	if err := m.Start(ctx, memberConfig(config)); err != nil {
+		m.Server.Close()
 		return nil, fmt.Errorf("start the store's member in %s: %w", config.DataDir, err)
 	}
 	var room context.Context
 	room, m.stop = context.WithCancel(context.Background())
-	m.room.Go(func() { m.watchRoom(room, config.Board) })
+	m.room.Go(func() { m.WatchRoom(room, config.Board) })
 	return m, nil
 }
 
@@ -68,25 +69,21 @@ func StartMember(ctx context.Context, config MemberConfig) (*Member, error) {
 func (m *Member) Close() error {
 	m.stop()
 	m.room.Wait()
-	m.close()
+	m.Server.Close()
 	return nil
 }
 
-// Revoke refuses the hosts with these certificates, by serial number, and ends
-// their open streams. All certificates revoked are given each time.
-func (m *Member) Revoke(serials []string) { m.streams.revoke(serials) }
-
 // ID is the member's in etcd.
-func (m *Member) ID() uint64 { return uint64(m.etcd.Server.MemberID()) }
+func (m *Member) ID() uint64 { return uint64(m.Embed.Server.MemberID()) }
 
 // Leads says whether the member is the leader.
-func (m *Member) Leads() bool { return m.etcd.Server.Leader() == m.etcd.Server.MemberID() }
+func (m *Member) Leads() bool { return m.Embed.Server.Leader() == m.Embed.Server.MemberID() }
 
 // Learner says whether the member has no vote yet.
-func (m *Member) Learner() bool { return m.etcd.Server.IsLearner() }
+func (m *Member) Learner() bool { return m.Embed.Server.IsLearner() }
 
 func memberConfig(config MemberConfig) *embed.Config {
-	server := baseConfig(config.DataDir, config.Volatile)
+	server := etcdserver.BaseConfig(config.DataDir, config.Volatile)
 	server.Name = config.Name
 	client, peer := &url.URL{Scheme: "https", Host: config.Client.String()}, &url.URL{Scheme: "https", Host: config.Peer.String()}
 	server.ListenClientUrls, server.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}

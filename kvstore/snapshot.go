@@ -11,6 +11,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
+
+	"github.com/causeway-net/causeway/kvstore/etcdserver"
 )
 
 // Backup writes all of the store to w: a snapshot in etcd's own form, with its
@@ -46,9 +48,9 @@ type Restoring struct {
 	Member, Peer string
 }
 
-// Restore makes a store of one member from a snapshot, and gives the member's ID. Its identity is a
-// descendant's of the one that was backed up: hosts that belong to that one take it,
-// and put back what they have written since.
+// Restore makes a store of one member from a snapshot, and gives the member's ID. The
+// store's identity is a descendant of the one that was backed up: hosts that belong to
+// that one accept it, and put back what they have written since.
 func Restore(ctx context.Context, r Restoring) (member uint64, err error) {
 	dir := filepath.Join(r.DataDir, "etcd")
 	kept := dir + ".before-restore"
@@ -67,7 +69,7 @@ func Restore(ctx context.Context, r Restoring) (member uint64, err error) {
 			}
 		}
 	}()
-	alone := baseConfig(r.DataDir, false)
+	alone := etcdserver.BaseConfig(r.DataDir, false)
 	name, peer := "causeway", alone.AdvertisePeerUrls[0].String()
 	if r.Member != "" {
 		name, peer = r.Member, r.Peer
@@ -104,15 +106,15 @@ func moveAside(dir, to string) (had bool, err error) {
 // descend gives the restored store its identity. The server of this moment takes
 // nobody's requests.
 func descend(ctx context.Context, r Restoring) (member uint64, err error) {
-	server := newServer(r.DataDir, nil)
-	config := baseConfig(r.DataDir, false)
+	server := etcdserver.New(r.DataDir, nil)
+	config := etcdserver.BaseConfig(r.DataDir, false)
 	config.Name, config.ListenPeerUrls, config.ListenClientUrls = "causeway", nil, nil
 	if r.Member != "" {
 		config.Name = r.Member
 	}
 	config.InitialCluster = config.InitialClusterFromName(config.Name)
-	defer server.close()
-	if err := server.start(ctx, config); err != nil {
+	defer server.Close()
+	if err := server.Start(ctx, config); err != nil {
 		return 0, fmt.Errorf("open the restored store: %w", err)
 	}
 	e := openInProcess(server, r.Prefix, Identity{}, nil)
@@ -131,5 +133,5 @@ func descend(ctx context.Context, r Restoring) (member uint64, err error) {
 	if _, err := e.commit(ctx, nil, []clientv3.Op{clientv3.OpPut(e.prefix+identityKey, string(data))}, nil); err != nil {
 		return 0, fmt.Errorf("name the restored store: %w", err)
 	}
-	return uint64(server.etcd.Server.MemberID()), nil
+	return uint64(server.Embed.Server.MemberID()), nil
 }

@@ -12,7 +12,8 @@ func TestImportsPointDown(t *testing.T) {
 	const module = "github.com/causeway-net/causeway/"
 	allowed := map[string][]string{
 		"fabric":             {},
-		"kvstore":            {"internal/health"},
+		"kvstore":            {"internal/health", "kvstore/etcdserver"},
+		"kvstore/etcdserver": {"internal/health"},
 		"records":            {"fabric", "kvstore"},
 		"vxlan":              {"fabric", "internal/nl"},
 		"ovs":                {"fabric", "internal/nl", "internal/jsonrpc", "internal/openflow", "internal/vswitch"},

@@ -367,16 +367,22 @@ func namesWithCompose(c *cluster) {
 // compose brings a project up on the n-th host, and down after the test.
 func (c *cluster) compose(n int, project, file string) {
 	c.Helper()
-	h := c.host(n)
-	command := func(args string) []string {
-		return []string{"sh", "-c", `printf %s "$0" | docker-compose -p ` + project + " -f - " + args, file}
-	}
-	if _, err := h.try(command("up -d")...); err != nil {
+	if _, err := c.host(n).try(composeCommand(project, file, "up -d")...); err != nil {
 		c.Fatal(err)
 	}
+	c.composeDown(n, project, file)
+}
+
+// composeDown takes a project down after the test.
+func (c *cluster) composeDown(n int, project, file string) {
+	h := c.host(n)
 	c.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		_, _ = h.Run(ctx, command("down -t 0")...)
+		_, _ = h.Run(ctx, composeCommand(project, file, "down -t 0")...)
 	})
+}
+
+func composeCommand(project, file, args string) []string {
+	return []string{"sh", "-c", `printf %s "$0" | docker-compose -p ` + project + " -f - " + args, file}
 }

@@ -1,4 +1,4 @@
-package kvstore
+package etcdserver
 
 import (
 	"context"

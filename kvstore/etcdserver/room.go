@@ -1,4 +1,4 @@
-package kvstore
+package etcdserver
 
 import (
 	"context"
@@ -33,8 +33,8 @@ const (
 	checkRoomEvery = 2 * time.Second
 )
 
-// freeBytes is what is left on dir's file system.
-func freeBytes(dir string) (int64, error) {
+// FreeBytes is what is left on dir's file system.
+func FreeBytes(dir string) (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, fmt.Errorf("free space in %s: %w", dir, err)
@@ -44,7 +44,7 @@ func freeBytes(dir string) (int64, error) {
 
 // checkStartRoom refuses a start that would end in the middle. member is etcd's folder in dir.
 func checkStartRoom(dir, member string) error {
-	free, err := freeBytes(dir)
+	free, err := FreeBytes(dir)
 	if err != nil {
 		return err
 	}
@@ -71,15 +71,16 @@ func withholdReserve(dir, member string) (end func(), err error) {
 	if err := os.RemoveAll(reserve); err != nil { // a crash left it
 		return nil, err
 	}
-	free, err := freeBytes(dir)
+	free, err := FreeBytes(dir)
 	if err != nil || free >= wal.SegmentSizeBytes+startRoom {
 		return func() {}, err
 	}
 	return func() { _ = os.Remove(reserve) }, os.Mkdir(reserve, 0o700)
 }
 
-// watchRoom runs until ctx ends.
-func (s *etcdServer) watchRoom(ctx context.Context, board *health.Board) {
+// WatchRoom reports to board how much room there is, and stops and allows writes, until
+// ctx ends.
+func (s *Server) WatchRoom(ctx context.Context, board *health.Board) {
 	tick := time.NewTicker(checkRoomEvery)
 	defer tick.Stop()
 	for {
@@ -98,12 +99,12 @@ func (s *etcdServer) watchRoom(ctx context.Context, board *health.Board) {
 
 // checkRoom raises or ends the alarm, and says what users have to know. The texts
 // have no figures that change: a fault is logged again when its text changes.
-func (s *etcdServer) checkRoom(ctx context.Context) error {
-	free, err := freeBytes(s.dir)
+func (s *Server) checkRoom(ctx context.Context) error {
+	free, err := FreeBytes(s.Dir)
 	if err != nil {
 		return err
 	}
-	size := s.etcd.Server.Backend().Size()
+	size := s.Embed.Server.Backend().Size()
 	full := free < writeRoom || s.alarmed() && (free < 2*writeRoom || size >= quota)
 	if full != s.alarmed() {
 		if err := s.alarm(ctx, full); err != nil {
@@ -115,10 +116,10 @@ func (s *etcdServer) checkRoom(ctx context.Context) error {
 	case size >= quota:
 		return fmt.Errorf("the store takes no writes: its database has reached its quota of %d MB", int64(quota)>>20)
 	case full:
-		return fmt.Errorf(needed, int64(2*writeRoom)>>20, s.dir)
+		return fmt.Errorf(needed, int64(2*writeRoom)>>20, s.Dir)
 	case free < lowRoom:
 		return fmt.Errorf("less than %d MB are left on the file system of %s: with less than %d MB the store takes no writes",
-			int64(lowRoom)>>20, s.dir, int64(writeRoom)>>20)
+			int64(lowRoom)>>20, s.Dir, int64(writeRoom)>>20)
 	case size > quota/10*8:
 		return fmt.Errorf("the store's database has more than 80 %% of its quota of %d MB", int64(quota)>>20)
 	}
@@ -126,8 +127,8 @@ func (s *etcdServer) checkRoom(ctx context.Context) error {
 }
 
 // alarmed says whether the store refuses writes for want of space.
-func (s *etcdServer) alarmed() bool {
-	for _, alarm := range s.etcd.Server.Alarms() {
+func (s *Server) alarmed() bool {
+	for _, alarm := range s.Embed.Server.Alarms() {
 		if alarm.Alarm == pb.AlarmType_NOSPACE {
 			return true
 		}
@@ -135,15 +136,16 @@ func (s *etcdServer) alarmed() bool {
 	return false
 }
 
-func (s *etcdServer) alarm(ctx context.Context, raise bool) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+func (s *Server) alarm(ctx context.Context, raise bool) error {
+	const timeout = 8 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	action := pb.AlarmRequest_DEACTIVATE
 	if raise {
 		action = pb.AlarmRequest_ACTIVATE
 	}
-	_, err := s.etcd.Server.Alarm(ctx, &pb.AlarmRequest{
-		Action: action, MemberID: uint64(s.etcd.Server.MemberID()), Alarm: pb.AlarmType_NOSPACE,
+	_, err := s.Embed.Server.Alarm(ctx, &pb.AlarmRequest{
+		Action: action, MemberID: uint64(s.Embed.Server.MemberID()), Alarm: pb.AlarmType_NOSPACE,
 	})
 	return err
 }
