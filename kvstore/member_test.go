@@ -93,11 +93,18 @@ func (c *closedStore) open(dir trust.Dir) *Etcd {
 	return store
 }
 
-// join adds a member and gives it its vote when it has caught up.
-func (c *closedStore) join(store *Etcd, name string) *closedMember {
+// prepare gives a member that does not run yet.
+func (c *closedStore) prepare(name string) *closedMember {
 	c.t.Helper()
 	m := &closedMember{dir: c.trusted(name), config: MemberConfig{Name: name, DataDir: c.t.TempDir(), Client: loopback.Next(), Peer: loopback.Next(), Volatile: true}}
 	m.config.Host, m.config.CA, m.config.CRL = m.dir.HostFile(), m.dir.CAFile(), m.dir.CRLFile()
+	return m
+}
+
+// join adds a member and gives it its vote when it has caught up.
+func (c *closedStore) join(store *Etcd, name string) *closedMember {
+	c.t.Helper()
+	m := c.prepare(name)
 	for range 2 { // asked again it changes nothing
 		// While a vote was given only just now, etcd lets nobody join.
 		within(c.t, name+" may join", func() (err error) {
@@ -167,6 +174,23 @@ func TestMembersComeAndGo(t *testing.T) {
 	list, err := store.List(t.Context(), "records/")
 	if err != nil || len(list.Items) != 3 {
 		t.Errorf("%d records, %v", len(list.Items), err)
+	}
+}
+
+// Two that were let in before either has started start nevertheless.
+func TestTwoMembersJoinAtOnce(t *testing.T) {
+	c := newClosedStore(t)
+	store := c.open(c.trusted("h9"))
+	h2, h3 := c.prepare("h2"), c.prepare("h3")
+	for _, m := range []*closedMember{h2, h3} {
+		_, err := store.client.MemberAddAsLearner(t.Context(), []string{PeerURL(m.config.Peer)})
+		must(t, err)
+	}
+	for _, m := range []*closedMember{h2, h3} {
+		var err error
+		m.config.Others, err = store.AddLearner(t.Context(), PeerURL(m.config.Peer))
+		must(t, err)
+		m.run(t)
 	}
 }
 

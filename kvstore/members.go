@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,19 +99,22 @@ func (e *Etcd) AddLearner(ctx context.Context, peer string) (others map[string]s
 		return nil, err
 	}
 	others = make(map[string]string)
-	known := false
+	known, joining := false, ""
 	for _, m := range members {
-		switch {
-		case m.Peer == peer:
+		if m.Peer == peer {
 			known = true
-		case m.Name == "":
-			return nil, fmt.Errorf("another member, at %s, is joining the store: %w", m.Peer, ErrConflict)
-		default:
-			others[m.Name] = m.Peer
+			continue
 		}
+		if m.Name == "" {
+			joining = m.Peer
+		}
+		others[cmp.Or(m.Name, m.Peer)] = m.Peer // etcd compares the URLs, any name will do
 	}
-	if known {
+	switch {
+	case known:
 		return others, nil
+	case joining != "":
+		return nil, fmt.Errorf("another member, at %s, is joining the store: %w", joining, ErrConflict)
 	}
 	_, err = request(ctx, e, func(ctx context.Context, client *clientv3.Client) (*clientv3.MemberAddResponse, error) {
 		return client.MemberAddAsLearner(ctx, []string{peer})
