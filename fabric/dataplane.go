@@ -18,8 +18,13 @@ type Dataplane interface {
 	// Apply makes the kernel match one segment; idempotent. It returns how many
 	// objects were repaired: they had been right and were found wrong.
 	Apply(ctx context.Context, segment Segment) (repaired int, err error)
+	// Update applies a change of a segment: it costs what the change does, not what
+	// the segment has, and reads nothing back, also after Invalidate. After an error,
+	// as where the segment was not applied before, a whole Apply follows.
+	Update(ctx context.Context, delta Delta) error
 	// Plug creates the veth pair of a local endpoint, whose segment was applied
-	// before, and returns the name of the end that Docker takes; idempotent.
+	// before, and returns the name of the end that Docker takes; idempotent. Of the
+	// segment, what other hosts have is left out.
 	Plug(ctx context.Context, segment Segment, endpoint Endpoint) (link string, err error)
 	// Alive tells which of the segment's local endpoints have a container: the
 	// host's end of the pair is there and the other has left the host's namespace.

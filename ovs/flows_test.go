@@ -34,7 +34,7 @@ func TestFlowsOfASegment(t *testing.T) {
 		Remote:  []fabric.Peer{{Endpoint: endpoint("there", 2, "192.168.1.2/24", "fd01::2/64"), VTEP: vtep}},
 		Flood:   []netip.Addr{vtep},
 	}
-	want := programme{segment: segment, ports: numbers{tunnel: 1, local: map[string]int{"here": 7}}}
+	want := newProgramme(segment, numbers{tunnel: 1, local: map[string]int{"here": 7}})
 	flows := append(staticFlows(), want.flows()...)
 	slices.SortFunc(flows, vswitch.CompareFlows)
 	var got strings.Builder
@@ -98,7 +98,7 @@ func genProgramme(t *rapid.T) programme {
 		segment.Flood = append(segment.Flood, vtep)
 	}
 	slices.SortFunc(segment.Flood, netip.Addr.Compare)
-	return programme{segment: segment, ports: ports}
+	return newProgramme(segment, ports)
 }
 
 func TestFlowInvariants(t *testing.T) {
@@ -194,6 +194,42 @@ func TestAChangeLeadsFromHaveToWant(t *testing.T) {
 	})
 }
 
+// A change of some of the peers, and of ports, leads to the flows of the whole.
+func TestAChangeOfSomeLeadsToAll(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		one, two := genProgramme(t), genProgramme(t)
+		two.segment.Network = one.segment.Network
+		delta := fabric.Delta{Segment: two.segment, Put: slices.Collect(maps.Values(two.peers)), Gone: one.segment.Local}
+		for _, peer := range one.peers {
+			delta.Gone = append(delta.Gone, peer.Endpoint)
+		}
+		have, want := one.flows(), two.flows()
+		partly := two
+		partly.peers = one.peers
+		table := after(changeOf(one, partly, delta), have)
+		for _, f := range want {
+			if table[f.Key()] != f {
+				t.Fatalf("%s became %s", f, table[f.Key()])
+			}
+		}
+		if len(table) != len(want) {
+			t.Fatalf("it gives %d flows, want %d", len(table), len(want))
+		}
+		// A container is plugged: nothing else changed.
+		plugged := partly
+		plugged.ports.local = map[string]int{}
+		for n, endpoint := range plugged.segment.Local {
+			plugged.ports.local[endpoint.ID] = n + 100
+		}
+		table = after(changeOf(partly, plugged, fabric.Delta{}), want)
+		for _, f := range plugged.flows() {
+			if table[f.Key()] != f {
+				t.Fatalf("plugged: %s became %s", f, table[f.Key()])
+			}
+		}
+	})
+}
+
 // An endpoint whose record outlived its host has the same address as its
 // successor; when it goes, the flows must lead to the successor.
 func TestOfTwoFlowsOfOneKeyTheWantedOneIsWritten(t *testing.T) {
@@ -203,8 +239,8 @@ func TestOfTwoFlowsOfOneKeyTheWantedOneIsWritten(t *testing.T) {
 		return fabric.Peer{Endpoint: e, VTEP: netip.MustParseAddr(vtep)}
 	}
 	network, ports := fabric.Network{ID: "foo", VNI: 1}, numbers{tunnel: 1}
-	both := programme{segment: fabric.Segment{Network: network, Remote: []fabric.Peer{peer("a", "10.99.0.9"), peer("b", "10.99.0.1")}}, ports: ports}
-	one := programme{segment: fabric.Segment{Network: network, Remote: []fabric.Peer{peer("b", "10.99.0.1")}}, ports: ports}
+	both := newProgramme(fabric.Segment{Network: network, Remote: []fabric.Peer{peer("a", "10.99.0.9"), peer("b", "10.99.0.1")}}, ports)
+	one := newProgramme(fabric.Segment{Network: network, Remote: []fabric.Peer{peer("b", "10.99.0.1")}}, ports)
 	// What the switch has after both were written, one after the other.
 	have := slices.Collect(maps.Values(after(vswitch.Change{Add: both.flows()}, nil)))
 	for name, c := range map[string]vswitch.Change{"the change": vswitch.ChangeOf(both.flows(), one.flows()), "the difference": difference(both, one)} {
@@ -220,14 +256,13 @@ func TestOfTwoFlowsOfOneKeyTheWantedOneIsWritten(t *testing.T) {
 // A change costs what changes, not what the network has.
 func TestOneEndpointOfManyIsOneEndpointsFlows(t *testing.T) {
 	build := func(endpoints int) programme {
-		p := programme{segment: fabric.Segment{Network: fabric.Network{ID: "foo", VNI: 1}}, ports: numbers{tunnel: 1}}
+		segment := fabric.Segment{Network: fabric.Network{ID: "foo", VNI: 1}, Flood: []netip.Addr{netip.MustParseAddr("10.99.0.1")}}
 		for n := range endpoints {
 			addr := netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})
 			e := fabric.Endpoint{ID: fmt.Sprintf("%06d", n), MAC: fabric.DeriveMAC("foo", addr), Addrs: []netip.Prefix{netip.PrefixFrom(addr, 16)}}
-			p.segment.Remote = append(p.segment.Remote, fabric.Peer{Endpoint: e, VTEP: netip.MustParseAddr("10.99.0.1")})
+			segment.Remote = append(segment.Remote, fabric.Peer{Endpoint: e, VTEP: netip.MustParseAddr("10.99.0.1")})
 		}
-		p.segment.Flood = []netip.Addr{netip.MustParseAddr("10.99.0.1")}
-		return p
+		return newProgramme(segment, numbers{tunnel: 1})
 	}
 	many, more := build(20000), build(20001)
 	if c := difference(many, more); len(c.Add) != 2 || c.Size() != 2 {

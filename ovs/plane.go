@@ -141,7 +141,7 @@ func (p *Plane) leaves(vtep netip.Addr, internal map[string]bool) error {
 // and groups. It returns how many of them it repaired.
 func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (repaired int, err error) {
 	defer p.begin()()
-	repaired, err = p.apply(ctx, segment)
+	repaired, err = p.apply(ctx, segment, func() (int, error) { return p.program(ctx, segment.Network.ID, p.programme(segment)) })
 	if err != nil {
 		p.invalidate()
 		if errors.Is(err, vswitch.ErrUnresponsive) {
@@ -152,7 +152,7 @@ func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (repaired int
 	return repaired, nil
 }
 
-func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (repaired int, err error) {
+func (p *Plane) apply(ctx context.Context, segment fabric.Segment, program func() (int, error)) (repaired int, err error) {
 	if err := p.missing(ctx); err != nil {
 		return 0, err
 	}
@@ -167,7 +167,7 @@ func (p *Plane) apply(ctx context.Context, segment fabric.Segment) (repaired int
 		func() (int, error) { return 0, p.label(ctx, segment) },
 		func() (int, error) { return 0, p.disconnect(ctx, segment) },
 		func() (int, error) { return p.resolve(ctx, segment) },
-		func() (int, error) { return p.program(ctx, segment.Network.ID, p.programme(segment)) },
+		program,
 	}
 	for _, step := range steps {
 		n, err := step()
@@ -186,7 +186,7 @@ func (p *Plane) programme(segment fabric.Segment) programme {
 			ports.local[endpoint.ID] = number
 		}
 	}
-	return programme{segment: segment, ports: ports}
+	return newProgramme(segment, ports)
 }
 
 // begin starts an operation, which what it returns ends: what others changed is

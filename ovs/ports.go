@@ -22,7 +22,7 @@ func (p *Plane) Plug(ctx context.Context, segment fabric.Segment, endpoint fabri
 }
 
 func (p *Plane) plug(ctx context.Context, segment fabric.Segment, endpoint fabric.Endpoint) error {
-	if len(p.known) == 0 {
+	if _, known := p.known[segment.Network.ID]; !known {
 		return errNotApplied
 	}
 	if err := p.look(ctx); err != nil {
@@ -42,8 +42,8 @@ func (p *Plane) plug(ctx context.Context, segment fabric.Segment, endpoint fabri
 	if err := p.attach(ctx, segment.Network, []fabric.Endpoint{endpoint}); err != nil {
 		return err
 	}
-	_, err := p.program(ctx, segment.Network.ID, p.programme(segment))
-	return err
+	segment.Flood = p.known[segment.Network.ID].segment.Flood
+	return p.change(ctx, fabric.Delta{Segment: segment})
 }
 
 // attach puts the host's ends of endpoints on the bridge.

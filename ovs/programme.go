@@ -2,6 +2,7 @@ package ovs
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -13,13 +14,23 @@ import (
 // programme is what one network's flows and groups are made from. The key static
 // of Plane.known has the flows that serve every network.
 type programme struct {
-	segment fabric.Segment
+	segment fabric.Segment // without its peers
+	peers   map[string]fabric.Peer
 	ports   numbers
 	// stale says that the switch must be read before the next write.
 	stale bool
 }
 
 const static = ""
+
+func newProgramme(segment fabric.Segment, ports numbers) programme {
+	p := programme{segment: segment, peers: make(map[string]fabric.Peer, len(segment.Remote)), ports: ports}
+	for _, peer := range segment.Remote {
+		p.peers[peer.ID] = peer
+	}
+	p.segment.Remote = nil
+	return p
+}
 
 // numbers are the OpenFlow ports that flows name. The switch assigns them,
 // and others after its restart.
@@ -47,11 +58,19 @@ func (p programme) local() []place {
 	return places
 }
 
-func (p programme) remote() []place {
-	places := make([]place, len(p.segment.Remote))
-	for i := range p.segment.Remote {
-		peer := &p.segment.Remote[i]
-		places[i] = place{&peer.Endpoint, 0, peer.VTEP}
+func (p programme) remote() []place { return p.behind(slices.Sorted(maps.Keys(p.peers))) }
+
+// behind returns the places of those of the peers that there are.
+func (p programme) behind(peers []string) []place {
+	found := make([]fabric.Peer, 0, len(peers))
+	for _, id := range peers {
+		if peer, ok := p.peers[id]; ok {
+			found = append(found, peer)
+		}
+	}
+	places := make([]place, len(found))
+	for i := range found {
+		places[i] = place{&found[i].Endpoint, 0, found[i].VTEP}
 	}
 	return places
 }
@@ -92,7 +111,12 @@ func difference(last, want programme) vswitch.Change {
 	if cookieOf(last.segment.Network) != cookieOf(want.segment.Network) || last.ports.tunnel != want.ports.tunnel {
 		return vswitch.ChangeOf(last.flows(), want.flows())
 	}
-	lastLocal, wantLocal, lastRemote, wantRemote := last.local(), want.local(), last.remote(), want.remote()
+	return between(last, want, last.remote(), want.remote())
+}
+
+// between is difference where of the peers only some need a look.
+func between(last, want programme, lastRemote, wantRemote []place) vswitch.Change {
+	lastLocal, wantLocal := last.local(), want.local()
 	local := unequal(lastLocal, wantLocal)
 	touched := newIdentities(local, unequal(lastRemote, wantRemote))
 	have, wanted := last.writer(), want.writer()
@@ -158,6 +182,10 @@ func newIdentities(lists ...[]place) identities {
 	return found
 }
 
+func (i identities) include(e fabric.Endpoint) bool {
+	return i.macs[e.MAC] || slices.ContainsFunc(e.Addrs, func(addr netip.Prefix) bool { return i.addrs[addr.Addr().Unmap()] })
+}
+
 // of returns the places of endpoints that have one of the identities.
 func (i identities) of(lists ...[]place) []place {
 	if len(i.macs) == 0 {
@@ -166,8 +194,7 @@ func (i identities) of(lists ...[]place) []place {
 	var found []place
 	for _, list := range lists {
 		for _, place := range list {
-			shares := func(addr netip.Prefix) bool { return i.addrs[addr.Addr().Unmap()] }
-			if i.macs[place.MAC] || slices.ContainsFunc(place.Addrs, shares) {
+			if i.include(*place.Endpoint) {
 				found = append(found, place)
 			}
 		}
@@ -179,31 +206,37 @@ func (i identities) of(lists ...[]place) []place {
 // want. What it finds missing of what was written, and is still wanted, is repaired.
 func (p *Plane) program(ctx context.Context, id string, want programme) (repaired int, err error) {
 	last, known := p.known[id]
-	var c vswitch.Change
-	read := !known || last.stale
-	if read {
-		have, err := p.vswitch.DumpFlows(ctx, cookieOf(want.segment.Network), ^uint64(0), "")
-		if err != nil {
-			return 0, err
-		}
-		flows := want.flows()
-		c = vswitch.ChangeOf(have, flows)
-		if known {
-			repaired = vswitch.MissingOf(last.flows(), flows, have)
-		}
-	} else {
-		c = difference(last, want)
+	if known && !last.stale {
+		return 0, p.write(ctx, id, want, difference(last, want), !sameGroups(last, want))
 	}
-	if !want.isStatic() && (read || last.ports.tunnel != want.ports.tunnel || !slices.Equal(last.segment.Flood, want.segment.Flood)) {
-		groups := want.groups()
-		c.SetGroups, c.RemoveGroups = regroup(p.have.groups, want.segment.Network.VNI, groups)
-		if known && last.stale {
-			repaired += lost(last.groups(), c.SetGroups)
+	have, err := p.vswitch.DumpFlows(ctx, cookieOf(want.segment.Network), ^uint64(0), "")
+	if err != nil {
+		return 0, err
+	}
+	flows := want.flows()
+	if known {
+		repaired = vswitch.MissingOf(last.flows(), flows, have)
+		if !want.isStatic() {
+			set, _ := regroup(p.have.groups, want.segment.Network.VNI, want.groups())
+			repaired += lost(last.groups(), set)
 		}
+	}
+	return repaired, p.write(ctx, id, want, vswitch.ChangeOf(have, flows), true)
+}
+
+func sameGroups(last, want programme) bool {
+	return last.ports.tunnel == want.ports.tunnel && slices.Equal(last.segment.Flood, want.segment.Flood)
+}
+
+// write writes a change of flows and, where they may differ, groups. After it the
+// switch has want.
+func (p *Plane) write(ctx context.Context, id string, want programme, c vswitch.Change, groups bool) error {
+	if groups && !want.isStatic() {
+		c.SetGroups, c.RemoveGroups = regroup(p.have.groups, want.segment.Network.VNI, want.groups())
 	}
 	p.activity.wrote(cookieOf(want.segment.Network), c)
 	if err := p.vswitch.Write(ctx, c); err != nil {
-		return 0, err
+		return err
 	}
 	for _, g := range c.SetGroups {
 		p.have.groups[g.ID] = g.Buckets
@@ -212,7 +245,7 @@ func (p *Plane) program(ctx context.Context, id string, want programme) (repaire
 		delete(p.have.groups, id)
 	}
 	p.known[id] = want
-	return repaired, nil
+	return nil
 }
 
 // lost counts the groups that must be set to what they were before.

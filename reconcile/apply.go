@@ -18,9 +18,9 @@ func (l *Loop) work(ctx context.Context) time.Duration {
 	if !l.view.Synced() {
 		return l.Timing.Resync
 	}
-	id, wait := l.schedule.next(time.Now(), l.Timing.Resync)
+	id, whole, wait := l.next(time.Now())
 	if id != "" {
-		l.reconcile(ctx, id)
+		l.reconcile(ctx, id, whole)
 		return 0
 	}
 	if len(l.prunes) == 0 || !l.mayPrune() {
@@ -34,30 +34,51 @@ func (l *Loop) work(ctx context.Context) time.Duration {
 	return wait
 }
 
-// reconcile plans one network and applies it. A network whose endpoints were not
-// read yet is dirty again when they are: it must not be taken for an empty one.
-func (l *Loop) reconcile(ctx context.Context, id string) {
+// next gives the network that is due first, and whether to read it back as a whole.
+// A Join never waits for networks that are read back.
+func (l *Loop) next(now time.Time) (id string, whole bool, wait time.Duration) {
+	changed, wait := l.schedule.next(now, l.Timing.Resync)
+	aged, wait := l.readBacks.next(now, wait)
+	if aged == "" || changed != "" && l.schedule.dirty[changed].before(l.readBacks.dirty[aged]) {
+		return changed, false, wait
+	}
+	return aged, true, wait
+}
+
+// reconcile applies one network: what changed of it, or the whole. One whose endpoints
+// were not read yet is dirty again when they are: it must not be taken for an empty one.
+func (l *Loop) reconcile(ctx context.Context, id string, whole bool) {
 	if following, ok := l.follows[id]; ok && !following.read {
 		l.schedule.skip(id)
+		l.readBacks.skip(id)
 		return
 	}
-	segment, wanted := l.view.Segment(id)
+	segment, wanted := l.view.Local(id)
 	if !wanted {
 		l.forget(id)
 		return
 	}
 	l.placed(id, segment.Network.Mode)
-	l.report(segment.Network, l.apply(ctx, segment))
+	l.report(segment.Network, l.apply(ctx, segment, whole))
 	l.schedule.take(time.Now(), id)
 	l.answer(ctx, segment)
 }
 
-func (l *Loop) apply(ctx context.Context, segment fabric.Segment) error {
-	plane, err := l.plane(segment.Network.Mode)
+// apply gives the plane what changed, where that is known and will do.
+func (l *Loop) apply(ctx context.Context, local fabric.Segment, whole bool) error {
+	id := local.Network.ID
+	plane, err := l.plane(local.Network.Mode)
 	if err != nil {
 		return err
 	}
+	if delta, ok := l.view.Delta(id); ok && !whole && plane.Update(ctx, delta) == nil {
+		l.view.Applied(id, true)
+		return nil
+	}
+	l.readBacks.take(time.Now(), id)
+	segment, _ := l.view.Segment(id)
 	repaired, err := plane.Apply(ctx, segment)
+	l.view.Applied(id, err == nil)
 	if repaired > 0 {
 		l.Log.WithFields(logrus.Fields{"network": segment.Network.Label(), "entries": repaired}).
 			Warn("the kernel had lost entries of the network; they are restored")
@@ -91,6 +112,8 @@ func (l *Loop) placed(id string, mode fabric.Mode) {
 // forget drops a network that this host does not need any more.
 func (l *Loop) forget(id string) {
 	l.schedule.forget(id)
+	l.readBacks.forget(id)
+	l.view.Applied(id, false)
 	l.placed(id, "")
 	delete(l.modes, id)
 	if _, faulty := l.faults[id]; faulty {
@@ -105,7 +128,7 @@ func (l *Loop) resync() {
 	l.invalidate()
 	ids := l.view.Needed()
 	for i, id := range ids {
-		l.schedule.markAt(time.Now().Add(l.Timing.Resync*time.Duration(i)/time.Duration(len(ids))), id)
+		l.readBacks.markAt(time.Now().Add(l.Timing.Resync*time.Duration(i)/time.Duration(len(ids))), id)
 	}
 	l.view.Report(true)
 }
@@ -119,10 +142,14 @@ func (l *Loop) invalidate() {
 
 // Kick reads the whole kernel back now.
 func (l *Loop) Kick() {
-	_ = l.post(context.Background(), func(context.Context) {
-		l.invalidate()
-		l.markAll()
-	})
+	_ = l.post(context.Background(), func(context.Context) { l.readAll() })
+}
+
+func (l *Loop) readAll() {
+	l.invalidate()
+	for _, id := range l.view.Needed() {
+		l.readBacks.mark(time.Now(), id)
+	}
 }
 
 func (l *Loop) mark(ids ...string) {
@@ -133,8 +160,6 @@ func (l *Loop) mark(ids ...string) {
 		}
 	}
 }
-
-func (l *Loop) markAll() { l.mark(l.view.Needed()...) }
 
 // retry applies again what failed.
 func (l *Loop) retry() {

@@ -52,7 +52,7 @@ func (l *Loop) takeDrifts() {
 	for mode, networks := range l.drifts.take() {
 		for _, id := range l.view.NeededBy(mode) {
 			if networks[id] || networks[""] {
-				l.schedule.markAfter(time.Now(), id, driftPause)
+				l.readBacks.markAfter(time.Now(), id, driftPause)
 			}
 		}
 	}

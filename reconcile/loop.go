@@ -3,10 +3,10 @@
 // A record is written by a handler of driver or by another host. The watch on its
 // prefix (follow.go) hands it to the loop (loop.go), the one goroutine that owns
 // the data planes and the view of the records (package view). The networks
-// that the change concerns become dirty (schedule.go). Each is planned by
-// [fabric.Plan] and given to its plane (apply.go); then the endpoints that Docker
-// has asked for are plugged (plug.go). What is no longer wanted is pruned
-// (prune.go). A start is the same: everything is dirty.
+// that the change concerns become dirty (schedule.go). Of each, what changed is planned
+// by [fabric.PlanDelta], or the whole by [fabric.Plan], and given to its plane
+// (apply.go); then the endpoints that Docker has asked for are plugged (plug.go). What
+// is no longer wanted is pruned (prune.go). A start is the same: everything is dirty.
 //
 // What Docker does not tell of is found and deleted by package collect, which asks
 // the loop (ask.go).
@@ -69,12 +69,14 @@ type Loop struct {
 	// The loop's goroutine alone uses what follows.
 	view     *view.View
 	follows  map[string]*following // by network
-	schedule *schedule
-	joins    joins
-	faults   map[string]error       // by network: why the last Apply failed
-	modes    map[string]fabric.Mode // by network: whose plane it was applied by
-	prunes   prunes
-	missing  grace.Tracker[string] // networks without a record that this host has endpoints on
+	schedule *schedule             // what changed
+	// readBacks are the networks to apply as a whole, because the kernel may differ.
+	readBacks *schedule
+	joins     joins
+	faults    map[string]error       // by network: why the last Apply failed
+	modes     map[string]fabric.Mode // by network: whose plane it was applied by
+	prunes    prunes
+	missing   grace.Tracker[string] // networks without a record that this host has endpoints on
 
 	drifts *drifts
 }
@@ -86,17 +88,18 @@ func New(config Config) *Loop {
 	t.Retry = cmp.Or(t.Retry, 2*time.Second)
 	t.Coalesce = cmp.Or(t.Coalesce, 20*time.Millisecond)
 	return &Loop{
-		Config:   config,
-		tasks:    make(chan func(context.Context), 256),
-		done:     make(chan struct{}),
-		view:     view.New(config.Host, config.Board),
-		follows:  map[string]*following{},
-		schedule: newSchedule(t.Coalesce),
-		joins:    joins{},
-		faults:   map[string]error{},
-		modes:    map[string]fabric.Mode{},
-		prunes:   prunes{},
-		drifts:   newDrifts(),
+		Config:    config,
+		tasks:     make(chan func(context.Context), 256),
+		done:      make(chan struct{}),
+		view:      view.New(config.Host, config.Board),
+		follows:   map[string]*following{},
+		schedule:  newSchedule(t.Coalesce),
+		readBacks: newSchedule(t.Coalesce),
+		joins:     joins{},
+		faults:    map[string]error{},
+		modes:     map[string]fabric.Mode{},
+		prunes:    prunes{},
+		drifts:    newDrifts(),
 	}
 }
 

@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -154,4 +155,46 @@ func settled(t *testing.T, h *hosttest.Host) (applies map[string]int) {
 	hosttest.Eventually(t, "all is applied", func() bool { _, ok := h.Physical.Segment(last.ID); return ok })
 	h.Plane.Set(func(s *hosttest.State) { applies = maps.Clone(s.Applies) })
 	return applies
+}
+
+// A Join goes before all networks that are to be read back.
+func TestJoinDoesNotWaitForReadBacks(t *testing.T) {
+	h1 := hosttest.Start(t, storetest.New(t), 1)
+	var networks []fabric.Network
+	for i := range 30 {
+		network := h1.CreateNetwork(t, fmt.Sprint("n", i), fmt.Sprintf("192.168.%d.0/24", i))
+		h1.Enter(t, network, fmt.Sprint("e", i), fmt.Sprintf("192.168.%d.2", i))
+		networks = append(networks, network)
+	}
+	foo := networks[len(networks)-1]
+	gate := make(chan struct{}, 3)
+	for range cap(gate) { // what was under way, and the Join's own network
+		gate <- struct{}{}
+	}
+	whole := func() (n int) {
+		h1.Plane.Set(func(s *hosttest.State) {
+			for id, applies := range s.Applies {
+				n += applies - s.Updates[id]
+			}
+		})
+		return n
+	}
+	h1.PutEndpoint(t, foo, "joins", "192.168.29.3")
+	hosttest.Eventually(t, "it is applied", func() bool { s, _ := h1.Plane.Segment(foo.ID); return len(s.Local) == 2 })
+	hosttest.Eventually(t, "nothing else comes", func() bool {
+		have, err := h1.Loop.Holdings(t.Context())
+		return err == nil && len(have.Networks) == len(networks)
+	})
+	before := whole()
+	h1.Plane.Set(func(s *hosttest.State) { s.Block = gate })
+	joined, err := h1.Loop.KickAndJoin(t.Context(), foo.ID, "joins")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosttest.Eventually(t, "the Join is answered", func() bool { return len(joined) > 0 })
+	if err := <-joined; err != nil {
+		t.Fatal(err)
+	}
+	close(gate)
+	hosttest.Eventually(t, "all are read back", func() bool { return whole() >= before+len(networks) })
 }

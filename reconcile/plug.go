@@ -75,7 +75,9 @@ func (l *Loop) answer(ctx context.Context, segment fabric.Segment) {
 		}
 		done := plugged{endpoint: segment.Local[index], err: l.faults[id]}
 		if done.err == nil || errors.Is(done.err, fabric.ErrPartial) {
-			done.link, done.err = l.Planes[segment.Network.Mode].Plug(ctx, segment, done.endpoint)
+			if done.link, done.err = l.Planes[segment.Network.Mode].Plug(ctx, segment, done.endpoint); done.err != nil {
+				l.view.Applied(id, false) // the next time, the plane reads back
+			}
 		}
 		wait.reply <- done
 	}

@@ -133,6 +133,18 @@ func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (repaired int
 	return repaired, nil
 }
 
+// Update implements [fabric.Dataplane]: Apply looks at no peers.
+func (p *Plane) Update(ctx context.Context, delta fabric.Delta) error {
+	p.mu.Lock()
+	_, trusted := p.applied[delta.Network.ID]
+	p.mu.Unlock()
+	if !trusted {
+		return fmt.Errorf("underlay: network %s is to be read back", delta.Network.Label())
+	}
+	_, err := p.Apply(ctx, delta.Segment)
+	return err
+}
+
 // reconcile reads the kernel, and counts what it set right.
 func (p *Plane) reconcile(ctx context.Context, segment fabric.Segment) (changed int, err error) {
 	changed, err = p.ensureBridge(ctx, segment.Network)

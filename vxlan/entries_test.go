@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,6 +114,74 @@ func TestKernelHasTheLastSegment(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestDeltasLeadToTheSegment has endpoints come, go and change, and wants the kernel to
+// have the entries of the whole segment after each Delta.
+func TestDeltasLeadToTheSegment(t *testing.T) {
+	plane := alone(t)
+	rapid.Check(t, func(r *rapid.T) {
+		before := drawDistinct(r)
+		if _, err := plane.Apply(t.Context(), before); err != nil {
+			r.Fatal(err)
+		}
+		for range rapid.IntRange(1, 4).Draw(r, "deltas") {
+			want := drawDistinct(r)
+			delta := deltaOf(before, want)
+			if rapid.Bool().Draw(r, "distrust") {
+				plane.Invalidate() // costs an Update nothing
+			}
+			if err := plane.Update(t.Context(), delta); err != nil {
+				r.Fatal(err)
+			}
+			for _, endpoint := range want.Local {
+				if _, err := plane.Plug(t.Context(), delta.Segment, endpoint); err != nil {
+					r.Fatal(err)
+				}
+			}
+			s := plane.segments["n"]
+			found, err := s.read()
+			if err != nil {
+				r.Fatal(err)
+			}
+			if diff := gocmp.Diff(s.entriesOf(want), found, gocmp.AllowUnexported(slot{}, target{})); diff != "" {
+				r.Fatalf("(-want +kernel):\n%s", diff)
+			}
+			if diff := gocmp.Diff(found, s.written, gocmp.AllowUnexported(slot{}, target{})); diff != "" {
+				r.Fatalf("(-kernel +known):\n%s", diff)
+			}
+			before = want
+		}
+	})
+}
+
+// drawDistinct has each endpoint here, on one other host, or nowhere.
+func drawDistinct(r *rapid.T) fabric.Segment {
+	segment := segmentOf(0)
+	for number := range 6 {
+		switch host := rapid.IntRange(0, 4).Draw(r, "host"); host {
+		case 0:
+		case 1:
+			segment.Local = append(segment.Local, endpointOf(number))
+		default:
+			vtep := netip.AddrFrom4([4]byte{10, 99, 1, byte(host)})
+			segment.Remote = append(segment.Remote, fabric.Peer{Endpoint: endpointOf(number), VTEP: vtep})
+			segment.Flood = append(segment.Flood, vtep)
+		}
+	}
+	slices.SortFunc(segment.Flood, netip.Addr.Compare)
+	segment.Flood = slices.Compact(segment.Flood)
+	return segment
+}
+
+// deltaOf has all endpoints of both as changed, as they may be.
+func deltaOf(before, now fabric.Segment) fabric.Delta {
+	delta := fabric.Delta{Segment: now, Put: now.Remote, Gone: slices.Clone(before.Local)}
+	delta.Remote = nil
+	for _, peer := range before.Remote {
+		delta.Gone = append(delta.Gone, peer.Endpoint)
+	}
+	return delta
 }
 
 // drawSegment has few endpoints and hosts, so that they often meet: on two
@@ -252,8 +321,8 @@ func apply(b *testing.B, plane *Plane, segment fabric.Segment) {
 	}
 }
 
-func BenchmarkApplyCold1000(b *testing.B) {
-	plane, segment := alone(b), segmentOf(1000)
+func BenchmarkApplyCold10000(b *testing.B) {
+	plane, segment := alone(b), segmentOf(10000)
 	for b.Loop() {
 		apply(b, plane, segment)
 		b.StopTimer()
@@ -264,17 +333,23 @@ func BenchmarkApplyCold1000(b *testing.B) {
 	}
 }
 
-func BenchmarkApplyOneOf1000Changed(b *testing.B) {
-	plane, all, fewer := alone(b), segmentOf(1000), segmentOf(999)
-	apply(b, plane, all)
+func BenchmarkUpdateOneOf10000(b *testing.B) {
+	plane, segment := alone(b), segmentOf(10000)
+	last := segment.Remote[len(segment.Remote)-1]
+	apply(b, plane, segment)
+	put := fabric.Delta{Segment: segment, Put: []fabric.Peer{last}}
+	gone := fabric.Delta{Segment: segment, Gone: []fabric.Endpoint{last.Endpoint}}
+	put.Remote, gone.Remote = nil, nil
 	for b.Loop() {
-		apply(b, plane, fewer)
-		all, fewer = fewer, all
+		if err := plane.Update(b.Context(), gone); err != nil {
+			b.Fatal(err)
+		}
+		put, gone = gone, put
 	}
 }
 
-func BenchmarkReadBack1000(b *testing.B) {
-	plane, segment := alone(b), segmentOf(1000)
+func BenchmarkReadBack10000(b *testing.B) {
+	plane, segment := alone(b), segmentOf(10000)
 	apply(b, plane, segment)
 	for b.Loop() {
 		plane.Invalidate()

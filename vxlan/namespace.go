@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -40,6 +41,9 @@ type segment struct {
 	ends map[string]int32
 	// written are the entries that the kernel had last; nil when not known.
 	written entries
+	// behind are the MACs of those of them that are behind a host's end, by its index.
+	behind map[int32]map[fabric.MAC]bool
+	flood  []netip.Addr // as applied last
 	// events, while Watch runs, are the kernel's notifications.
 	events *nl.Events
 }

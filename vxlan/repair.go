@@ -181,9 +181,9 @@ func (s *segment) noteEnds(links map[string]netlink.Link) {
 
 // forgetEnd drops what is known of a host's end that is gone.
 func (s *segment) forgetEnd(name string) {
-	maps.DeleteFunc(s.written, func(slot slot, target target) bool {
-		return slot.table == ports && target.port == s.ends[name]
-	})
+	for mac := range s.behind[s.ends[name]] {
+		s.drop(slot{table: ports, mac: mac})
+	}
 	delete(s.ends, name)
 }
 
@@ -195,6 +195,9 @@ func (s *segment) readEntries() (repaired int, err error) {
 		return 0, err
 	}
 	repaired = s.written.differences(found)
-	s.written = found
+	s.written, s.behind = make(entries, len(found)), make(map[int32]map[fabric.MAC]bool)
+	for slot, target := range found {
+		s.note(slot, target)
+	}
 	return repaired, nil
 }

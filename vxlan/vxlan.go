@@ -125,9 +125,35 @@ func (p *Plane) reconcile(s *segment, want fabric.Segment) (repaired int, err er
 	}
 	err = s.pruneEnds(want.Local)
 	failed := s.write(s.entriesOf(want))
+	s.flood = want.Flood
 	s.trusted = err == nil && !failed.doubt
 	s.settled = s.trusted
 	return repaired, errors.Join(err, failed.err())
+}
+
+// Update writes the entries of what changed. Entries that others changed stay so until
+// the next Apply.
+func (p *Plane) Update(ctx context.Context, d fabric.Delta) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s, ok := p.segments[d.Network.ID]
+	if !ok {
+		return fmt.Errorf("vxlan: network %s: not applied yet", nameOf(d.Network))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.settled || s.applied != shapeOf(d.Segment) {
+		return fmt.Errorf("vxlan: network %s is to be read back", nameOf(d.Network))
+	}
+	err := s.pruneEnds(d.Local)
+	failed := s.writeDelta(d)
+	s.flood = d.Flood
+	if err = errors.Join(err, failed.err()); err != nil {
+		s.trusted, s.settled = false, false
+		return fmt.Errorf("vxlan: network %s: %w", nameOf(d.Network), err)
+	}
+	return nil
 }
 
 // Plug creates the pair of a local endpoint, whose segment was applied before, and

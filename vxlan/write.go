@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -19,19 +20,56 @@ func (s slot) compare(other slot) int {
 }
 
 // write makes the kernel's entries those of want, and notes what it has done.
-// An entry that changes is replaced in one step: no packet finds it missing. An
-// entry that the kernel refuses (a VTEP of the other address family) does not
-// keep the others from being written.
 func (s *segment) write(want entries) failures {
-	var set, gone []slot
-	for slot, target := range want {
-		if have, ok := s.written[slot]; !ok || have != target {
-			set = append(set, slot)
-		}
-	}
+	var gone []slot
 	for slot := range s.written {
 		if _, ok := want[slot]; !ok {
 			gone = append(gone, slot)
+		}
+	}
+	return s.writeOnly(want, gone)
+}
+
+// writeDelta writes the entries of what changed.
+func (s *segment) writeDelta(d fabric.Delta) failures {
+	changed := fabric.Segment{Remote: d.Put, Local: d.Local}
+	var gone []slot
+	if !slices.Equal(s.flood, d.Flood) {
+		changed.Flood = d.Flood
+		for _, vtep := range s.flood {
+			if _, kept := slices.BinarySearchFunc(d.Flood, vtep, netip.Addr.Compare); !kept {
+				gone = append(gone, slot{table: floods, addr: pack(vtep)})
+			}
+		}
+	}
+	want := s.entriesOf(changed)
+	for slot := range s.entriesOf(fabric.Segment{Remote: peers(d.Gone)}) {
+		_, wanted := want[slot]
+		if _, there := s.written[slot]; there && !wanted {
+			gone = append(gone, slot)
+		}
+	}
+	return s.writeOnly(want, gone)
+}
+
+// peers are for the slots of endpoints alone.
+func peers(endpoints []fabric.Endpoint) []fabric.Peer {
+	list := make([]fabric.Peer, len(endpoints))
+	for i, endpoint := range endpoints {
+		list[i].Endpoint = endpoint
+	}
+	return list
+}
+
+// writeOnly writes those entries of want that the kernel has not, and deletes those
+// that are gone. An entry that changes is replaced in one step: no packet finds it
+// missing. An entry that the kernel refuses (a VTEP of the other address family) does
+// not keep the others from being written.
+func (s *segment) writeOnly(want entries, gone []slot) failures {
+	var set []slot
+	for slot, target := range want {
+		if have, ok := s.written[slot]; !ok || have != target {
+			set = append(set, slot)
 		}
 	}
 	slices.SortFunc(set, slot.compare)
@@ -54,8 +92,33 @@ func (s *segment) put(slot slot, target target) error {
 	if err := set(s.message(slot, target)); err != nil {
 		return fmt.Errorf("set %s: %w", describe(slot, target), err)
 	}
-	s.written[slot] = target
+	s.note(slot, target)
 	return nil
+}
+
+// note keeps that the kernel has an entry, drop that it has not.
+func (s *segment) note(slot slot, target target) {
+	s.drop(slot)
+	s.written[slot] = target
+	if slot.table == ports && target.port != s.tunnel {
+		if s.behind[target.port] == nil {
+			s.behind[target.port] = make(map[fabric.MAC]bool)
+		}
+		s.behind[target.port][slot.mac] = true
+	}
+}
+
+func (s *segment) drop(slot slot) {
+	target, there := s.written[slot]
+	if !there {
+		return
+	}
+	delete(s.written, slot)
+	if macs := s.behind[target.port]; slot.table == ports && macs != nil {
+		if delete(macs, slot.mac); len(macs) == 0 {
+			delete(s.behind, target.port)
+		}
+	}
 }
 
 func (s *segment) deleteEntry(slot slot) error {
@@ -65,7 +128,7 @@ func (s *segment) deleteEntry(slot slot) error {
 	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("delete %s: %w", describe(slot, target), err)
 	}
-	delete(s.written, slot)
+	s.drop(slot)
 	return nil
 }
 

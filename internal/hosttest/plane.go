@@ -1,8 +1,10 @@
 package hosttest
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 
@@ -13,7 +15,8 @@ import (
 // tested in their packages and end to end.
 type Plane struct {
 	mu       sync.Mutex
-	segments map[string]fabric.Segment
+	segments map[string]fabric.Segment // without their peers
+	remote   map[string]map[string]fabric.Peer
 	State
 	drifted func(network string)
 }
@@ -22,10 +25,11 @@ type Plane struct {
 type State struct {
 	Plugged map[string]bool
 	Living  map[string]bool // endpoints that have a container
-	Fault   error           // of each Apply
-	Block   <-chan struct{} // each Apply waits for it
+	Fault   error           // of each Apply and Update
+	Block   <-chan struct{} // each Apply and Update waits for it
 	Pruning error           // of each Prune
-	Applies map[string]int  // by network
+	Applies map[string]int  // Applies and Updates, by network
+	Updates map[string]int  // Updates alone
 	Prunes  int
 	Fewest  map[string]int // local endpoints that a network was ever applied with
 	Checked fabric.Network // what Check was last asked
@@ -33,8 +37,8 @@ type State struct {
 
 // NewPlane makes a Plane.
 func NewPlane() *Plane {
-	return &Plane{segments: map[string]fabric.Segment{}, State: State{
-		Plugged: map[string]bool{}, Living: map[string]bool{}, Applies: map[string]int{}, Fewest: map[string]int{},
+	return &Plane{segments: map[string]fabric.Segment{}, remote: map[string]map[string]fabric.Peer{}, State: State{
+		Plugged: map[string]bool{}, Living: map[string]bool{}, Applies: map[string]int{}, Updates: map[string]int{}, Fewest: map[string]int{},
 	}}
 }
 
@@ -49,6 +53,29 @@ func (p *Plane) Check(_ context.Context, n fabric.Network) error {
 
 // Apply implements [fabric.Dataplane].
 func (p *Plane) Apply(ctx context.Context, s fabric.Segment) (int, error) {
+	remote := make(map[string]fabric.Peer, len(s.Remote))
+	for _, peer := range s.Remote {
+		remote[peer.ID] = peer
+	}
+	s.Remote = nil
+	return 0, p.take(ctx, s, func(*State) map[string]fabric.Peer { return remote })
+}
+
+// Update implements [fabric.Dataplane].
+func (p *Plane) Update(ctx context.Context, d fabric.Delta) error {
+	applied := false
+	p.Set(func(*State) { _, applied = p.segments[d.Network.ID] })
+	if !applied {
+		return errors.New("changed before it was applied")
+	}
+	return p.take(ctx, d.Segment, func(s *State) map[string]fabric.Peer {
+		s.Updates[d.Network.ID]++
+		d.Merge(p.remote[d.Network.ID])
+		return p.remote[d.Network.ID]
+	})
+}
+
+func (p *Plane) take(ctx context.Context, s fabric.Segment, remote func(*State) map[string]fabric.Peer) error {
 	p.mu.Lock()
 	block := p.Block
 	p.mu.Unlock()
@@ -63,13 +90,13 @@ func (p *Plane) Apply(ctx context.Context, s fabric.Segment) (int, error) {
 	id := s.Network.ID
 	p.Applies[id]++
 	if p.Fault != nil {
-		return 0, p.Fault
+		return p.Fault
 	}
-	p.segments[id] = s
+	p.segments[id], p.remote[id] = s, remote(&p.State)
 	if fewest, known := p.Fewest[id]; !known || len(s.Local) < fewest {
 		p.Fewest[id] = len(s.Local)
 	}
-	return 0, nil
+	return nil
 }
 
 // Plug implements [fabric.Dataplane].
@@ -105,6 +132,7 @@ func (p *Plane) Prune(_ context.Context, keep []fabric.Segment) error {
 	for id := range p.segments {
 		if !slices.ContainsFunc(keep, func(s fabric.Segment) bool { return s.Network.ID == id }) {
 			delete(p.segments, id)
+			delete(p.remote, id)
 		}
 	}
 	return nil
@@ -137,6 +165,7 @@ func (p *Plane) Segment(id string) (fabric.Segment, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s, ok := p.segments[id]
+	s.Remote = slices.SortedFunc(maps.Values(p.remote[id]), func(a, b fabric.Peer) int { return cmp.Compare(a.ID, b.ID) })
 	return s, ok
 }
 

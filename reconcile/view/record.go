@@ -64,6 +64,7 @@ func (v *View) takeNetwork(id string, next *fabric.Network) bool {
 		return false
 	}
 	v.release(id)
+	delete(v.changes, id)
 	if next == nil {
 		delete(v.state.Networks, id)
 	} else {

@@ -25,9 +25,11 @@ type View struct {
 	attachments map[string]records.Attachment // by Docker's NetworkID
 	// own are this host's endpoints, by network and ID.
 	own map[string]map[string]fabric.Endpoint
-	// on counts the endpoints in view by host and network.
-	on  map[string]map[string]int
-	bad *badRecords
+	// on counts the endpoints in view by network and host.
+	on      map[string]map[string]int
+	changes map[string]*changes // of the networks that are applied
+	owners  map[string]owners   // by network
+	bad     *badRecords
 	// held are the networks whose record went wrong under this host's endpoints.
 	held map[string]*heldNetwork
 
@@ -51,6 +53,8 @@ func New(self fabric.Host, board *health.Board) *View {
 		attachments: map[string]records.Attachment{},
 		own:         map[string]map[string]fabric.Endpoint{},
 		on:          map[string]map[string]int{},
+		changes:     map[string]*changes{},
+		owners:      map[string]owners{},
 		bad:         newBadRecords(board),
 		held:        map[string]*heldNetwork{},
 	}
@@ -87,15 +91,18 @@ func (v *View) HostsChanged(c kvstore.Change[fabric.Host]) []string {
 	}
 	if !v.hostsRead || !maps.Equal(v.frames(), before) {
 		v.hostsRead = true
+		clear(v.changes)
 		return v.Needed()
 	}
-	return slices.Collect(maps.Keys(concerned))
+	return v.whole(concerned)
 }
 
 func (v *View) networksOn(host string) map[string]bool {
 	networks := make(map[string]bool)
-	for id := range v.on[host] {
-		networks[id] = true
+	for id, hosts := range v.on {
+		if hosts[host] > 0 {
+			networks[id] = true
+		}
 	}
 	return networks
 }
@@ -162,7 +169,7 @@ func (v *View) AttachmentsChanged(c kvstore.Change[records.Attachment]) []string
 		v.state.Attached[attachment.Network] = true
 		v.state.Forced[attachment.Network] = v.state.Forced[attachment.Network] || attachment.Force
 	}
-	return slices.Collect(maps.Keys(concerned))
+	return v.whole(concerned)
 }
 
 // EndpointsChanged takes in a change of one network's endpoints.
@@ -194,37 +201,6 @@ func (v *View) EndpointsChanged(network string, c kvstore.Change[fabric.Endpoint
 	}
 }
 
-func (v *View) addEndpoint(e fabric.Endpoint) {
-	v.state.Endpoints[e.Network][e.ID] = e
-	if v.on[e.Host] == nil {
-		v.on[e.Host] = map[string]int{}
-	}
-	v.on[e.Host][e.Network]++
-	if e.Host == v.self.Name {
-		if v.own[e.Network] == nil {
-			v.own[e.Network] = map[string]fabric.Endpoint{}
-		}
-		v.own[e.Network][e.ID] = e
-	}
-}
-
-func (v *View) dropEndpoint(network, id string) {
-	e, known := v.state.Endpoints[network][id]
-	if !known {
-		return
-	}
-	delete(v.state.Endpoints[network], id)
-	if v.on[e.Host][network]--; v.on[e.Host][network] == 0 {
-		delete(v.on[e.Host], network)
-	}
-	if len(v.on[e.Host]) == 0 {
-		delete(v.on, e.Host)
-	}
-	if delete(v.own[network], id); len(v.own[network]) == 0 {
-		delete(v.own, network)
-	}
-}
-
 // Endpoint gives one endpoint of a network in view.
 func (v *View) Endpoint(network, id string) (fabric.Endpoint, bool) {
 	endpoint, ok := v.state.Endpoints[network][id]
@@ -245,6 +221,8 @@ func (v *View) Unfollowed(network string) {
 		v.dropEndpoint(network, id)
 	}
 	delete(v.state.Endpoints, network)
+	delete(v.owners, network)
+	delete(v.changes, network)
 	v.bad.forget(records.NetworkEndpoints(network))
 }
 
