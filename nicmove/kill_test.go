@@ -115,7 +115,7 @@ func crowd(l *lantest.LAN) {
 		-6 route add 2001:db8:d::/48 nhid 8
 		rule add from 192.0.2.11 lookup 100
 		neigh add 192.0.2.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent`)
-	l.Host.Settled()
+	l.Host.Settled("eth0")
 }
 
 func TestKilledAtAnyStep(t *testing.T) {

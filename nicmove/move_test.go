@@ -21,7 +21,7 @@ func TestLinkLocalAddressGoesAlong(t *testing.T) {
 			l.Host.Run("sysctl", "-qw", "net.ipv6.conf.eth1.stable_secret=fd00::1")
 			l.Host.Run("sysctl", "-qw", fmt.Sprint("net.ipv6.conf.eth1.addr_gen_mode=", mode))
 			l.Host.IP("link set eth1 up")
-			l.Host.Settled()
+			l.Host.Settled("eth1")
 			// The kernel takes no such flag from anybody.
 			text := func(device string) string {
 				return strings.ReplaceAll(l.Host.Text(device), "stable-privacy ", "")

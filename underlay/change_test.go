@@ -105,7 +105,7 @@ func TestForeignBridgeStaysAsItIs(t *testing.T) {
 		link set eth0 master br0
 		addr flush dev eth0
 		addr add 192.0.2.10/24 dev br0`)
-	l.Host.Settled()
+	l.Host.Settled("br0")
 	text := func() string {
 		link := lantest.WithoutTimers(l.Host.Run("ip", "-d", "link", "show", "br0"))
 		return link + l.Host.Text("br0") + l.Host.Text("eth0")

@@ -78,7 +78,7 @@ func TestDoorAsksAsTheWireWould(t *testing.T) {
 				addr flush dev eth0
 				addr add 192.0.2.10/24 dev br0
 				-6 addr add 2001:db8:1::10/64 dev br0 nodad`)
-			l.Host.Settled()
+			l.Host.Settled("br0")
 			if err := ask(port); err == nil {
 				t.Error("the firewall does not name the bridge, and the port agreed")
 			}

@@ -185,15 +185,20 @@ func (l *LAN) Connect(m *Machine, nic string, addrs ...string) {
 		}
 		m.IP(family + " addr add " + addr + " dev " + nic + nodad)
 	}
-	m.Settled()
+	m.Settled(nic)
 }
 
 // Settled waits for the end of duplicate address detection, and for the local
-// routes that the kernel adds after it.
-func (m *Machine) Settled() {
+// routes that the kernel adds after it. The NIC has been set up: its link-local
+// address comes when the kernel has seen its carrier.
+func (m *Machine) Settled(nic string) {
 	m.T.Helper()
+	bears := !strings.Contains(m.Run("ip", "-d", "link", "show", "dev", nic), "addrgenmode none")
 	Eventually(m.T, m.Name+" is settled", func() error {
 		addresses, routes := m.Run("ip", "-o", "-6", "addr", "show", "up"), m.Run("ip", "-6", "route", "show", "table", "local")
+		if bears && !regexp.MustCompile(nic+" +inet6 fe80:").MatchString(addresses) {
+			return fmt.Errorf("%s has no link-local address:\n%s", nic, addresses)
+		}
 		for line := range strings.Lines(addresses) {
 			addr, _, _ := strings.Cut(strings.Fields(line)[3], "/")
 			if strings.Contains(line, "tentative") || !strings.Contains(routes, "local "+addr+" ") {
