@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -38,6 +39,8 @@ type Config struct {
 	Backup func(ctx context.Context, w io.Writer) error
 	// NewToken makes a token that hosts join with for a time.
 	NewToken func(ctx context.Context, life time.Duration) (trust.Token, error)
+	// Profiles has the socket offer what net/http/pprof does, below /debug/pprof/.
+	Profiles bool
 	Log      *logrus.Entry
 }
 
@@ -110,6 +113,13 @@ func NewServer(config Config) *plugin.Server {
 	})
 	plugin.Stream(server, backupPath, config.Backup)
 	handleTokens(server, config)
+	if config.Profiles {
+		server.HandleHTTP("/debug/pprof/", pprof.Index)
+		server.HandleHTTP("/debug/pprof/cmdline", pprof.Cmdline)
+		server.HandleHTTP("/debug/pprof/profile", pprof.Profile)
+		server.HandleHTTP("/debug/pprof/symbol", pprof.Symbol)
+		server.HandleHTTP("/debug/pprof/trace", pprof.Trace)
+	}
 	return server
 }
 

@@ -49,6 +49,7 @@ type settings struct {
 	agentSocket  string
 	docker       string
 	logLevel     string
+	profiles     bool
 	names        bool
 }
 
@@ -85,6 +86,7 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.agentSocket, "agent-socket", defaultAgentSocket, "`path` of the socket that causeway status asks")
 	flags.StringVar(&s.docker, "docker-socket", "/run/docker.sock", "`path` of the engine's own socket, to make the cluster's networks there; none: they are made by hand")
 	flags.BoolVar(&s.names, "names", true, "answer this host's containers by name, for containers on all hosts")
+	flags.BoolVar(&s.profiles, "pprof", false, "offer Go's profiles of this process on --agent-socket, below /debug/pprof/")
 	flags.StringVar(&s.logLevel, "log-level", "info", "least severe `level` to log: error, warn, info, debug")
 }
 

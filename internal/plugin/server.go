@@ -110,6 +110,9 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// HandleHTTP binds a path, or all below one that ends in "/", that is no method.
+func (s *Server) HandleHTTP(path string, handler http.HandlerFunc) { s.mux.HandleFunc(path, handler) }
+
 func decode(w http.ResponseWriter, r *http.Request, request any, bare bool) error {
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(request)
 	var tooLarge *http.MaxBytesError
