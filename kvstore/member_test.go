@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -48,7 +49,7 @@ func (c *closedStore) trusted(name string) trust.Dir {
 	dir := trust.NewDir(c.t.TempDir())
 	request, key, err := trust.NewRequest(name)
 	must(c.t, err)
-	certificate, err := c.authority.Sign(request, name, nil, time.Now())
+	certificate, err := c.authority.Sign(request, name, []netip.Addr{loopback.Next().Addr()}, time.Now())
 	must(c.t, err)
 	list, err := c.authority.RevocationList(1, nil, time.Now())
 	must(c.t, err)
