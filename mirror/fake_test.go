@@ -38,7 +38,9 @@ type fakeEngine struct {
 }
 
 func newFakeEngine(networks ...object) *fakeEngine {
-	return &fakeEngine{networks: networks, containers: map[string]object{}, events: make(chan object), creating: func(string) {}}
+	gateway := object{"Id": strings.Repeat("f", 64), "Name": gatewayBridge, "Scope": "local", "Driver": "bridge",
+		"IPAM": object{"Config": []object{{"Subnet": "172.18.0.0/16"}}}}
+	return &fakeEngine{networks: append(networks, gateway), containers: map[string]object{}, events: make(chan object), creating: func(string) {}}
 }
 
 // set changes what the engine has.
@@ -150,7 +152,9 @@ func (e *fakeEngine) create(w http.ResponseWriter, r *http.Request) {
 	made["Scope"] = "local"
 	e.networks = append(e.networks, made)
 	e.mu.Unlock()
-	e.creating(made["Id"].(string))
+	if made["Driver"] == "causeway" {
+		e.creating(made["Id"].(string))
+	}
 	w.WriteHeader(http.StatusCreated)
 	answer(w, object{"Id": made["Id"]})
 }

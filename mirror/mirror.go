@@ -10,7 +10,8 @@
 // see the record and create foo in their engines, attached to the record by
 // -o causeway.network=id:… (steps.go). When the record is deleted, each mirror
 // removes the network from its engine. A network that a user removes here while
-// other hosts use it is put back (putback.go).
+// other hosts use it is put back (putback.go). The engine's own docker_gwbridge is
+// created where no network of the cluster is in its way (gateway.go).
 //
 // No event is acted on by itself: each causes a pass (reconcile.go), which compares the
 // records with the engine (compare.go, pure) and takes the steps that are missing. A

@@ -55,7 +55,7 @@ func TestPutBack(t *testing.T) {
 	if !engine.has("foo") {
 		t.Fatal("the network is not back")
 	}
-	id := engine.networks[0]["Id"].(string)
+	id := engine.networks[len(engine.networks)-1]["Id"].(string)
 	engine.emit(t, "network connect", id, object{"container": "c1"})
 	r.tells()
 }

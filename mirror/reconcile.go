@@ -75,6 +75,7 @@ func (m *Mirror) once(ctx context.Context, p *pass) bool {
 	}
 	m.Board.Retain(health.Mirror, func(object string) bool { return concerned[object] || isPrefix(object) })
 	m.expireNotices(s)
+	m.checkGateway(ctx, s)
 	m.checkDisplaced(ctx, &p.displaced, s)
 	return len(steps) == 0 && p.unlisted.Len() == 0 && p.strays.Len() == 0 && len(p.displaced.networks) == 0
 }
