@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/internal/addrprobe"
-	"github.com/causeway-net/causeway/internal/knock"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/tcpprobe"
 	"github.com/causeway-net/causeway/nicmove"
 )
 
@@ -44,7 +44,7 @@ func (p *Plane) questions(device, nic string) (questions []nicmove.Question, don
 	if err != nil {
 		return questions, done
 	}
-	door, err := knock.Open(p.kernel.NS(), port)
+	prober, err := tcpprobe.Open(p.kernel.NS(), port)
 	if err != nil {
 		if device == nic { // once, before the move
 			p.Log.WithError(err).Warnf("new connections to this host are not tried when %s is moved", nic)
@@ -52,20 +52,20 @@ func (p *Plane) questions(device, nic string) (questions []nicmove.Question, don
 		return questions, done
 	}
 	for _, gateway := range gateways {
-		questions = append(questions, p.connections(door, link, gateway)...)
+		questions = append(questions, p.connections(prober, link, gateway)...)
 	}
 	return questions, func() {
-		if err := door.Close(); err != nil {
-			p.Log.WithError(err).Warn("close the way in for the questions of a move")
+		if err := prober.Close(); err != nil {
+			p.Log.WithError(err).Warn("close the TCP prober")
 		}
 	}
 }
 
-// knocks is the most ports that are asked: the lowest, which are the services'.
-const knocks = 8
+// maxPorts is how many ports are probed: the lowest, which are the services'.
+const maxPorts = 8
 
 // connections are the TCP ports that the host listens on, for a machine beside it.
-func (p *Plane) connections(door *knock.Door, link netlink.Link, from netip.Addr) (questions []nicmove.Question) {
+func (p *Plane) connections(prober *tcpprobe.Prober, link netlink.Link, from netip.Addr) (questions []nicmove.Question) {
 	addresses, err := p.kernel.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil
@@ -75,15 +75,15 @@ func (p *Plane) connections(door *knock.Door, link netlink.Link, from netip.Addr
 		if to.Is4() != from.Is4() || !to.IsGlobalUnicast() {
 			continue
 		}
-		ports, err := knock.Listening(p.kernel.NS(), to)
+		ports, err := tcpprobe.Listening(p.kernel.NS(), to)
 		if err != nil {
 			p.Log.WithError(err).Debug("new connections are not tried")
 		}
-		for _, port := range ports[:min(len(ports), knocks)] {
+		for _, port := range ports[:min(len(ports), maxPorts)] {
 			at := netip.AddrPortFrom(to, port)
 			questions = append(questions, nicmove.Question{
 				Name: fmt.Sprintf("TCP %s (to new connections)", at),
-				Ask:  func(ctx context.Context) error { return door.Ask(ctx, from, at) },
+				Ask:  func(ctx context.Context) error { return prober.Probe(ctx, from, at) },
 			})
 		}
 		return questions

@@ -1,4 +1,4 @@
-package knock
+package tcpprobe
 
 import (
 	"encoding/binary"

@@ -1,11 +1,11 @@
-// Package knock asks whether this host takes new TCP connections that come in
+// Package tcpprobe finds out whether this host takes new TCP connections that come in
 // through one of its NICs, by its own stack and through its own firewall.
 //
-// A question's path: [Open] makes a veth pair whose one end is in a namespace of
-// its own, which ends with the process, and has the kernel hand to the NIC what
-// comes in through the other, as if the wire had brought it. [Door.Ask] sends a
-// SYN there (segment.go), and looks for the SYN+ACK that leaves through the NIC.
-package knock
+// A probe's path: [Open] creates a veth pair whose one end is in a namespace of its own,
+// which ends with the process, and has the kernel receive through the NIC what comes in
+// through the other end. [Prober.Probe] sends a SYN there (segment.go), and waits for
+// the SYN+ACK that leaves through the NIC.
+package tcpprobe
 
 import (
 	"context"
@@ -29,9 +29,8 @@ import (
 	"github.com/causeway-net/causeway/internal/wire"
 )
 
-// Door leads into a host through one of its NICs. It may be used by several
-// goroutines at once.
-type Door struct {
+// Prober sends SYNs into a host through one of its NICs. It is safe for concurrent use.
+type Prober struct {
 	ns    netns.NsHandle
 	nic   netlink.Link
 	own   *nl.Handle // of a namespace that only this has open
@@ -39,52 +38,52 @@ type Door struct {
 	outer *os.File   // a packet socket on the other end
 }
 
-// Open makes a way into the host of namespace ns through nic, a port or not. It
+// Open prepares to probe the host of namespace ns through nic, which may be a bridge port. It
 // fails where the kernel lacks clsact or BPF.
-func Open(ns netns.NsHandle, nic netlink.Link) (*Door, error) {
-	d := &Door{ns: ns, nic: nic, inner: fmt.Sprintf("cwk%08x", rand.Uint32())}
+func Open(ns netns.NsHandle, nic netlink.Link) (*Prober, error) {
+	p := &Prober{ns: ns, nic: nic, inner: fmt.Sprintf("cwk%08x", rand.Uint32())}
 	outside, err := nl.NewNamespace()
 	if err != nil {
 		return nil, err
 	}
-	d.own, err = nl.Open(outside)
+	p.own, err = nl.Open(outside)
 	if err := errors.Join(err, outside.Close()); err != nil {
 		return nil, err
 	}
-	if err := d.connect(); err != nil {
-		return nil, errors.Join(fmt.Errorf("make a way into %s: %w", nic.Attrs().Name, err), d.Close())
+	if err := p.connect(); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare to probe TCP through %s: %w", nic.Attrs().Name, err), p.Close())
 	}
-	return d, nil
+	return p, nil
 }
 
-func (d *Door) connect() error {
-	host, err := nl.Open(d.ns)
+func (p *Prober) connect() error {
+	host, err := nl.Open(p.ns)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = d.inner
+	attrs.Name = p.inner
 	// The pair is deleted with the namespace of one of its ends.
-	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: "outer", PeerNamespace: netlink.NsFd(d.own.NS())}
+	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: "outer", PeerNamespace: netlink.NsFd(p.own.NS())}
 	if err := host.LinkAdd(pair); err != nil {
 		return err
 	}
-	inner, err := host.Link(d.inner)
+	inner, err := host.Link(p.inner)
 	if err != nil {
 		return err
 	}
-	outer, err := d.own.Link("outer")
+	outer, err := p.own.Link("outer")
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(host.Isolate(d.inner), d.own.Isolate("outer"), redirect(host, inner, d.nic.Attrs().Index)); err != nil {
+	if err := errors.Join(host.Isolate(p.inner), p.own.Isolate("outer"), redirect(host, inner, p.nic.Attrs().Index)); err != nil {
 		return err
 	}
-	if err := errors.Join(host.LinkSetUp(inner), d.own.LinkSetUp(outer)); err != nil {
+	if err := errors.Join(host.LinkSetUp(inner), p.own.LinkSetUp(outer)); err != nil {
 		return err
 	}
-	d.outer, err = wire.Open(d.own.NS(), outer, 0, nil)
+	p.outer, err = wire.Open(p.own.NS(), outer, 0, nil)
 	return err
 }
 
@@ -139,24 +138,24 @@ func loadRedirect(index int) (fd int, err error) {
 	return int(result), nil
 }
 
-// Close deletes the way in.
-func (d *Door) Close() error {
+// Close deletes the veth pair.
+func (p *Prober) Close() error {
 	var errs []error
-	if d.outer != nil {
-		errs = append(errs, d.outer.Close())
+	if p.outer != nil {
+		errs = append(errs, p.outer.Close())
 	}
-	errs = append(errs, d.own.Remove("outer"), d.own.Close())
+	errs = append(errs, p.own.Remove("outer"), p.own.Close())
 	return errors.Join(errs...)
 }
 
-// Ask opens a connection from a neighbour's address to one of the host's, and
+// Probe opens a connection from a neighbour's address to one of the host's, and
 // drops it when the host agrees.
-func (d *Door) Ask(ctx context.Context, from netip.Addr, to netip.AddrPort) error {
+func (p *Prober) Probe(ctx context.Context, from netip.Addr, to netip.AddrPort) error {
 	s := segment{
 		from: netip.AddrPortFrom(from, uint16(32768+rand.IntN(28000))), to: to, sequence: rand.Uint32(),
-		destination: d.nic.Attrs().HardwareAddr,
+		destination: p.nic.Attrs().HardwareAddr,
 	}
-	answers, err := wire.Open(d.ns, d.nic, unix.ETH_P_ALL, s.answers())
+	answers, err := wire.Open(p.ns, p.nic, unix.ETH_P_ALL, s.answers())
 	if err != nil {
 		return err
 	}
@@ -164,7 +163,7 @@ func (d *Door) Ask(ctx context.Context, from netip.Addr, to netip.AddrPort) erro
 	defer context.AfterFunc(ctx, func() { _ = answers.SetReadDeadline(time.Now()) })()
 	frame := make([]byte, 2048)
 	for ctx.Err() == nil {
-		if _, err := d.outer.Write(s.frame(syn)); err != nil {
+		if _, err := p.outer.Write(s.frame(syn)); err != nil {
 			return err
 		}
 		if err := answers.SetReadDeadline(time.Now().Add(250 * time.Millisecond)); err != nil {
@@ -177,7 +176,7 @@ func (d *Door) Ask(ctx context.Context, from netip.Addr, to netip.AddrPort) erro
 			}
 			if s.accepts(frame[:n]) {
 				s.sequence++
-				_, err := d.outer.Write(s.frame(rst))
+				_, err := p.outer.Write(s.frame(rst))
 				return err
 			}
 		}

@@ -1,4 +1,4 @@
-package knock
+package tcpprobe
 
 import (
 	"context"
@@ -17,9 +17,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestDoorAsksAsTheWireWould has the NIC alone, and as a port of a bridge, before
+// TestProbesAsTheWireWould has the NIC alone, and as a port of a bridge, before
 // a firewall that names each.
-func TestDoorAsksAsTheWireWould(t *testing.T) {
+func TestProbesAsTheWireWould(t *testing.T) {
 	for _, host4 := range []bool{true, false} {
 		t.Run(fmt.Sprintf("IPv4 is %v", host4), func(t *testing.T) {
 			l := lantest.NewLAN(t)
@@ -42,14 +42,14 @@ func TestDoorAsksAsTheWireWould(t *testing.T) {
 			}
 			links := l.Host.Run("ip", "-br", "link")
 			ask := func(port uint16) error {
-				door, err := Open(l.Host.NS, l.Host.Link("eth0"))
+				prober, err := Open(l.Host.NS, l.Host.Link("eth0"))
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer door.Close()
+				defer prober.Close()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
-				return door.Ask(ctx, from, netip.AddrPortFrom(to, port))
+				return prober.Probe(ctx, from, netip.AddrPortFrom(to, port))
 			}
 			if err := ask(port); err != nil {
 				t.Error(err)
