@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/await"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
@@ -139,17 +140,7 @@ func (h *host) put(key string, value any) {
 
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); ; <-tick.C {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("never came: %s: %v", what, err)
-		}
-	}
+	await.Within(t, 20*time.Second, what, check)
 }
 
 func TestFoundJoinAndComeBack(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/causeway-net/causeway/internal/await"
 	"github.com/causeway-net/causeway/internal/loopback"
 	"github.com/causeway-net/causeway/trust"
 )
@@ -108,7 +109,7 @@ func (c *closedStore) join(store *Etcd, name string) *closedMember {
 	m := c.prepare(name)
 	for range 2 { // asked again it changes nothing
 		// While a vote was given only just now, etcd lets nobody join.
-		within(c.t, name+" may join", func() (err error) {
+		await.Within(c.t, 20*time.Second, name+" may join", func() (err error) {
 			m.config.Others, err = store.AddLearner(c.t.Context(), PeerURL(m.config.Peer))
 			return err
 		})
@@ -118,24 +119,8 @@ func (c *closedStore) join(store *Etcd, name string) *closedMember {
 	if !m.Learner() {
 		c.t.Errorf("%s has a vote at once", name)
 	}
-	within(c.t, name+" has its vote", func() error { return store.Promote(c.t.Context(), m.ID()) })
+	await.Within(c.t, 20*time.Second, name+" has its vote", func() error { return store.Promote(c.t.Context(), m.ID()) })
 	return m
-}
-
-// within waits until check is content.
-func within(t *testing.T, what string, check func() error) {
-	t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); ; <-tick.C {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("never came: %s: %v", what, err)
-		}
-	}
 }
 
 // A store of three members loses any one of them, and a new one takes its place.
@@ -164,14 +149,14 @@ func TestMembersComeAndGo(t *testing.T) {
 	}
 	store.SetEndpoints([]string{ClientURL(c.members["h2"].config.Client), ClientURL(h3.config.Client)})
 	must(t, c.members["h1"].Close())
-	within(t, "a write without h1", func() error { return put("two") })
+	await.Within(t, 20*time.Second, "a write without h1", func() error { return put("two") })
 
 	must(t, c.members["h1"].run(t).Close()) // it comes back
-	within(t, "h1 is removed", func() error { return store.RemoveMember(t.Context(), c.members["h1"].ID()) })
+	await.Within(t, 20*time.Second, "h1 is removed", func() error { return store.RemoveMember(t.Context(), c.members["h1"].ID()) })
 	must(t, store.RemoveMember(t.Context(), 4711))
 	delete(c.members, "h1")
 	c.join(store, "h4")
-	within(t, "a write with h4", func() error { return put("three") })
+	await.Within(t, 20*time.Second, "a write with h4", func() error { return put("three") })
 	list, err := store.List(t.Context(), "records/")
 	if err != nil || len(list.Items) != 3 {
 		t.Errorf("%d records, %v", len(list.Items), err)

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/await"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/loopback"
 	"github.com/causeway-net/causeway/kvstore"
@@ -86,7 +87,7 @@ func (h *simHost) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	record := fabric.Host{Name: h.name, VTEP: netip.MustParseAddr("10.0.0.1"), StoreWish: string(Auto), StorePeer: h.Peer()}
-	within(h.t, h.name+" is announced", func() error {
+	await.Within(h.t, time.Minute, h.name+" is announced", func() error {
 		_, err := h.store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Put(records.HostKey(h.name), record)}})
 		return err
 	})
@@ -157,26 +158,10 @@ func (h *simHost) known() []string {
 	return slices.Clone(h.urls)
 }
 
-// within waits until check is content.
-func within(t *testing.T, what string, check func() error) {
-	t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(60 * time.Second); ; <-tick.C {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("never came: %s: %v", what, err)
-		}
-	}
-}
-
 // has waits until the store's members are these, "h2 learns" for a learner.
 func (c *cluster) has(asked *simHost, want ...string) {
 	c.t.Helper()
-	within(c.t, strings.Join(want, ", "), func() error {
+	await.Within(c.t, time.Minute, strings.Join(want, ", "), func() error {
 		members, err := asked.store.Members(c.t.Context())
 		if err != nil {
 			return err
@@ -208,7 +193,7 @@ func TestStoreFollowsTheHosts(t *testing.T) {
 	h3 := c.add("h3", h1.known())
 	c.has(h1, "h1", "h2", "h3")
 	h4 := c.add("h4", h1.known())
-	within(t, "h4 knows all members", func() error {
+	await.Within(t, time.Minute, "h4 knows all members", func() error {
 		if urls := h4.known(); len(urls) != 3 {
 			return fmt.Errorf("it knows %v", urls)
 		}
@@ -217,12 +202,12 @@ func TestStoreFollowsTheHosts(t *testing.T) {
 
 	h1.die()
 	started := time.Now()
-	within(t, "a write without h1", func() error {
+	await.Within(t, time.Minute, "a write without h1", func() error {
 		_, err := h4.store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put("records/one", 1)}})
 		return err
 	})
 	t.Logf("writes go on %v after the death of a member", time.Since(started).Round(time.Millisecond))
-	within(t, "h1 is released", func() error {
+	await.Within(t, time.Minute, "h1 is released", func() error {
 		_, err := records.ReleaseHost(t.Context(), h4.store, "h1")
 		return err
 	})

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/causeway-net/causeway/internal/await"
 	"github.com/causeway-net/causeway/lab"
 )
 
@@ -268,21 +269,7 @@ func eventually(t *testing.T, what string, check func() error) {
 
 func patiently(t *testing.T, limit time.Duration, what string, check func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("never happened: %s: %v", what, err)
-		}
-	}
+	await.Within(t, limit, what, check)
 }
 
 // loseHost kills a host's causeway and waits until the cluster knows.

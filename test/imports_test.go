@@ -36,6 +36,7 @@ func TestImportsPointDown(t *testing.T) {
 		"internal/openflow":  {},
 		"internal/vswitch":   {"fabric", "internal/nl", "internal/jsonrpc"},
 		"internal/health":    {},
+		"internal/await":     {},
 		"internal/grace":     {},
 		"internal/loopback":  {},
 		"internal/statefile": {},
