@@ -58,7 +58,7 @@ func (c *cluster) add(name string, urls []string) *simHost {
 	dir := trust.NewDir(c.t.TempDir())
 	request, key, err := trust.NewRequest(name)
 	must(c.t, err)
-	certificate, err := c.authority.Sign(request, name, nil, time.Now())
+	certificate, err := c.authority.Sign(request, name, []netip.Addr{loopback.Next().Addr()}, time.Now())
 	must(c.t, err)
 	list, err := c.authority.RevocationList(1, nil, time.Now())
 	must(c.t, err)

@@ -170,7 +170,9 @@ func membersKilled(c *cluster) {
 		c.Error("no container was started")
 	}
 	c.noAddressTwice()
-	eventually(c.T, "only the containers that run have a place", func() error {
+	// What was deleted while causeway was away is collected when it has been seen dead
+	// for half a minute by one process.
+	patiently(c.T, 2*time.Minute, "only the containers that run have a place", func() error {
 		out, err := c.host(2).try("causeway", "endpoints", "quorum")
 		if strings.Contains(out, "churn") {
 			err = fmt.Errorf("left are:\n%s", out)
