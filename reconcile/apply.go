@@ -58,7 +58,7 @@ func (l *Loop) reconcile(ctx context.Context, id string, whole bool) {
 		l.forget(id)
 		return
 	}
-	l.placed(id, segment.Network.Mode)
+	l.setMode(id, segment.Network.Mode)
 	l.report(segment.Network, l.apply(ctx, segment, whole))
 	l.schedule.take(time.Now(), id)
 	l.answer(ctx, segment)
@@ -101,8 +101,9 @@ func (l *Loop) report(network fabric.Network, err error) {
 	l.Board.Report(scope, fmt.Errorf("network %s cannot be applied, it is retried: %w", network.Label(), err))
 }
 
-// placed notes which plane has a network, and has the one that had it before prune.
-func (l *Loop) placed(id string, mode fabric.Mode) {
+// setMode notes by which mode's plane a network is applied, and has the plane of the
+// mode before prune.
+func (l *Loop) setMode(id string, mode fabric.Mode) {
 	if before, ok := l.modes[id]; ok && before != mode {
 		l.prunes.mark(time.Now(), before)
 	}
@@ -114,7 +115,7 @@ func (l *Loop) forget(id string) {
 	l.schedule.forget(id)
 	l.readBacks.forget(id)
 	l.view.Applied(id, false)
-	l.placed(id, "")
+	l.setMode(id, "")
 	delete(l.modes, id)
 	if _, faulty := l.faults[id]; faulty {
 		delete(l.faults, id)
@@ -122,8 +123,8 @@ func (l *Loop) forget(id string) {
 	}
 }
 
-// resync reads every segment back from the kernel, one after the other and spread
-// over the period, so that nothing has to wait for all of them.
+// resync has every segment read back from the kernel, spread over the period, so that
+// no Join waits for all of them.
 func (l *Loop) resync() {
 	l.invalidate()
 	ids := l.view.Needed()

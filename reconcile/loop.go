@@ -103,15 +103,15 @@ func New(config Config) *Loop {
 	}
 }
 
-// Run keeps the kernel as the records say until ctx ends, and leaves it then as
-// it is: containers keep running.
+// Run reconciles until ctx ends. It then leaves the kernel as it is: containers keep
+// their traffic.
 func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.done)
 	group, ctx := errgroup.WithContext(ctx)
 	l.group = group
-	group.Go(func() error { return l.turn(ctx) })
+	group.Go(func() error { return l.loop(ctx) })
 	group.Go(func() error {
-		// Until this host has its name, the records below it may be another's.
+		// Until this host has its name, the records under that name may be another's.
 		if err := l.Membership.Ready(ctx); err != nil {
 			return err
 		}
@@ -128,10 +128,9 @@ func (l *Loop) Run(ctx context.Context) error {
 	return err
 }
 
-// turn is the loop itself. It takes in all that waits, and then does one piece of
-// work: so a burst of changes costs a network one Apply, and a Join that comes
-// meanwhile is next.
-func (l *Loop) turn(ctx context.Context) error {
+// loop runs all tasks that wait, and then does one piece of work (see work): so a
+// burst of changes costs a network one Apply, and a Join that comes meanwhile is next.
+func (l *Loop) loop(ctx context.Context) error {
 	resync := time.NewTicker(l.Timing.Resync)
 	defer resync.Stop()
 	retry := time.NewTicker(l.Timing.Retry)

@@ -70,16 +70,16 @@ func (p *Plane) open(network string) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.found(network); err != nil {
+	if err := s.create(network); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	p.add(s)
 	return s, nil
 }
 
-// found creates the marked bridge in a namespace before it gets its name: what
-// has the name has the marker.
-func (s *segment) found(network string) error {
+// create creates the marked bridge in a new namespace, and then gives the namespace its
+// name: one that has the name has the marker.
+func (s *segment) create(network string) error {
 	bridge := newBridge()
 	if err := s.LinkAdd(bridge); err != nil {
 		return fmt.Errorf("create %s: %w", bridgeName, err)

@@ -49,7 +49,7 @@ func (p *Plane) repairName(s *segment, want fabric.Segment) (repaired int, err e
 	if err != nil || !renamed {
 		return 0, err
 	}
-	p.Log.WithField("network", nameOf(want.Network)).Warn("the network's namespace had lost its name; it has it again")
+	p.Log.WithField("network", nameOf(want.Network)).Warn("the name of the network's namespace was removed; it is restored")
 	return 1, nil
 }
 

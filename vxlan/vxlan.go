@@ -6,8 +6,9 @@
 //	UDP socket :4789 ───────── vxlan0 ── br0 ── cw<hash> ───────── eth0
 //
 // The namespace keeps equal subnets apart, and keeps the host's firewall
-// (Docker's FORWARD DROP, br_netfilter) away from traffic between containers. The VXLAN device belongs to the host's namespace from its birth: its
-// UDP socket is there, and tunnelled packets take the host's routes.
+// (Docker's FORWARD DROP, br_netfilter) away from traffic between containers. The
+// VXLAN device is created in the host's namespace: its UDP socket stays there, and
+// tunnelled packets take the host's routes.
 //
 // A packet's path: a container asks for the MAC of another by ARP or ND. The
 // bridge knows the answer, a permanent neighbour on br0, and replies in the
@@ -28,9 +29,8 @@
 // frames go to the container's own MAC.
 //
 // All of it is derived from a [fabric.Segment]: [Plane.Apply] writes what is
-// different, and reads the kernel back when it has a reason not to know it.
-// [Plane.Watch] gives such reasons: what others change in the kernel is told
-// by its notifications.
+// different, and reads the kernel back first where it may have been changed.
+// [Plane.Watch] hears from the kernel's notifications what others change.
 package vxlan
 
 import (

@@ -48,7 +48,7 @@ func checkEndpoint(network, id string, endpoint fabric.Endpoint) error {
 
 // heldNetwork is a network whose record was deleted, or changed in what is fixed
 // at its creation, while this host has endpoints on it: the last good record is
-// applied, so that their traffic runs on.
+// applied, so that they keep their traffic.
 type heldNetwork struct {
 	next   *fabric.Network // what the record says now; nil: it was deleted
 	change error
@@ -73,9 +73,9 @@ func (v *View) takeNetwork(id string, next *fabric.Network) bool {
 	return true
 }
 
-// letGo takes in what the record of a held network says, once this host has no
+// unhold takes in what the record of a held network says, once this host has no
 // endpoint on it.
-func (v *View) letGo(id string) {
+func (v *View) unhold(id string) {
 	if held, ok := v.held[id]; ok {
 		v.takeNetwork(id, held.next)
 	}
@@ -101,7 +101,7 @@ func (v *View) reportHeld() {
 			continue
 		}
 		v.bad.board.Report(heldScope(id), fmt.Errorf(
-			"%w; containers of this host are on it, so it is applied as it was and their traffic runs on: restore the record, or remove the containers", held.change))
+			"%w; containers of this host are on it, so it is applied as it was and they keep their traffic: restore the record, or remove the containers", held.change))
 	}
 }
 

@@ -2,9 +2,9 @@
 // be used.
 //
 // Records are input: whoever can write to the store can write nonsense. A change of
-// a table comes in, checked (record.go); out comes which networks it concerns. What
-// cannot be used is left out and reported by its number (bad.go), and what was read
-// before it stays. The loop of package reconcile plans with what is in view.
+// a table comes in, is checked (record.go), and the networks that it concerns come out.
+// A record that cannot be used is left out and counted (bad.go); what was read of it
+// before stays. The loop of package reconcile plans with what is in view.
 package view
 
 import (
@@ -197,7 +197,7 @@ func (v *View) EndpointsChanged(network string, c kvstore.Change[fabric.Endpoint
 		v.dropEndpoint(network, id)
 	}
 	if len(v.own[network]) == 0 {
-		v.letGo(network)
+		v.unhold(network)
 	}
 }
 
