@@ -25,7 +25,7 @@ var (
 	dockerID3 = strings.Repeat("3c", 32)
 )
 
-func TestEndpointsOfOneNetworkMeet(t *testing.T) {
+func TestEndpointsOfOneNetworkArePeers(t *testing.T) {
 	store := storetest.New(t)
 	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo"))
@@ -61,7 +61,7 @@ func TestEndpointsOfOneNetworkMeet(t *testing.T) {
 	eventually(t, "h1 has no peer", func() bool { s, _ := h1.Plane.Segment(id); return len(s.Remote) == 0 && len(s.Local) == 1 })
 }
 
-func TestAllIsGoneAtTheEnd(t *testing.T) {
+func TestLastRemovalLeavesNoRecord(t *testing.T) {
 	store := storetest.New(t)
 	h1, h2 := startHost(t, store, 1), startHost(t, store, 2)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24", "causeway.network=foo", "vni=77"))
@@ -247,7 +247,7 @@ func TestRefusedHostIsServedNothing(t *testing.T) {
 	}
 }
 
-func TestStoreAwayIsSaidAndNothingHangs(t *testing.T) {
+func TestCallsWhileTheStoreIsAway(t *testing.T) {
 	store, err := kvstore.Open(kvstore.Config{Endpoints: []string{"http://127.0.0.1:9"}})
 	if err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func meanwhile[T any](t *testing.T, h *hooked, key string, edit func(*T) []kvsto
 	h.before.Store(&do)
 }
 
-func TestEndpointIsErasedWhileItIsNamed(t *testing.T) {
+func TestEndpointIsDeletedWhileItIsNamed(t *testing.T) {
 	store := &hooked{Store: storetest.New(t)}
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
@@ -103,7 +103,7 @@ func TestEndpointOfALostAnswerIsFound(t *testing.T) {
 
 // An engine that was killed sends no deletes for a network of its own allocator, and
 // gives the addresses of its dead containers out again at once.
-func TestDeadEndpointMakesRoomAtOnce(t *testing.T) {
+func TestAddressOfADeadEndpointIsTakenAtOnce(t *testing.T) {
 	store := storetest.New(t)
 	h1 := startHost(t, store, 1)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
@@ -121,7 +121,7 @@ func TestDeadEndpointMakesRoomAtOnce(t *testing.T) {
 
 // A runc that a killed engine left behind keeps a dead container's link. That the
 // engine gives the address out again, and does not list the endpoint, is what tells.
-func TestEndpointThatTheEngineForgotMakesRoom(t *testing.T) {
+func TestAddressOfAnEndpointThatTheEngineForgotIsTaken(t *testing.T) {
 	store, asked := storetest.New(t), &engine{lists: map[string]bool{"e1": true}}
 	h1 := startWith(t, store, 1, func(c *Config) { c.Engine = asked })
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
@@ -294,8 +294,8 @@ func TestProbedAddressIsReleased(t *testing.T) {
 	enter(h1, dockerID1, "e2", "192.168.1.8/24")
 }
 
-// The engine died after CreateNetwork: nobody will ever know its name.
-func TestHalfMadeNetworkIsForgotten(t *testing.T) {
+// The engine died after CreateNetwork: the network never gets a name.
+func TestNetworkOfADeadEngineIsDeleted(t *testing.T) {
 	store := storetest.New(t)
 	h1, h2 := startNode(t, store, 1, network.LocalScope, true), startNode(t, store, 2, network.LocalScope, true)
 	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))

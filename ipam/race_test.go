@@ -43,7 +43,7 @@ func TestTwoHostsWantAGatewayAtOnce(t *testing.T) {
 	}
 }
 
-func TestPoolThatGoesMeanwhile(t *testing.T) {
+func TestPoolDeletedWhileAnAddressIsClaimed(t *testing.T) {
 	r := newRig(t, 2, "fd00::/64", false)
 	r.hosts[0].claimer.Store = raced{r.store, func() {
 		for _, host := range r.hosts {
@@ -59,8 +59,8 @@ func TestPoolThatGoesMeanwhile(t *testing.T) {
 	}
 }
 
-// TestAHundredWereFaster has all that a host sees to be free taken before it asks.
-func TestAHundredWereFaster(t *testing.T) {
+// TestClaimAfterAHundredConflicts has all that a host sees to be free taken before it asks.
+func TestClaimAfterAHundredConflicts(t *testing.T) {
 	r := newRig(t, 2, "10.1.0.0/24", false)
 	looks := 0
 	r.hosts[0].claimer.Store = raced{r.store, func() {
@@ -114,7 +114,7 @@ func TestFortyContainersAtOnce(t *testing.T) {
 	}
 }
 
-func TestNothingIsLeftOfAClaimThatFails(t *testing.T) {
+func TestFailedClaimLeavesNoRecord(t *testing.T) {
 	const id = "default-10.1.0.0-24"
 	store := storetest.New(t)
 	i := newIPAM(t, store, "h1")
@@ -147,7 +147,7 @@ func TestNothingIsLeftOfAClaimThatFails(t *testing.T) {
 	}
 }
 
-func TestReleaseThatIsNotDoneSaysSo(t *testing.T) {
+func TestFailedReleaseIsAnError(t *testing.T) {
 	r := newRig(t, 1, "10.1.0.0/24", false)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -77,7 +77,7 @@ func accepted(t *testing.T, h *hosttest.Host) {
 }
 
 // Two machines were cloned and have one name.
-func TestTwins(t *testing.T) {
+func TestTwoHostsOfOneName(t *testing.T) {
 	store := storetest.New(t)
 	h1 := hosttest.Start(t, store, 1)
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")

@@ -264,10 +264,10 @@ func (c container) misses(addr string) {
 // eventually waits until check is content.
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
-	patiently(t, 30*time.Second, what, check)
+	eventuallyWithin(t, 30*time.Second, what, check)
 }
 
-func patiently(t *testing.T, limit time.Duration, what string, check func() error) {
+func eventuallyWithin(t *testing.T, limit time.Duration, what string, check func() error) {
 	t.Helper()
 	await.Within(t, limit, what, check)
 }

@@ -27,7 +27,7 @@ func changedByHand(c *cluster) {
 			c.Fatal(err)
 		}
 		began := time.Now()
-		patiently(c.T, 10*time.Second, addr+" is reached again after "+command, func() error {
+		eventuallyWithin(c.T, 10*time.Second, addr+" is reached again after "+command, func() error {
 			_, err := one.exec("ping", "-c", "1", "-W", "1", addr)
 			return err
 		})

@@ -58,7 +58,7 @@ type shownSubnet struct {
 	AuxiliaryAddresses       map[string]string
 }
 
-// inspectNetwork reads a network without what differs by design: the tie to the
+// inspectNetwork reads a network without what differs by design: the link to the
 // record, and the IPAM driver, which is causeway's on the hosts that mirror it.
 func (h *host) inspectNetwork(name string) (network shown, ipamDriver string) {
 	h.c.Helper()

@@ -69,7 +69,7 @@ func askName(conn net.Conn, limit time.Duration, name string, qtype uint16) stri
 func (c container) finds(name string, want ...string) {
 	c.c.Helper()
 	slices.Sort(want)
-	patiently(c.c.T, 10*time.Second, fmt.Sprintf("%s of %s is %v", name, c.name, want), func() error {
+	eventuallyWithin(c.c.T, 10*time.Second, fmt.Sprintf("%s of %s is %v", name, c.name, want), func() error {
 		if got := c.lookup(name, dns.TypeA); got != strings.Join(want, " ") {
 			return fmt.Errorf("it is %s", got)
 		}
@@ -80,7 +80,7 @@ func (c container) finds(name string, want ...string) {
 // lacks waits until name is no name of the cluster's for the container.
 func (c container) lacks(name string) {
 	c.c.Helper()
-	patiently(c.c.T, 10*time.Second, c.name+" does not find "+name, func() error {
+	eventuallyWithin(c.c.T, 10*time.Second, c.name+" does not find "+name, func() error {
 		if got := c.lookup(name, dns.TypeA); isAddress(got) {
 			return fmt.Errorf("it is %s", got)
 		}

@@ -69,7 +69,7 @@ func TestOVSHung(t *testing.T) {
 	}
 	tell(h.VSwitchd.PID(), syscall.SIGSTOP)
 	defer tell(h.VSwitchd.PID(), syscall.SIGCONT)
-	tell(h.Causeway.PID(), syscall.SIGHUP) // it looks at all networks anew
+	tell(h.Causeway.PID(), syscall.SIGHUP) // it reads all networks back
 	for n := range 3 {
 		begin := time.Now()
 		h.run(fmt.Sprintf("on-tunnelled%d", n+1), "--net=tunnelled")

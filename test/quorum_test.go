@@ -35,7 +35,7 @@ func TestQuorum(t *testing.T) {
 // storeHeldBy waits until the store has these voters, one of which leads.
 func (c *cluster) storeHeldBy(hosts ...string) {
 	c.Helper()
-	patiently(c.T, time.Minute, fmt.Sprint("the store is held by ", hosts), func() error {
+	eventuallyWithin(c.T, time.Minute, fmt.Sprint("the store is held by ", hosts), func() error {
 		out, err := c.host(2).try("causeway", "hosts", "--json")
 		if err != nil {
 			return err
@@ -172,7 +172,7 @@ func membersKilled(c *cluster) {
 	c.noAddressTwice()
 	// What was deleted while causeway was away is collected when it has been seen dead
 	// for half a minute by one process.
-	patiently(c.T, 2*time.Minute, "only the containers that run have a place", func() error {
+	eventuallyWithin(c.T, 2*time.Minute, "only the containers that run have a place", func() error {
 		out, err := c.host(2).try("causeway", "endpoints", "quorum")
 		if strings.Contains(out, "churn") {
 			err = fmt.Errorf("left are:\n%s", out)

@@ -126,7 +126,7 @@ func (c *cluster) refusedServers() {
 	c.host(1).docker("run", "--rm", "--net=first", "busybox", "true")
 }
 
-// storeAway has the store gone: containers talk on, and what needs it says so in time.
+// storeAway has the store gone: containers keep their traffic, and calls that need it are refused in time.
 func (c *cluster) storeAway(one, two container) {
 	if err := c.host(1).Causeway.Kill(c.Context()); err != nil {
 		c.Fatal(err)

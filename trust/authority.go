@@ -87,7 +87,7 @@ func ParseAuthority(certificatePEM, keyPEM []byte) (*Authority, error) {
 // CertificatePEM is what hosts are told to believe.
 func (a *Authority) CertificatePEM() []byte { return encodePEM(pemCertificate, a.Certificate.Raw) }
 
-// KeyPEM is the secret that whoever holds it can sign hosts with.
+// KeyPEM is the private key, with which hosts are signed.
 func (a *Authority) KeyPEM() ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(a.key)
 	if err != nil {

@@ -21,7 +21,7 @@ const tokenPrefix = "cw1-"
 type Token struct {
 	// ID names the token in the records.
 	ID string
-	// Secret lets in whoever has it; the records hold its hash alone.
+	// Secret lets its holder join; the records have its hash alone.
 	Secret [16]byte
 	// Pin is that of the authority.
 	Pin [sha256.Size]byte

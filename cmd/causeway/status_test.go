@@ -11,7 +11,7 @@ import (
 )
 
 // A name of another host's user cannot forge rows or colour the terminal.
-func TestNamesCannotForgeRows(t *testing.T) {
+func TestControlCharactersAreEscaped(t *testing.T) {
 	const evil = "\x1b[2J\nforged\tforged\u202e\r"
 	s := agent.Status{
 		Host: evil, Version: evil,

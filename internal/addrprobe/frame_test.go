@@ -40,7 +40,7 @@ func TestFramesSayWhatTheyMean(t *testing.T) {
 	})
 }
 
-func TestNoFrameIsTooStrange(t *testing.T) {
+func TestParseArbitraryFrames(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		claims(rapid.SliceOf(rapid.Byte()).Draw(t, "frame"), netip.IPv6LinkLocalAllNodes())
 	})

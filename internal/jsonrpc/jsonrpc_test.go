@@ -68,7 +68,7 @@ func TestACallReadsPastWhatComesInBetween(t *testing.T) {
 	}
 }
 
-func TestNobodyWaitsForEver(t *testing.T) {
+func TestCallsEndWithTheirTimeout(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	conn, _ := dial(t, ctx, "")
 	if err := conn.Call(time.Millisecond, "show", nil, nil); !errors.Is(err, os.ErrDeadlineExceeded) {

@@ -66,7 +66,7 @@ func TestLabelsFollowTheDevice(t *testing.T) {
 	}
 }
 
-func TestNoMessageIsTooStrange(t *testing.T) {
+func TestParseArbitraryMessages(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		for range nextHops(rapid.SliceOf(rapid.Byte()).Draw(t, "next hops")) {
 		}
