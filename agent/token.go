@@ -13,6 +13,8 @@ const (
 	newTokenPath    = "/Agent.NewToken"
 	tokensPath      = "/Agent.Tokens"
 	deleteTokenPath = "/Agent.DeleteToken"
+	rotatePath      = "/Agent.RotateAuthority"
+	rotationPath    = "/Agent.Rotation"
 )
 
 // tokenLife is the request of a token.
@@ -33,6 +35,13 @@ type NewToken struct {
 // Tokens are the cluster's, by ID.
 type Tokens map[string]records.Token
 
+// Rotation is how far the replacement of the authority has come, and which hosts
+// have not done the step yet.
+type Rotation struct {
+	Step  records.RotationStep
+	Waits []string
+}
+
 func handleTokens(server *plugin.Server, config Config) {
 	here := records.Records{Store: config.Store, Host: config.Host.Name}
 	plugin.Handle(server, newTokenPath, func(ctx context.Context, request *tokenLife) (*NewToken, error) {
@@ -52,6 +61,17 @@ func handleTokens(server *plugin.Server, config Config) {
 		}
 		return &nothing{}, here.DeleteToken(ctx, request.ID)
 	})
+	plugin.Handle(server, rotatePath, func(ctx context.Context, _ *nothing) (*nothing, error) {
+		return &nothing{}, config.Rotate(ctx)
+	})
+	plugin.Handle(server, rotationPath, func(ctx context.Context, _ *nothing) (*Rotation, error) {
+		rotation, err := records.ReadRotation(ctx, config.Store)
+		if err != nil {
+			return nil, err
+		}
+		waits, err := here.StepWaits(ctx, rotation)
+		return &Rotation{Step: rotation.Step, Waits: waits}, err
+	})
 }
 
 // NewToken makes a token that lets hosts join for a time.
@@ -68,4 +88,15 @@ func (c *Client) Tokens(ctx context.Context) (Tokens, error) {
 func (c *Client) DeleteToken(ctx context.Context, id string) error {
 	_, err := ask[nothing](ctx, c, deleteTokenPath, tokenID{ID: id})
 	return err
+}
+
+// RotateAuthority begins the replacement of the cluster's authority.
+func (c *Client) RotateAuthority(ctx context.Context) error {
+	_, err := ask[nothing](ctx, c, rotatePath, nothing{})
+	return err
+}
+
+// Rotation tells how far the replacement has come.
+func (c *Client) Rotation(ctx context.Context) (Rotation, error) {
+	return ask[Rotation](ctx, c, rotationPath, nothing{})
 }

@@ -32,7 +32,7 @@ func (c *Cluster) found() error {
 	if err := c.setState(func(s *State) { *s = State{Member: true, Members: []string{c.clientURL()}} }); err != nil {
 		return err
 	}
-	c.Log.WithField("cluster", fmt.Sprintf("%x", trust.Pin(authority.Certificate))[:12]).Info(
+	c.Log.WithField("cluster", trust.PinOf(authority.Certificate)[:12]).Info(
 		"this host begins a cluster of its own; \"causeway token\" lets other hosts join")
 	return c.sign(authority)
 }

@@ -36,6 +36,7 @@ func (c *Cluster) Run(ctx context.Context, etcd *kvstore.Etcd) error {
 	group.Go(func() error { return c.watchMember(ctx) })
 	group.Go(func() error { return c.admit(ctx, etcd) })
 	group.Go(func() error { return c.followRevoked(ctx, etcd) })
+	group.Go(func() error { return c.rotate(ctx, etcd) })
 	group.Go(func() error {
 		for wait := time.Duration(0); ; wait = c.keepCertificate(ctx, etcd) {
 			select {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,8 @@ import (
 type running struct {
 	stop context.CancelFunc
 	done chan struct{} // closed when it has started, or could not
+	// authorities is the hash of those that it believes.
+	authorities [sha256.Size]byte
 	// member and err are there once done is closed.
 	member *kvstore.Member
 	err    error
@@ -25,6 +28,9 @@ type running struct {
 func (c *Cluster) launch(others map[string]string) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	started := &running{stop: cancel, done: make(chan struct{})}
+	if bundle, err := c.Dir.CA(); err == nil { // else the start fails
+		started.authorities = sum(bundle)
+	}
 	go func() {
 		defer close(started.done)
 		started.member, started.err = kvstore.StartMember(ctx, kvstore.MemberConfig{

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
+
+	"github.com/causeway-net/causeway/kvstore/etcdserver"
 )
 
 // connect makes the client and watches its connection until Close. With a user, making
@@ -143,6 +145,16 @@ func (e *Etcd) noteCause(ctx context.Context, method string, request, reply any,
 	invoke grpc.UnaryInvoker, options ...grpc.CallOption,
 ) error {
 	err := invoke(ctx, method, request, reply, conn, options...)
+	for range 20 {
+		if !isStopping(err) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond): // another member is asked then
+		}
+		err = invoke(ctx, method, request, reply, conn, options...)
+	}
 	switch {
 	case err == nil:
 		e.cause.Store(nil)
@@ -152,6 +164,22 @@ func (e *Etcd) noteCause(ctx context.Context, method string, request, reply any,
 		e.cause.Store(&cause)
 	}
 	return err
+}
+
+// isStopping says that a member is just being stopped and has not done what it was
+// asked for: it says so, or it answers nothing at all where gRPC has ended and the
+// HTTP server that it is behind has not. What was being done has been drained by then.
+func isStopping(err error) bool {
+	s := status.Convert(err)
+	switch s.Code() {
+	case codes.Unavailable:
+		return s.Message() == status.Convert(etcdserver.ErrClosing).Message()
+	case codes.Internal:
+		return strings.Contains(s.Message(), "server closed the stream without sending trailers")
+	case codes.Unknown:
+		return strings.Contains(s.Message(), "received from server: 200") && strings.Contains(s.Message(), "missing HTTP content-type")
+	}
+	return false
 }
 
 // request runs one bounded call, and explains its error.

@@ -38,6 +38,7 @@ const (
 	QuorumPrefix       = "quorum/"
 	CertificatesPrefix = "certificates/"
 	RevokedPrefix      = "revoked/"
+	AuthorityPrefix    = "authority/"
 )
 
 // Keys of single records and of the parts of a prefix.

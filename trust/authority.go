@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -167,6 +168,12 @@ func NewRequest(host string) (requestPEM, keyPEM []byte, err error) {
 // (as in RFC 7469 §2.4).
 func Pin(certificate *x509.Certificate) [sha256.Size]byte {
 	return sha256.Sum256(certificate.RawSubjectPublicKeyInfo)
+}
+
+// PinOf is a certificate's [Pin] as text.
+func PinOf(certificate *x509.Certificate) string {
+	pin := Pin(certificate)
+	return hex.EncodeToString(pin[:])
 }
 
 // ParseCertificates reads all certificates of a PEM file.

@@ -3,6 +3,7 @@ package trust
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -99,6 +100,40 @@ func (d Dir) Authority() (*Authority, error) {
 	}
 	return ParseAuthority(bundle, key)
 }
+
+// SaveNext keeps an authority that is to replace the one that signs now, under its
+// pin.
+func (d Dir) SaveNext(a *Authority) error {
+	key, err := a.KeyPEM()
+	if err != nil {
+		return err
+	}
+	return writeFile(d.nextFile(PinOf(a.Certificate)), slices.Concat(a.CertificatePEM(), key))
+}
+
+// Next reads it; the error is [fs.ErrNotExist] where there is none.
+func (d Dir) Next(pin string) (*Authority, error) {
+	text, err := os.ReadFile(d.nextFile(pin))
+	if err != nil {
+		return nil, err
+	}
+	block, rest := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%s is not PEM", d.nextFile(pin))
+	}
+	return ParseAuthority(text, rest)
+}
+
+// DropNext deletes all such.
+func (d Dir) DropNext() error {
+	files, err := filepath.Glob(d.nextFile("*"))
+	for _, file := range files {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
+}
+
+func (d Dir) nextFile(pin string) string { return filepath.Join(d.path, "next-"+pin+".pem") }
 
 // CA reads the authorities that this host believes.
 func (d Dir) CA() ([]byte, error) { return os.ReadFile(d.CAFile()) }

@@ -37,7 +37,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetVersionTemplate("causeway {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), tokenCommand(), backupCommand(), restoreCommand(), versionCommand())
+	root.AddCommand(serveCommand(), tokenCommand(), caCommand(), backupCommand(), restoreCommand(), versionCommand())
 	root.AddCommand(statusCommands()...)
 	return root
 }

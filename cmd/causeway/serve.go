@@ -136,7 +136,7 @@ func (o opened) run(ctx context.Context) error {
 	addresses := ipam.New(ipam.Config{Host: host.Name, Store: o.store, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Probe: probe})
 	asked := agent.NewServer(agent.Config{
 		Host: host, Store: o.store.etcd, Faults: board.Faults, Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
-		NewToken: o.store.newToken, Profiles: o.profiles, Log: log,
+		NewToken: o.store.newToken, Rotate: o.store.rotate, Profiles: o.profiles, Log: log,
 	})
 
 	log.WithFields(logrus.Fields{

@@ -174,6 +174,15 @@ func (s *store) newToken(ctx context.Context, life time.Duration) (trust.Token, 
 	return s.cluster.NewToken(ctx, etcd, life)
 }
 
+// rotate begins the replacement of the authority.
+func (s *store) rotate(ctx context.Context) error {
+	etcd, ok := s.etcd.(*kvstore.Etcd)
+	if !ok || s.cluster == nil {
+		return errors.New("this cluster keeps its records in an etcd of your own, and has no authority")
+	}
+	return s.cluster.Rotate(ctx, etcd)
+}
+
 // remoteStore are the addresses of the store where it is on other hosts.
 func (s *settings) remoteStore() ([]string, error) {
 	if !s.closed() {

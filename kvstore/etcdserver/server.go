@@ -114,7 +114,7 @@ func (s *Server) Failure() error {
 func (s *Server) Close() {
 	s.once.Do(func() {
 		s.log.quiet.Store(true)
-		s.streams.end()
+		s.streams.drain()
 		if s.Embed == nil {
 			return
 		}

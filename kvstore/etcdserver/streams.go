@@ -3,6 +3,7 @@ package etcdserver
 import (
 	"context"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -17,6 +18,8 @@ import (
 type streams struct {
 	ctx context.Context
 	end context.CancelFunc
+	// calls are the requests that are being answered, other than streams.
+	calls sync.WaitGroup
 
 	mu      sync.Mutex // guards revoked and open
 	revoked map[string]bool
@@ -73,8 +76,12 @@ func (s *streams) interceptors() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainStreamInterceptor(s.intercept), grpc.ChainUnaryInterceptor(s.interceptUnary)}
 }
 
-// errRevoked has a code that clients do not try again for.
-var errRevoked = status.Error(codes.PermissionDenied, "this host's certificate is revoked")
+var (
+	// errRevoked has a code that clients do not try again for, and ErrClosing one
+	// that they do.
+	errRevoked = status.Error(codes.PermissionDenied, "this host's certificate is revoked")
+	ErrClosing = status.Error(codes.Unavailable, "the store is closing")
+)
 
 // intercept is a [grpc.StreamServerInterceptor].
 func (s *streams) intercept(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
@@ -88,8 +95,7 @@ func (s *streams) intercept(server any, stream grpc.ServerStream, _ *grpc.Stream
 	case s.isRevoked(serial):
 		return errRevoked
 	case s.ctx.Err() != nil:
-		// The code that makes clients try again, not give up.
-		return status.Error(codes.Unavailable, "the store is closing")
+		return ErrClosing
 	}
 	return err
 }
@@ -99,7 +105,39 @@ func (s *streams) interceptUnary(ctx context.Context, request any, _ *grpc.Unary
 	if s.isRevoked(serialOf(ctx)) {
 		return nil, errRevoked
 	}
+	if !s.begin() {
+		return nil, ErrClosing
+	}
+	defer s.calls.Done()
 	return handle(ctx, request)
+}
+
+// begin counts a call, unless the server is closing.
+func (s *streams) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return false
+	}
+	s.calls.Add(1)
+	return true
+}
+
+// drain takes no more calls and waits until those that have come are answered, for
+// a moment: the client of one that is cut off cannot know whether it was done.
+func (s *streams) drain() {
+	s.mu.Lock()
+	s.end()
+	s.mu.Unlock()
+	answered := make(chan struct{})
+	go func() {
+		s.calls.Wait()
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-time.After(2 * time.Second):
+	}
 }
 
 // serialOf is the serial number of the certificate that the other end has shown;
