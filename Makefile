@@ -23,7 +23,7 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 # sudo leaves Go out of the PATH, and a user's has no sbin.
 export PATH := $(PATH):$(patsubst %/,%,$(dir $(GO))):/usr/sbin:/sbin
 
-.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench fuzz demo lab-down clean
+.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale fuzz demo lab-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -79,6 +79,13 @@ test-matrix: deps build $(GOTESTSUM) ## The end-to-end tests on each engine, on 
 
 bench: deps build ## Benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# SIZES are hosts; each is an agent in one process, of some 8 MiB, so 1000 takes 8 GiB and ten minutes.
+SIZES ?= 10,100,300
+bench-scale: deps build ## How agents, store and changes grow with the cluster (SIZES=10,100,300,1000)
+	$(GO) test -count=1 -v -timeout=60m ./test/bench -args -hosts=$(SIZES) -period=20s
+	$(GO) test -run '^$$' -bench '10000|Thousand|Plug' -benchtime=5x -benchmem ./vxlan
+	$(GO) test -run '^$$' -bench 100000 -benchmem ./reconcile/view
 
 FUZZ := driver/FuzzDecodeOptions ipam/FuzzRequestPool names/FuzzAnswer trust/FuzzParseToken internal/openflow/FuzzUpdates
 

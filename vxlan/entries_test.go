@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
@@ -296,6 +297,44 @@ func TestPruneThatFailsLeaksNothing(t *testing.T) {
 	}
 }
 
+// A bridge takes 1,023 ports, vxlan0 among them. The container that is one too many is
+// told so, and takes nothing from the others.
+func TestBridgeThatIsFull(t *testing.T) {
+	plane, want := alone(t), segmentOf(1)
+	want.Local = []fabric.Endpoint{endpointOf(2), endpointOf(3), endpointOf(4)}
+	if _, err := plane.Apply(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	s := plane.segments["n"]
+	for number := range 510 {
+		port := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: fmt.Sprint("peer", number)}
+		port.Name = fmt.Sprint("port", number)
+		if err := s.LinkAdd(port); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{port.Name, port.PeerName} {
+			link, err := s.Link(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.LinkSetMasterByIndex(link, int(s.bridge)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, endpoint := range want.Local[:2] {
+		if _, err := plane.Plug(t.Context(), want, endpoint); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := plane.Plug(t.Context(), want, want.Local[2]); err == nil || !strings.Contains(err.Error(), "has 1023 ports, and the kernel allows no more") {
+		t.Errorf("the last container: %v", err)
+	}
+	if repaired, err := plane.Apply(t.Context(), want); err != nil || repaired != 0 {
+		t.Errorf("the network of the others: %d repaired, %v", repaired, err)
+	}
+}
+
 func TestMTUIsNeverLowered(t *testing.T) {
 	plane := alone(t)
 	segment := segmentOf(1)
@@ -355,6 +394,36 @@ func BenchmarkReadBack10000(b *testing.B) {
 		plane.Invalidate()
 		apply(b, plane, segment)
 	}
+}
+
+// BenchmarkThousandNetworks is a host with 1,000 networks of ten peers: to create them,
+// and to read all of them back.
+func BenchmarkThousandNetworks(b *testing.B) {
+	plane := alone(b)
+	all := func(b *testing.B) {
+		for number := range 1000 {
+			segment := segmentOf(10)
+			segment.Network.ID, segment.Network.VNI = fmt.Sprint("n", number), uint32(number+1)
+			apply(b, plane, segment)
+		}
+	}
+	b.Run("cold", func(b *testing.B) {
+		for b.Loop() {
+			all(b)
+			b.StopTimer()
+			if err := plane.Prune(b.Context(), nil); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+		}
+	})
+	all(b)
+	b.Run("read back", func(b *testing.B) {
+		for b.Loop() {
+			plane.Invalidate()
+			all(b)
+		}
+	})
 }
 
 func BenchmarkPlug(b *testing.B) {

@@ -51,7 +51,8 @@ func (p Pair) Ensure(host, home *Handle) (netlink.Link, error) {
 		return nil, fmt.Errorf("veth pair of endpoint %.12s: %w", p.Endpoint, err)
 	}
 	if err := p.equip(home, end); err != nil {
-		return nil, fmt.Errorf("veth pair of endpoint %.12s: %w", p.Endpoint, err)
+		// Half a pair would be in the way of the next Apply. Its container has it not yet.
+		return nil, errors.Join(fmt.Errorf("veth pair of endpoint %.12s: %w", p.Endpoint, err), home.Remove(HostEnd(p.Endpoint)))
 	}
 	return end, nil
 }
@@ -119,6 +120,9 @@ func hostMAC(container fabric.MAC) fabric.MAC {
 
 func (p Pair) hostMTU() int { return cmp.Or(p.HostMTU, p.MTU) }
 
+// The kernel's BR_MAX_PORTS is 1,024, and no port has the number 0.
+var errBridgeFull = errors.New("the network's bridge on this host has 1023 ports, and the kernel allows no more: run further containers on other hosts, or on another network")
+
 func (p Pair) equip(home *Handle, end netlink.Link) error {
 	have := end.Attrs()
 	if have.Alias != p.Alias {
@@ -132,7 +136,11 @@ func (p Pair) equip(home *Handle, end netlink.Link) error {
 		}
 	}
 	if p.Master != 0 && have.MasterIndex != p.Master {
-		if err := home.LinkSetMasterByIndex(end, p.Master); err != nil {
+		err := home.LinkSetMasterByIndex(end, p.Master)
+		if errors.Is(err, unix.EXFULL) {
+			return errBridgeFull
+		}
+		if err != nil {
 			return fmt.Errorf("put into the bridge: %w", err)
 		}
 	}

@@ -105,3 +105,54 @@ func checkClosed(t *rapid.T, v *View, delta fabric.Delta) {
 		}
 	}
 }
+
+// BenchmarkOneChangeOf100000 is what one endpoint that comes or goes costs a host with a
+// network of 100,000, spread over 1,000 hosts, 100 of them its own.
+func BenchmarkOneChangeOf100000(b *testing.B) {
+	v := New(hostOf(1), health.New(logrus.NewEntry(logrus.New())))
+	hosts := map[string]fabric.Host{}
+	for n := 2; n <= 1000; n++ {
+		host := hostOf(n)
+		host.VTEP = netip.AddrFrom4([4]byte{10, 99, byte(n >> 8), byte(n)})
+		hosts[host.Name] = host
+	}
+	v.NetworksChanged(kvstore.Change[fabric.Network]{Put: map[string]fabric.Network{"foo": {ID: "foo", Mode: fabric.ModeVXLAN}}})
+	v.AttachmentsChanged(kvstore.Change[records.Attachment]{})
+	v.HostsChanged(kvstore.Change[fabric.Host]{Put: hosts})
+	endpoint := func(n int) fabric.Endpoint {
+		addr := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+		return fabric.Endpoint{
+			ID: fmt.Sprintf("%064d", n), Network: "foo", Host: fmt.Sprint("h", 1+n%1000),
+			MAC: fabric.DeriveMAC("foo", addr), Addrs: []netip.Prefix{netip.PrefixFrom(addr, 8)},
+		}
+	}
+	all := kvstore.Change[fabric.Endpoint]{Put: map[string]fabric.Endpoint{}}
+	for n := range 100_000 {
+		all.Put[endpoint(n).ID] = endpoint(n)
+	}
+	v.EndpointsChanged("foo", all)
+	come := kvstore.Change[fabric.Endpoint]{Put: map[string]fabric.Endpoint{endpoint(100_001).ID: endpoint(100_001)}}
+	gone := kvstore.Change[fabric.Endpoint]{Gone: []string{endpoint(100_001).ID}}
+	plan := func(whole bool) {
+		v.EndpointsChanged("foo", come)
+		come, gone = gone, come
+		if _, wanted := v.Local("foo"); !wanted {
+			b.Fatal("the network is not wanted")
+		}
+		if _, ok := v.Delta("foo"); whole || !ok {
+			v.Segment("foo")
+		}
+		v.Applied("foo", true)
+	}
+	plan(true)
+	b.Run("whole", func(b *testing.B) {
+		for b.Loop() {
+			plan(true)
+		}
+	})
+	b.Run("delta", func(b *testing.B) {
+		for b.Loop() {
+			plan(false)
+		}
+	})
+}
