@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -172,4 +173,9 @@ func has(key string) func(seen) bool {
 
 func lacks(key string) func(seen) bool {
 	return func(s seen) bool { return !has(key)(s) }
+}
+
+// faulty says whether scope is on the board.
+func faulty(board *health.Board, scope health.Scope) bool {
+	return slices.ContainsFunc(board.Faults(), func(f health.Fault) bool { return f.Scope == scope })
 }

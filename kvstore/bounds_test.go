@@ -97,7 +97,7 @@ func TestUserWhoMayOnlyRead(t *testing.T) {
 	if codeOf(err) != codes.PermissionDenied || time.Since(start) > requestTimeout/2 {
 		t.Errorf("after %v: %v", time.Since(start), err)
 	}
-	if !board.Faulty(health.Scope{Part: health.Store, Object: "write"}) {
+	if !faulty(board, health.Scope{Part: health.Store, Object: "write"}) {
 		t.Errorf("faults: %+v", board.Faults())
 	}
 }

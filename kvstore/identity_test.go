@@ -111,7 +111,7 @@ func TestAnotherStoreIsRefused(t *testing.T) {
 					t.Errorf("a request on the other store: %v", err)
 				}
 			}
-			if !board.Faulty(health.Scope{Part: health.Store}) {
+			if !faulty(board, health.Scope{Part: health.Store}) {
 				t.Error("the board has no fault")
 			}
 			// Another process' writes there reach no Follow.

@@ -2,7 +2,6 @@ package records
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/causeway-net/causeway/kvstore"
@@ -50,23 +49,14 @@ func AskHolder(ctx context.Context, store kvstore.Store, host string) error {
 	return err
 }
 
-// DismissHolder ends that.
+// DismissHolder takes that back.
 func DismissHolder(ctx context.Context, store kvstore.Store, host string) error {
 	_, err := store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Delete(holdersPrefix + host)}})
 	return err
 }
 
-// PutStoreURLs tells all hosts where the store is asked from now on.
+// PutStoreURLs tells all hosts where the store takes requests from now on.
 func PutStoreURLs(ctx context.Context, store kvstore.Store, urls []string) error {
 	_, err := store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Put(storeURLsKey, urls)}})
 	return err
-}
-
-// StoreURLs reads them; none where nobody has written them yet.
-func StoreURLs(ctx context.Context, store kvstore.Store) ([]string, error) {
-	urls, _, err := kvstore.Read[[]string](ctx, store, storeURLsKey)
-	if errors.Is(err, kvstore.ErrNotFound) {
-		return nil, nil
-	}
-	return urls, err
 }

@@ -100,14 +100,6 @@ func (b *Board) Retain(part Part, keep func(object string) bool) {
 	}
 }
 
-// Faulty says whether scope has a fault now.
-func (b *Board) Faulty(scope Scope) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	_, faulty := b.faults[scope]
-	return faulty
-}
-
 // Faults lists what is wrong now, by part and object.
 func (b *Board) Faults() []Fault {
 	b.mu.Lock()
