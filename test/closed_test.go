@@ -35,6 +35,7 @@ func TestClosedCluster(t *testing.T) {
 		{"strangers get nothing", strangers},
 		{"no record in clear text on the wire", wiretap},
 		{"tokens", tokens},
+		{"the authority is replaced", replacedAuthority},
 		{"a removed host's certificate is worth nothing", removedHost},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(c.sub(t)) })
@@ -116,6 +117,18 @@ func tokens(c *cluster) {
 	if h.shows(parsed.ID, "token", "ls") == nil {
 		c.Error("a deleted token is listed")
 	}
+}
+
+// replacedAuthority has every host come to believe a new authority.
+func replacedAuthority(c *cluster) {
+	out, err := c.host(1).try("causeway", "ca", "rotate")
+	if err != nil || !strings.HasSuffix(out, "the authority is replaced") {
+		c.Fatalf("%v\n%s", err, out)
+	}
+	const name = "rotated"
+	c.network(name, "--subnet=192.168.78.0/24")
+	one, two := c.host(1).run("rotated1", "--net="+name), c.host(2).run("rotated2", "--net="+name)
+	one.pings(two.addr(name))
 }
 
 // removedHost has h2's certificate stolen before the host is removed: a watch that
