@@ -1,11 +1,11 @@
-// Package cluster is this host's place in a closed cluster: one whose store serves
-// those alone that have a certificate of the cluster's authority.
+// Package cluster is this host's place in a closed cluster: one whose store serves only
+// hosts with a certificate of the cluster's authority.
 //
-// A host comes there in one of three ways ([Open]): it goes on with what its data-dir
+// A host comes there in one of three ways ([Open]): it continues with what its data-dir
 // has, it joins with a token (join.go), or it founds a cluster of its own (found.go).
-// In all three what the folder has in the end is the same: what it trusts and is known
-// by (trust/), and where the store is (cluster.json). The certificate is written last
-// and says that the rest is there; killed before that, the next start goes on.
+// All three leave the same files: the authorities and this host's certificate (trust/),
+// and where the store is (cluster.json). The certificate is written last; a start that
+// was killed before that is repeated by the next.
 //
 // A host that holds a part of the store has the authority's key, and lets others
 // in (admit.go). Every host keeps its certificate valid, the list of revoked ones
@@ -71,7 +71,7 @@ type State struct {
 // Cluster is this host's place. It is safe for concurrent use.
 type Cluster struct {
 	Config
-	// Dir is what this host trusts and is known by.
+	// Dir has the authorities that this host trusts, and its certificate.
 	Dir trust.Dir
 
 	mu      sync.Mutex // guards all below
@@ -111,17 +111,17 @@ func Open(ctx context.Context, config Config) (*Cluster, error) {
 		if started.err != nil && !c.othersHold() {
 			return nil, errors.Join(started.err, c.Close())
 		}
-	case <-time.After(startPatience): // for the others, which it waits for
+	case <-time.After(startTimeout): // for the others, which it waits for
 	case <-ctx.Done():
 		return nil, errors.Join(ctx.Err(), c.Close())
 	}
 	return c, nil
 }
 
-// startPatience is how long Open waits for this host's member of the store.
-const startPatience = 5 * time.Second
+// startTimeout is how long Open waits for this host's member of the store.
+const startTimeout = 5 * time.Second
 
-// enter goes on, joins or founds.
+// enter continues with a certificate that is there, joins, or founds.
 func (c *Cluster) enter(ctx context.Context) error {
 	var token trust.Token
 	if c.Token != "" {

@@ -41,12 +41,12 @@ func (c *Cluster) joinAgain(ctx context.Context, token trust.Token) error {
 		return fmt.Errorf("--join: the token is of another cluster than the one that %s belongs to: take --join out, "+
 			"or remove that folder to leave this cluster", c.DataDir)
 	}
-	worthless, err := c.worthless()
+	unusable, err := c.unusable()
 	if err != nil {
 		return err
 	}
 	if err := c.joinWith(ctx, token); err != nil {
-		if worthless {
+		if unusable {
 			return err
 		}
 		c.Log.WithError(err).Warn("the token is not needed: this host is in the cluster already")
@@ -54,8 +54,8 @@ func (c *Cluster) joinAgain(ctx context.Context, token trust.Token) error {
 	return nil
 }
 
-// worthless says whether this host's certificate was revoked or has expired.
-func (c *Cluster) worthless() (bool, error) {
+// unusable says whether this host's certificate was revoked or has expired.
+func (c *Cluster) unusable() (bool, error) {
 	certificate, err := c.Dir.Certificate()
 	if err != nil {
 		return false, err

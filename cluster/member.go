@@ -17,7 +17,7 @@ import (
 type running struct {
 	stop context.CancelFunc
 	done chan struct{} // closed when it has started, or could not
-	// authorities is the hash of those that it believes.
+	// authorities is the hash of those that it trusts.
 	authorities [sha256.Size]byte
 	// member and err are there once done is closed.
 	member *kvstore.Member

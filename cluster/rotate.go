@@ -29,9 +29,9 @@ const (
 )
 
 // The authority is replaced in steps that are in the records, and every host does
-// each of them and says so: a host that was killed goes on where it was. The host
-// whose member leads the store begins the next step when all have done one. What
-// has to be so at each moment: every host believes whoever signed another's certificate.
+// each of them and records that: a host that was killed continues where it was. The host
+// whose member leads the store begins the next step when all have done one. At each
+// moment every host trusts the authorities that signed the other hosts' certificates.
 
 // Rotate begins the replacement of the authority; the hosts do the rest by themselves.
 func (c *Cluster) Rotate(ctx context.Context, etcd *kvstore.Etcd) error {
@@ -55,7 +55,7 @@ func (c *Cluster) Rotate(ctx context.Context, etcd *kvstore.Etcd) error {
 	}
 	rotation := records.Rotation{
 		ID: trust.PinOf(next.Certificate), Step: records.StepBelieve, New: next.CertificatePEM(),
-		// The one that signs is the first; what a rotation before has left is believed on.
+		// The one that signs is the first; what an earlier rotation has left stays trusted.
 		Authorities: slices.Concat(current.CertificatePEM(), believed, next.CertificatePEM()),
 		By:          c.Host, At: c.joinAddr().String(),
 	}

@@ -201,7 +201,7 @@ func (c *Controller) tell(ctx context.Context, members []kvstore.StoreMember) er
 	return records.PutStoreURLs(ctx, c.Store, urls)
 }
 
-// lead takes one step towards the members that the hosts warrant.
+// lead takes one step towards the members that decide wants.
 func (c *Controller) lead(ctx context.Context, members []kvstore.StoreMember, self uint64) error {
 	s, ok := c.state(members, self)
 	if !ok {
