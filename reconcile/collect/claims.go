@@ -145,7 +145,7 @@ func (c *Collector) suspect(ctx context.Context) (holders, error) {
 // next picks the networks to read of ids, which are sorted: some that were not
 // read since the start, or else now and then the one after the last.
 func (c *claims) next(ids []string) []string {
-	const atOnce, pause = 4, 4
+	const atOnce, pause = 2, 4
 	c.looks++
 	maps.DeleteFunc(c.read, func(id string, _ bool) bool { return !slices.Contains(ids, id) })
 	var fresh []string
