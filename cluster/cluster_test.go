@@ -15,6 +15,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/await"
@@ -256,16 +257,18 @@ func TestOpenIsRefused(t *testing.T) {
 		token  string
 		want   string
 	}{
-		"mangled":   {nil, nil, token[:len(token)-3], "--join: the token is mangled"},
-		"expired":   {nil, nil, h1.token(time.Millisecond), "--join: join the cluster: the token expired at"},
-		"removed":   {nil, nil, removed, "the token is not known in this cluster"},
-		"nobody":    {nil, nil, nobody.String(), "connection refused"},
-		"clock":     {nil, func(c *Config) { c.Now = func() time.Time { return time.Now().Add(-24 * time.Hour) } }, token, "the clock of this host is off by -24h0m0s: set it"},
-		"name":      {nil, func(c *Config) { c.Host = "taken" }, token, "host name taken is in use by the host with VTEP 10.9.9.9"},
-		"in other":  {member, nil, others, "--join: the token is of another cluster than the one that"},
-		"elsewhere": {nil, func(c *Config) { c.Store = "x" }, "", "this host belongs to a store that is elsewhere: give --store"},
-		"moved":     {nil, func(c *Config) { c.Store = "x" }, token, "this host belongs to another store than that cluster's: remove "},
-		"own store": {nil, func(c *Config) { must(t, os.MkdirAll(filepath.Join(c.DataDir, "etcd"), 0o700)) }, token, "has a store of this host's own"},
+		"mangled":          {nil, nil, token[:len(token)-3], "--join: the token is mangled"},
+		"expired":          {nil, nil, h1.token(time.Millisecond), "--join: join the cluster: the token expired at"},
+		"removed":          {nil, nil, removed, "the token is not known in this cluster"},
+		"nobody":           {nil, nil, nobody.String(), "connection refused"},
+		"clock":            {nil, func(c *Config) { c.Now = func() time.Time { return time.Now().Add(-24 * time.Hour) } }, token, "the clock of this host is off by -24h0m0s: set it"},
+		"name":             {nil, func(c *Config) { c.Host = "taken" }, token, "host name taken is in use by the host with VTEP 10.9.9.9"},
+		"in other":         {member, nil, others, "--join: the token is of another cluster than the one that"},
+		"elsewhere":        {nil, func(c *Config) { c.Store = "x" }, "", "this host belongs to a store that is elsewhere: give --store"},
+		"moved":            {nil, func(c *Config) { c.Store = "x" }, token, "this host belongs to another store than that cluster's: remove "},
+		"full disk":        {nil, func(c *Config) { c.DataDir = fullDisk(t) }, token, "no space left on device"},
+		"full disk, alone": {nil, func(c *Config) { c.DataDir = fullDisk(t) }, "", "no space left on device"},
+		"own store":        {nil, func(c *Config) { must(t, os.MkdirAll(filepath.Join(c.DataDir, "etcd"), 0o700)) }, token, "has a store of this host's own"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := test.h
@@ -284,6 +287,18 @@ func TestOpenIsRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fullDisk is a folder on a file system without a free page.
+func fullDisk(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4k"); err != nil {
+		t.Skip("mounting a file system needs root: ", err)
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	must(t, os.WriteFile(filepath.Join(dir, "full"), make([]byte, 4096), 0o600))
+	return dir
 }
 
 // A store of before clusters were closed keeps its records, and its other hosts

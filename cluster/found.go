@@ -42,7 +42,10 @@ func (c *Cluster) newAuthority() (*trust.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return authority, errors.Join(c.Dir.SaveCA(authority.CertificatePEM()), c.Dir.SaveAuthority(authority))
+	if err := c.Dir.SaveCA(authority.CertificatePEM()); err != nil {
+		return nil, err
+	}
+	return authority, c.Dir.SaveAuthority(authority)
 }
 
 // sign gives this host a new certificate.

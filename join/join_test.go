@@ -171,10 +171,12 @@ func TestJoinIsRefused(t *testing.T) {
 			t.Errorf("%s: it has a certificate", name)
 		}
 	}
-	version := Applicant{Protocol: Protocol + 1, Version: "9.0", Host: "h2", Clock: time.Now()}
-	_, err := ask[Admission](t.Context(), trust.Pinned(f.pin), f.addr, joinPath, version)
-	if err == nil || !strings.Contains(err.Error(), "this host has causeway 9.0, and the cluster 1.0") {
-		t.Errorf("another version: %v", err)
+	for protocol, version := range map[int]string{Protocol - 1: "0.1", Protocol + 1: "9.0"} {
+		applicant := Applicant{Protocol: protocol, Version: version, Host: "h2", Clock: time.Now()}
+		_, err := ask[Admission](t.Context(), trust.Pinned(f.pin), f.addr, joinPath, applicant)
+		if err == nil || !strings.Contains(err.Error(), "this host has causeway "+version+", and the cluster 1.0") {
+			t.Errorf("version %s: %v", version, err)
+		}
 	}
 }
 

@@ -181,7 +181,16 @@ func writeFile(path string, data []byte) error {
 	}
 	defer os.Remove(file.Name())
 	_, err = file.Write(data)
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+	if err == nil {
+		err = file.Sync()
+	}
+	if closed := file.Close(); err == nil {
+		err = closed
+	}
+	if at := (*fs.PathError)(nil); errors.As(err, &at) {
+		err = at.Err // path says more than the name of the new file
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return os.Rename(file.Name(), path)
