@@ -10,6 +10,10 @@ on() { printf '\033[2m%s$ %s\033[0m\n' "$1" "${*:2}"; "$lab" exec "$@"; }
 say "two Docker hosts (engines are fetched once, that takes a minute)"
 "$lab" up --hosts 2
 
+say "h2 has joined the cluster that h1 began, with a token"
+on h1 causeway token ls
+on h2 causeway hosts
+
 say "one network, created on h1"
 on h1 docker network create -d causeway --subnet=192.168.1.0/24 foo >/dev/null
 timeout 30 sh -c "until '$lab' exec h2 docker network inspect foo >/dev/null 2>&1; do :; done"
