@@ -181,7 +181,7 @@ func swarmCrashes(c *cluster) {
 	// Seen dead twice, with the grace time between.
 	eventuallyWithin(c.T, 2*time.Minute, "the dead container's endpoint is erased", func() error {
 		out, err := c.host(1).try("causeway", "endpoints", network)
-		if err == nil && strings.Contains(out, all[1].name+" ") {
+		if err == nil && strings.Contains(out, all[1].name) {
 			return fmt.Errorf("it is there:\n%s", out)
 		}
 		return err
