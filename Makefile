@@ -63,7 +63,7 @@ lint: $(LINTER) ## Run the linters of .golangci.yml
 test: deps build test-unit test-e2e test-smoke ## All tests, the end-to-end ones on one engine, a part of them on the others
 
 test-unit: deps build $(GOTESTSUM) ## Tests of the packages, with the race detector
-	bin/causeway-lab tools $(TESTSUM) -race $$($(GO) list ./... | grep -v /test$$)
+	bin/causeway-lab tools $(TESTSUM) -race -parallel=6 $$($(GO) list ./... | grep -v /test$$)
 
 # ENGINE=28.5,20.10 gives h1, h2, … one each. MANAGED=1 runs causeway as a managed plugin in all tests.
 # LABS=2 runs two labs at once: faster, and less reliable on two processors.
