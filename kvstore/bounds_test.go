@@ -66,7 +66,7 @@ func TestOversizedRecords(t *testing.T) {
 // A user who may only read is told so at once, and the board has it.
 func TestUserWhoMayOnlyRead(t *testing.T) {
 	t.Parallel()
-	server := startEmbedded(t, EmbeddedConfig{DataDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	server := startEmbedded(t, EmbeddedConfig{DataDir: t.TempDir(), Listen: "127.0.0.1:0", Volatile: true})
 	put(t, server, "networks/a", 1)
 	client := rawClient(t, server.Endpoint())
 	for _, do := range []func() error{

@@ -165,8 +165,10 @@ func TestMembersComeAndGo(t *testing.T) {
 
 // Two that were let in before either has started start nevertheless.
 func TestTwoMembersJoinAtOnce(t *testing.T) {
+	t.Parallel()
 	c := newClosedStore(t)
 	store := c.open(c.trusted("h9"))
+	must(t, store.Health(t.Context())) // it is connected
 	h2, h3 := c.prepare("h2"), c.prepare("h3")
 	for _, m := range []*closedMember{h2, h3} {
 		_, err := store.client.MemberAddAsLearner(t.Context(), []string{PeerURL(m.config.Peer)})

@@ -39,7 +39,7 @@ func TestDamagedRecords(t *testing.T) {
 			}, func(c *cluster) { c.record(key, network) }},
 		{"unreadable network", key,
 			func(c *cluster) { c.record(key, "nonsense") }, func(c *cluster) { c.record(key, network) }},
-		{"unreadable network at a start", "nothing is deleted until it can",
+		{"unreadable network at a start", "nothing is pruned until it is there",
 			func(c *cluster) {
 				c.record(key, "nonsense")
 				if err := c.host(1).Causeway.Restart(c.Context()); err != nil {

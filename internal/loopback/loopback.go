@@ -2,6 +2,7 @@
 package loopback
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -11,8 +12,16 @@ var given atomic.Uint32 //nolint:gochecknoglobals // the process has one row of 
 
 // Next gives an address that it gave nobody before. Its IP address is this
 // process' own: a port of 127.0.0.1 that is free now can be a connection's, or
-// another process', when it is listened on.
+// another process', when it is listened on. A port that some process has on all
+// addresses is passed over.
 func Next() netip.AddrPort {
-	n, pid := given.Add(1), os.Getpid()
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, byte(100 + pid>>16%100), byte(pid >> 8), byte(pid)}), uint16(2000+n))
+	pid := os.Getpid()
+	ip := netip.AddrFrom4([4]byte{127, byte(100 + pid>>16%100), byte(pid >> 8), byte(pid)})
+	for {
+		next := netip.AddrPortFrom(ip, uint16(2000+given.Add(1)))
+		listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(next))
+		if err == nil && listener.Close() == nil {
+			return next
+		}
+	}
 }

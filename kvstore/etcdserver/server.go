@@ -144,5 +144,8 @@ func BaseConfig(dataDir string, volatile bool) *embed.Config {
 	server.BootstrapDefragThresholdMegabytes = 100
 	server.EnableGRPCGateway = false
 	server.UnsafeNoFsync = volatile
+	if volatile {
+		server.BcryptCost = 4 // bcrypt's least: the default takes seconds on a busy machine
+	}
 	return server
 }
