@@ -45,7 +45,7 @@ func statusOfAll(c *cluster) {
 	c.Log(out)
 	for _, want := range []string{
 		`(?m)^store: +answers$`,
-		`(?m)^h3 +10\.99\.0\.3 +1500 +1 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +\S+$`,
+		`(?m)^h3 +10\.99\.0\.3 +1500 +1 +(leads|votes|learns|-)? *\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +\S+$`,
 		`(?m)^[0-9a-f]{12} +seen +vxlan +8\d{6} +10\.40\.0\.0/28 +3 +11 +h2,h3$`,
 		`(?m)^no troubles$`,
 	} {
