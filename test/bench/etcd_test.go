@@ -49,6 +49,7 @@ func startEtcd(ctx context.Context, dir string) (*server, error) {
 	s := &server{url: "http://" + address, command: exec.CommandContext(ctx, self)}
 	s.command.Env = append(os.Environ(), "CAUSEWAY_BENCH=etcd", "CAUSEWAY_BENCH_DIR="+dir, "CAUSEWAY_BENCH_ETCD="+address)
 	s.command.Stderr = os.Stderr
+	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // where the test is killed
 	s.command.Cancel = func() error { return s.command.Process.Signal(syscall.SIGTERM) }
 	return s, s.command.Start()
 }

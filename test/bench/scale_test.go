@@ -114,7 +114,7 @@ func measure(t *testing.T, s size) *figures {
 
 	runtime.GC()
 	empty, _ := rss()
-	began, arrived := time.Now(), newArrivals()
+	began, own, arrived := time.Now(), ownCPU(), newArrivals()
 	running := make([]*agent, s.agents)
 	defer func() {
 		group := errgroup.Group{}
@@ -133,6 +133,7 @@ func measure(t *testing.T, s size) *figures {
 		eventually(t, a.Name+" has its networks", func() bool { return a.plane.has(s.on) })
 	}
 	f.add("all agents start at once, s", time.Since(began).Seconds())
+	f.add("its CPU, for each agent, s", (ownCPU()-own).Seconds()/float64(s.agents))
 	wait(ctx, *period/4) // what a start does in the background
 	runtime.GC()
 	full, _ := rss()
@@ -277,7 +278,7 @@ func cold(t *testing.T, f *figures, s size, etcd *server, running []*agent, dir 
 	}
 	f.add("cold start of one agent, s", seconds)
 	f.add("its memory at most, MiB", memory)
-	f.add("its CPU, s", cpu)
+	f.add("the CPU of that, s", cpu)
 }
 
 // startCold is the process of that agent.
