@@ -14,7 +14,10 @@ import (
 	"github.com/causeway-net/causeway/internal/health"
 )
 
-const noAnswer = "no answer in time"
+const (
+	noAnswer         = "no answer in time"
+	unknownAuthority = "certificate signed by unknown authority" // as crypto/x509 says, before what it guesses
+)
 
 // unavailableError is an ErrUnavailable that says which store, and why.
 type unavailableError struct {
@@ -79,6 +82,9 @@ func plainCause(err error) string {
 		if _, rest, found := strings.Cut(text, wrapping); found {
 			text = rest
 		}
+	}
+	if strings.Contains(text, unknownAuthority) {
+		return unknownAuthority + ": it is another cluster's store, or the CA certificate here is not its own"
 	}
 	if strings.HasSuffix(text, net.ErrClosed.Error()) || strings.HasSuffix(text, context.DeadlineExceeded.Error()) {
 		// gRPC closes a connection itself when the server says nothing on it.

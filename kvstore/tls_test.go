@@ -100,7 +100,7 @@ func TestTLS(t *testing.T) {
 		cause         string
 	}{
 		"right":                {ours.file, ourCert, ourKey, ""},
-		"server of another CA": {theirs.file, ourCert, ourKey, "certificate signed by unknown authority"},
+		"server of another CA": {theirs.file, ourCert, ourKey, "unavailable: certificate signed by unknown authority: it is another cluster's store, or the CA certificate here is not its own"},
 		// TLS 1.3 refuses a client after the handshake; its alert may be lost.
 		"client of another CA":     {ours.file, theirCert, theirKey, "unavailable: "},
 		"client with no cert":      {ours.file, "", "", "unavailable: "},
