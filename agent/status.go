@@ -55,6 +55,9 @@ type Network struct {
 	Pools []Pool `json:"pools"`
 	// Hosts are those with endpoints on it.
 	Hosts []string `json:"hosts"`
+	// Configured are those with containers, stopped ones included, that are
+	// configured for it: while there are any it is not removed.
+	Configured []string `json:"configured,omitempty"`
 }
 
 // Pool counts a subnet's addresses.
@@ -121,6 +124,7 @@ func status(ctx context.Context, store kvstore.Store, host fabric.Host, faults [
 	networks := all[fabric.Network](ctx, r, records.NetworksPrefix)
 	endpoints := all[fabric.Endpoint](ctx, r, records.EndpointsPrefix)
 	addresses := all[records.Address](ctx, r, records.AddressesPrefix)
+	members := all[records.Member](ctx, r, records.MembersPrefix)
 	if r.err != nil {
 		s.Store = r.err.Error()
 		s.Troubles = append(s.Troubles, "the lists of hosts, networks and endpoints cannot be read: "+s.Store)
@@ -150,6 +154,7 @@ func status(ctx context.Context, store kvstore.Store, host fabric.Host, faults [
 	used := usage(addresses)
 	for _, id := range slices.Sorted(maps.Keys(networks)) {
 		network := Network{Network: networks[id], Pools: []Pool{}, Hosts: append([]string{}, slices.Sorted(maps.Keys(on[id]))...)}
+		network.Configured = configuredOn(members, id)
 		for _, subnet := range network.Subnets {
 			network.Pools = append(network.Pools, pool(subnet, used[subnet.Pool]))
 		}
@@ -199,6 +204,18 @@ func overlapping(networks map[string]fabric.Network, id string, prefix netip.Pre
 		}
 	}
 	return "", false
+}
+
+// configuredOn names the hosts that have containers configured for a network, sorted.
+func configuredOn(members map[string]records.Member, network string) []string {
+	var hosts []string
+	for key, member := range members {
+		if host, ok := strings.CutPrefix(key, network+"/"); ok && member.Configured > 0 {
+			hosts = append(hosts, host)
+		}
+	}
+	slices.Sort(hosts)
+	return hosts
 }
 
 // addRoles notes which hosts hold the store.

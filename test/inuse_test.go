@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,12 +51,38 @@ func (h *host) tellsNothing() {
 	eventually(h.c.T, h.Name()+" has no troubles", func() error { return h.shows("no troubles", "status") })
 }
 
+// isConfigured waits until the cluster knows that a host has a container which is
+// configured for a network.
+func (c *cluster) isConfigured(network, host string) {
+	c.Helper()
+	eventually(c.T, network+" is known to be in use on "+host, func() error {
+		out, err := c.host(2).try("causeway", "networks", "--json")
+		if err != nil {
+			return err
+		}
+		var listed []struct {
+			Name       string
+			Configured []string
+		}
+		if err := json.Unmarshal([]byte(out), &listed); err != nil {
+			return err
+		}
+		for _, n := range listed {
+			if n.Name == network && slices.Contains(n.Configured, host) {
+				return nil
+			}
+		}
+		return fmt.Errorf("the networks are:\n%s", out)
+	})
+}
+
 func pruneStoppedElsewhere(c *cluster) {
 	c.network("pruned", "--subnet=10.60.0.0/24")
 	c.network("unused", "--subnet=10.61.0.0/24")
 	stopped := c.host(1).run("stopped", "--net=pruned")
 	c.host(1).docker("stop", "-t", "0", "stopped")
 	c.host(1).create("never-ran", "--net=pruned")
+	c.isConfigured("pruned", "h1")
 	if out := c.host(2).docker("network", "prune", "-f"); !strings.Contains(out, "pruned") {
 		c.Fatalf("nothing was pruned: %s", out)
 	}
@@ -77,6 +104,7 @@ func pruneStoppedHere(c *cluster) {
 	for n := range 2 {
 		h := c.host(n + 1)
 		h.create("created", "--net=kept")
+		c.isConfigured("kept", h.Name())
 		h.docker("network", "prune", "-f")
 		h.tells(fmt.Sprintf("network kept was removed here and put back: in use on %s", h.Name()))
 		h.docker("start", "created")
@@ -91,6 +119,7 @@ func pruneStoppedHere(c *cluster) {
 func composeDown(c *cluster) {
 	c.network("app_default", "--subnet=10.63.0.0/24")
 	c.host(1).create("app-web-1", "--net=app_default")
+	c.isConfigured("app_default", "h1")
 	c.host(2).run("app-web-2", "--net=app_default")
 	c.host(2).docker("rm", "-f", "app-web-2")
 	c.host(2).docker("network", "rm", "app_default")
