@@ -7,6 +7,7 @@
 package test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -69,8 +70,9 @@ func up(t *testing.T, o lab.Options) *cluster {
 	return c
 }
 
+// labName is the test's own. CAUSEWAY_LAB begins it where two checkouts are tested at once.
 func labName(t *testing.T) string {
-	return "t-" + strings.ToLower(regexp.MustCompile(`[^A-Za-z0-9]+`).ReplaceAllString(t.Name(), "-"))
+	return cmp.Or(os.Getenv("CAUSEWAY_LAB"), "t") + "-" + strings.ToLower(regexp.MustCompile(`[^A-Za-z0-9]+`).ReplaceAllString(t.Name(), "-"))
 }
 
 func binary(t *testing.T, name string) string {
