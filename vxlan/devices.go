@@ -13,23 +13,11 @@ import (
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
-// newBridge gives br0 as it is created: without multicast snooping, which would
-// cut groups off after minutes, as there is no IGMP querier; and without a
-// default VLAN, for which the kernel would make a second entry of each MAC. STP
-// is off, as the kernel has it by default: a port forwards at once.
-func newBridge() *netlink.Bridge {
-	snooping, vlan := false, uint16(0)
-	bridge := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs(), MulticastSnooping: &snooping, VlanDefaultPVID: &vlan}
-	bridge.Name = bridgeName
-	return bridge
-}
-
 func (s *segment) bridgeFlaws(link netlink.Link) []flaw {
 	flaws := s.commonFlaws(link)
 	bridge, ok := link.(*netlink.Bridge)
-	set := func(value *bool) bool { return value != nil && *value }
-	if ok && (set(bridge.MulticastSnooping) || bridge.VlanDefaultPVID != nil && *bridge.VlanDefaultPVID != 0) {
-		flaws = append(flaws, flaw{"turn multicast snooping and VLANs of " + bridgeName + " off", func() error { return s.LinkModify(newBridge()) }})
+	if ok && !nl.IsPlainBridge(bridge) {
+		flaws = append(flaws, flaw{"turn multicast snooping and VLANs of " + bridgeName + " off", func() error { return s.LinkModify(nl.NewBridge(bridgeName)) }})
 	}
 	return slices.Concat(flaws, s.downFlaw(link))
 }
@@ -44,7 +32,7 @@ func (s *segment) repairBridge(have netlink.Link) (repaired int, err error) {
 	}
 	created := have == nil
 	if created {
-		if err := s.LinkAdd(newBridge()); err != nil {
+		if err := s.LinkAdd(nl.NewBridge(bridgeName)); err != nil {
 			return 0, fmt.Errorf("create %s: %w", bridgeName, err)
 		}
 		if have, err = s.Link(bridgeName); err != nil {
@@ -66,18 +54,9 @@ func (s *segment) repairBridge(have netlink.Link) (repaired int, err error) {
 
 // tunnelOf gives the VXLAN device of a segment. It is created in the namespace with its
 // socket in the host's, in one request, under a name that the host does not have:
-// kernels before 6.15 check the name there too. Outer UDP checksums stay on: IPv6
-// has no other, and with them GRO has its packets checked by the NIC.
+// kernels before 6.15 check the name there too.
 func (p *Plane) tunnelOf(want fabric.Segment) *netlink.Vxlan {
-	const ttl = 64
-	tunnel := &netlink.Vxlan{
-		LinkAttrs: netlink.NewLinkAttrs(),
-		VxlanId:   int(want.Network.VNI),
-		SrcAddr:   nl.IP(want.VTEP),
-		Port:      p.Port,
-		TTL:       ttl,
-	}
-	tunnel.Name = fabric.DeviceName("cwx", want.Network.ID)
+	tunnel := nl.NewVXLAN(fabric.DeviceName("cwx", want.Network.ID), want.Network.VNI, want.VTEP, p.Port)
 	tunnel.HardwareAddr = fabric.DeriveMAC(want.Network.ID, want.VTEP).HardwareAddr()
 	tunnel.MTU = want.MTU
 	return tunnel
@@ -91,7 +70,7 @@ func (p *Plane) repairTunnel(s *segment, links map[string]netlink.Link, flags ma
 		if link.Type() != "vxlan" && name != tunnelName {
 			continue
 		}
-		reason := incompatible(s.device, link)
+		reason := nl.Incompatible(s.device, link)
 		if reason == "" {
 			have = link
 			continue
@@ -128,30 +107,6 @@ func (p *Plane) createTunnel(s *segment, want fabric.Segment) (netlink.Link, err
 		return nil, fmt.Errorf("create %s with VNI %d: %w", tunnelName, s.device.VxlanId, err)
 	}
 	return s.Link(s.device.Name)
-}
-
-// incompatible says why have cannot serve as want; empty when it can.
-func incompatible(want *netlink.Vxlan, link netlink.Link) string {
-	have, ok := link.(*netlink.Vxlan)
-	switch {
-	case !ok:
-		return "is a " + link.Type()
-	case have.VxlanId != want.VxlanId:
-		return fmt.Sprintf("has VNI %d, not %d", have.VxlanId, want.VxlanId)
-	case !have.SrcAddr.Equal(want.SrcAddr):
-		return fmt.Sprintf("sends from %s, not %s", have.SrcAddr, want.SrcAddr)
-	case have.Port != want.Port:
-		return fmt.Sprintf("uses UDP port %d, not %d", have.Port, want.Port)
-	case have.TTL != want.TTL:
-		return fmt.Sprintf("sends with TTL %d, not %d", have.TTL, want.TTL)
-	case have.VtepDevIndex != 0 || have.Group != nil:
-		return "is bound to a device or a group"
-	case have.Learning:
-		return "learns from the tunnel"
-	case have.Proxy || have.RSC || have.L2miss || have.L3miss || have.GBP || have.FlowBased:
-		return "has options that are not ours"
-	}
-	return ""
 }
 
 // tunnelFlaws are those of a device that is compatible.

@@ -80,7 +80,7 @@ func (p *Plane) open(network string) (*segment, error) {
 // create creates the marked bridge in a new namespace, and then gives the namespace its
 // name: one that has the name has the marker.
 func (s *segment) create(network string) error {
-	bridge := newBridge()
+	bridge := nl.NewBridge(bridgeName)
 	if err := s.LinkAdd(bridge); err != nil {
 		return fmt.Errorf("create %s: %w", bridgeName, err)
 	}

@@ -126,9 +126,9 @@ func (p *Plane) reconcile(s *segment, want fabric.Segment) (repaired int, err er
 	err = s.pruneEnds(want.Local)
 	failed := s.write(s.entriesOf(want))
 	s.flood = want.Flood
-	s.trusted = err == nil && !failed.doubt
+	s.trusted = err == nil && !failed.Doubt
 	s.settled = s.trusted
-	return repaired, errors.Join(err, failed.err())
+	return repaired, errors.Join(err, failed.Err())
 }
 
 // Update writes the entries of what changed. Entries that others changed stay so until
@@ -149,7 +149,7 @@ func (p *Plane) Update(ctx context.Context, d fabric.Delta) error {
 	err := s.pruneEnds(d.Local)
 	failed := s.writeDelta(d)
 	s.flood = d.Flood
-	if err = errors.Join(err, failed.err()); err != nil {
+	if err = errors.Join(err, failed.Err()); err != nil {
 		s.trusted, s.settled = false, false
 		return fmt.Errorf("vxlan: network %s: %w", nameOf(d.Network), err)
 	}

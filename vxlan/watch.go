@@ -217,7 +217,7 @@ func (s *segment) agrees(seen *notifications) bool {
 	known := map[int]func(netlink.Link) bool{
 		int(s.bridge): func(link netlink.Link) bool { return len(s.bridgeFlaws(link)) == 0 },
 		int(s.tunnel): func(link netlink.Link) bool {
-			return incompatible(s.device, link) == "" && len(s.tunnelFlaws(link)) == 0
+			return nl.Incompatible(s.device, link) == "" && len(s.tunnelFlaws(link)) == 0
 		},
 	}
 	for _, index := range s.ends {

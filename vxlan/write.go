@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // compare orders slots as they are written.
@@ -20,7 +21,7 @@ func (s slot) compare(other slot) int {
 }
 
 // write makes the kernel's entries those of want, and notes what it has done.
-func (s *segment) write(want entries) failures {
+func (s *segment) write(want entries) nl.Failures {
 	var gone []slot
 	for slot := range s.written {
 		if _, ok := want[slot]; !ok {
@@ -31,7 +32,7 @@ func (s *segment) write(want entries) failures {
 }
 
 // writeDelta writes the entries of what changed.
-func (s *segment) writeDelta(d fabric.Delta) failures {
+func (s *segment) writeDelta(d fabric.Delta) nl.Failures {
 	changed := fabric.Segment{Remote: d.Put, Local: d.Local}
 	var gone []slot
 	if !slices.Equal(s.flood, d.Flood) {
@@ -65,7 +66,7 @@ func peers(endpoints []fabric.Endpoint) []fabric.Peer {
 // that are gone. An entry that changes is replaced in one step: no packet finds it
 // missing. An entry that the kernel refuses (a VTEP of the other address family) does
 // not keep the others from being written.
-func (s *segment) writeOnly(want entries, gone []slot) failures {
+func (s *segment) writeOnly(want entries, gone []slot) nl.Failures {
 	var set []slot
 	for slot, target := range want {
 		if have, ok := s.written[slot]; !ok || have != target {
@@ -74,12 +75,12 @@ func (s *segment) writeOnly(want entries, gone []slot) failures {
 	}
 	slices.SortFunc(set, slot.compare)
 	slices.SortFunc(gone, slot.compare)
-	var failed failures
+	var failed nl.Failures
 	for _, slot := range set {
-		failed.add(s.put(slot, want[slot]))
+		failed.Add(s.put(slot, want[slot]))
 	}
 	for _, slot := range gone {
-		failed.add(s.deleteEntry(slot))
+		failed.Add(s.deleteEntry(slot))
 	}
 	return failed
 }
@@ -130,34 +131,6 @@ func (s *segment) deleteEntry(slot slot) error {
 	}
 	s.drop(slot)
 	return nil
-}
-
-// failures are the errors of many entries: the first, and how many there are.
-type failures struct {
-	first error
-	count int
-	// doubt says that the kernel may not be as it is known to be, or it would not
-	// have failed. It refuses a family that it does not have in any case.
-	doubt bool
-}
-
-func (f *failures) add(err error) {
-	if err != nil {
-		f.first = cmp.Or(f.first, err)
-		f.count++
-		f.doubt = f.doubt || !errors.Is(err, unix.EAFNOSUPPORT)
-	}
-}
-
-func (f *failures) err() error {
-	err := f.first
-	if f.count > 1 {
-		err = fmt.Errorf("%w (and %d more entries)", err, f.count-1)
-	}
-	if err != nil && !f.doubt {
-		err = fmt.Errorf("%w: %w", fabric.ErrPartial, err)
-	}
-	return err
 }
 
 // read lists the entries that the kernel has, by two dumps. The namespace is
