@@ -23,7 +23,7 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 # sudo leaves Go out of the PATH, and a user's has no sbin.
 export PATH := $(PATH):$(patsubst %/,%,$(dir $(GO))):/usr/sbin:/sbin
 
-.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale fuzz demo lab-down clean
+.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale fuzz fuzz-short demo lab-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -60,7 +60,7 @@ $(LINTER):
 lint: $(LINTER) ## Run the linters of .golangci.yml
 	$(LINTER) run ./...
 
-test: deps build test-unit test-e2e test-smoke ## All tests, the end-to-end ones on one engine, a part of them on the others
+test: deps build test-unit fuzz-short test-e2e test-smoke ## All tests, the end-to-end ones on one engine, a part of them on the others
 
 test-unit: deps build $(GOTESTSUM) ## Tests of the packages, with the race detector
 	bin/causeway-lab tools $(TESTSUM) -race -parallel=6 $$($(GO) list ./... | grep -v /test$$)
@@ -87,10 +87,20 @@ bench-scale: deps build ## How agents, store and changes grow with the cluster (
 	$(GO) test -run '^$$' -bench '10000|Thousand|Plug' -benchtime=5x -benchmem ./vxlan
 	$(GO) test -run '^$$' -bench 100000 -benchmem ./reconcile/view
 
-FUZZ := driver/FuzzDecodeOptions ipam/FuzzRequestPool names/FuzzAnswer trust/FuzzParseToken internal/openflow/FuzzUpdates
+# What comes in from outside: FUZZ_PURE links no etcd, and is built and fuzzed within seconds.
+FUZZ_PURE := internal/openflow/FuzzUpdates internal/jsonrpc/FuzzCall internal/vswitch/FuzzFlows internal/vswitch/FuzzRows \
+	internal/rtmsg/FuzzMessage internal/rtmsg/FuzzJournal internal/addrprobe/FuzzClaims names/FuzzAnswer \
+	trust/FuzzParseToken trust/FuzzMaterial join/FuzzJoin
+FUZZ := $(FUZZ_PURE) driver/FuzzDecodeOptions driver/FuzzCalls ipam/FuzzRequestPool ipam/FuzzCalls ipam/FuzzRecords \
+	reconcile/view/FuzzRecords backup/FuzzCopy kvstore/FuzzRestore
+FUZZTIME ?= 10m
 
-fuzz: ## Fuzz what comes in from outside, half a minute each
-	set -e; for target in $(FUZZ); do $(GO) test -run '^$$' -fuzz "^$${target##*/}$$" -fuzztime 30s ./$${target%/*}; done
+fuzz: ## Fuzz what comes in from outside, each target for FUZZTIME=10m
+	set -e; for target in $(FUZZ); do echo "==> $$target"; \
+		$(GO) test -run '^$$' -fuzz "^$${target##*/}$$" -fuzztime $(FUZZTIME) ./$${target%/*}; done
+
+fuzz-short:
+	$(MAKE) fuzz FUZZ='$(FUZZ_PURE)' FUZZTIME=2s
 
 demo: deps build ## Two Docker hosts, one network
 	./demo.sh

@@ -28,27 +28,27 @@ func TestMain(m *testing.M) { storetest.Main(m) }
 // host is one causeway, reached as Docker reaches it.
 type host struct {
 	*hosttest.Host
-	t      *testing.T
+	t      testing.TB
 	client *http.Client
 	driver *Driver
 }
 
 // startHost runs the driver of host number n until the test ends or Stop is called.
-func startHost(t *testing.T, store kvstore.Store, n int) *host {
+func startHost(t testing.TB, store kvstore.Store, n int) *host {
 	t.Helper()
 	return startNode(t, store, n, network.LocalScope, false)
 }
 
 // startNode is startHost with a scope, and where mirrored says so with a mirror
 // announced.
-func startNode(t *testing.T, store kvstore.Store, n int, scope string, mirrored bool) *host {
+func startNode(t testing.TB, store kvstore.Store, n int, scope string, mirrored bool) *host {
 	t.Helper()
 	return startWith(t, store, n, func(c *Config) { c.Scope = scope }, func(o *hosttest.Options) { o.Host.Mirror = mirrored })
 }
 
 // startWith is startHost with what change makes of the driver's configuration, and
 // others of the host's.
-func startWith(t *testing.T, store kvstore.Store, n int, change func(*Config), others ...func(*hosttest.Options)) *host {
+func startWith(t testing.TB, store kvstore.Store, n int, change func(*Config), others ...func(*hosttest.Options)) *host {
 	t.Helper()
 	h := &host{Host: hosttest.Start(t, store, n, others...), t: t}
 	config := Config{

@@ -420,7 +420,7 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-func serve(t *testing.T, i *IPAM) *http.Client {
+func serve(t testing.TB, i *IPAM) *http.Client {
 	t.Helper()
 	logger := logrus.New()
 	logger.SetOutput(t.Output())

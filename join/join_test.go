@@ -71,7 +71,7 @@ type first struct {
 	records *records
 }
 
-func newFirst(t *testing.T) *first {
+func newFirst(t testing.TB) *first {
 	t.Helper()
 	authority, err := trust.NewAuthority("causeway test", time.Now())
 	must(t, err)

@@ -74,7 +74,7 @@ func Restore(ctx context.Context, r Restoring) (member uint64, err error) {
 	if r.Member != "" {
 		name, peer = r.Member, r.Peer
 	}
-	err = snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{
+	err = unpack(snapshot.RestoreConfig{
 		SnapshotPath: r.Snapshot, Name: name, OutputDataDir: dir, PeerURLs: []string{peer},
 		InitialCluster: name + "=" + peer, InitialClusterToken: alone.InitialClusterToken,
 	})
@@ -82,6 +82,17 @@ func Restore(ctx context.Context, r Restoring) (member uint64, err error) {
 		return 0, fmt.Errorf("restore %s: %w", r.Snapshot, err)
 	}
 	return descend(ctx, r)
+}
+
+// unpack writes the snapshot's files. etcd panics at a file that is no store and whose
+// checksum fits.
+func unpack(config snapshot.RestoreConfig) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("it is no snapshot of a store: %v", cause)
+		}
+	}()
+	return snapshot.NewV3(zap.NewNop()).Restore(config)
 }
 
 func checkNotThere(path string) error {

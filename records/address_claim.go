@@ -44,11 +44,14 @@ var ErrNoPool = errors.New("is not in the cluster: remove the network and create
 
 // Pool reads the pool of an ID, or says with ErrNoPool that there is none.
 func (r Records) Pool(ctx context.Context, id string) (Pool, error) {
-	pool, _, err := kvstore.Read[Pool](ctx, r.Store, PoolKey(id))
+	item, err := r.Store.Get(ctx, PoolKey(id))
 	if errors.Is(err, kvstore.ErrNotFound) {
-		return pool, fmt.Errorf("pool %s %w", id, ErrNoPool)
+		return Pool{}, fmt.Errorf("pool %s %w", id, ErrNoPool)
 	}
-	return pool, err
+	if err != nil {
+		return Pool{}, err
+	}
+	return decodePool(id, item)
 }
 
 // Claim claims the address that is asked for and returns it with its subnet's

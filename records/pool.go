@@ -27,7 +27,16 @@ func Overlapping(pools map[string]Pool, space string, prefix netip.Prefix) (Pool
 	return Pool{}, false
 }
 
-// pools reads all pools. One that cannot be decoded still takes up what its key says.
+// decodePool reads the record of pool id: it must be of the CIDR that its key says.
+func decodePool(id string, item kvstore.Item) (Pool, error) {
+	pool, err := kvstore.Decode[Pool](item)
+	if err == nil && PoolID(pool.Space, pool.Prefix) != id {
+		err = fmt.Errorf("record %s is of %s in space %q", item.Key, pool.Prefix, pool.Space)
+	}
+	return pool, err
+}
+
+// pools reads all pools. One that cannot be used still takes up what its key says.
 func (r Records) pools(ctx context.Context) (map[string]Pool, kvstore.Snapshot, error) {
 	snapshot, err := r.Store.List(ctx, PoolsPrefix)
 	if err != nil {
@@ -36,8 +45,9 @@ func (r Records) pools(ctx context.Context) (map[string]Pool, kvstore.Snapshot, 
 	pools := make(map[string]Pool, len(snapshot.Items))
 	for key, item := range snapshot.Items {
 		id := key[len(PoolsPrefix):]
-		pool, err := kvstore.Decode[Pool](item)
+		pool, err := decodePool(id, item)
 		if err != nil {
+			pool = Pool{}
 			if pool.Space, pool.Prefix, err = parsePoolID(id); err != nil {
 				continue
 			}

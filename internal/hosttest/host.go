@@ -56,7 +56,7 @@ func Collecting(o *Options) { o.Grace = Grace }
 
 // Start runs host number n (named h1 for 1, with VTEP 10.99.0.1) until the test ends
 // or Stop is called.
-func Start(t *testing.T, store kvstore.Store, n int, change ...func(*Options)) *Host {
+func Start(t testing.TB, store kvstore.Store, n int, change ...func(*Options)) *Host {
 	t.Helper()
 	o := Options{
 		Host:   fabric.Host{Name: fmt.Sprint("h", n), VTEP: netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}), MTU: 1500},

@@ -13,7 +13,7 @@ import (
 
 // CreateNetwork records the vxlan network id with subnet, as changed, and attaches
 // the host to it.
-func (h *Host) CreateNetwork(t *testing.T, id, subnet string, change ...func(*fabric.Network)) fabric.Network {
+func (h *Host) CreateNetwork(t testing.TB, id, subnet string, change ...func(*fabric.Network)) fabric.Network {
 	t.Helper()
 	network := fabric.Network{ID: id, Mode: fabric.ModeVXLAN, Subnets: []fabric.Subnet{{Prefix: netip.MustParsePrefix(subnet)}}}
 	for _, change := range change {
@@ -30,7 +30,7 @@ func (h *Host) CreateNetwork(t *testing.T, id, subnet string, change ...func(*fa
 }
 
 // Attach attaches the host to a network that another created.
-func (h *Host) Attach(t *testing.T, network fabric.Network) {
+func (h *Host) Attach(t testing.TB, network fabric.Network) {
 	t.Helper()
 	if err := h.Records.Attach(t.Context(), network, h.attaching(network.ID)); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func (h *Host) attaching(id string) records.Attaching {
 }
 
 // PutEndpoint records an endpoint of the host, as CreateEndpoint does.
-func (h *Host) PutEndpoint(t *testing.T, network fabric.Network, id, address string) {
+func (h *Host) PutEndpoint(t testing.TB, network fabric.Network, id, address string) {
 	t.Helper()
 	addr := netip.MustParseAddr(address)
 	endpoint := fabric.Endpoint{
@@ -60,7 +60,7 @@ func (h *Host) PutEndpoint(t *testing.T, network fabric.Network, id, address str
 }
 
 // Enter puts a container on the network: PutEndpoint, then Plug as Join does.
-func (h *Host) Enter(t *testing.T, network fabric.Network, id, address string) {
+func (h *Host) Enter(t testing.TB, network fabric.Network, id, address string) {
 	t.Helper()
 	h.PutEndpoint(t, network, id, address)
 	if _, _, err := h.Loop.Plug(t.Context(), network.ID, id); err != nil {
@@ -69,7 +69,7 @@ func (h *Host) Enter(t *testing.T, network fabric.Network, id, address string) {
 }
 
 // Commit writes to the store as somebody else does.
-func (h *Host) Commit(t *testing.T, ops ...kvstore.Op) {
+func (h *Host) Commit(t testing.TB, ops ...kvstore.Op) {
 	t.Helper()
 	if _, err := h.Records.Store.Commit(t.Context(), kvstore.Txn{Then: ops}); err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func (h *Host) Commit(t *testing.T, ops ...kvstore.Op) {
 }
 
 // Has says whether the store has a record under key.
-func (h *Host) Has(t *testing.T, key string) bool {
+func (h *Host) Has(t testing.TB, key string) bool {
 	t.Helper()
 	_, err := h.Records.Store.Get(t.Context(), key)
 	return err == nil

@@ -80,7 +80,11 @@ func parseMessage(k Kind, raw []byte) (Message, error) {
 		return Message{}, fmt.Errorf("%s of %d bytes is too short", k, len(raw))
 	}
 	m := Message{Kind: k, header: slices.Clone(raw[:k.headerLen()])}
-	parsed, err := rtnl.ParseRouteAttr(raw[k.headerLen():])
+	attrs := slices.Clone(raw[k.headerLen():])
+	for len(attrs)%unix.NLA_ALIGNTO != 0 { // the library reads past the end of what a damaged journal cuts short
+		attrs = append(attrs, 0)
+	}
+	parsed, err := rtnl.ParseRouteAttr(attrs)
 	if err != nil {
 		return Message{}, fmt.Errorf("%s: %w", k, err)
 	}
