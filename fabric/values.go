@@ -81,6 +81,14 @@ type Network struct {
 	Parent string `json:"parent,omitempty"`
 	Bridge string `json:"bridge,omitempty"`
 	VLAN   int    `json:"vlan,omitempty"`
+	// DockerGateway says that containers have their way out by Docker's own gateway,
+	// docker_gwbridge, and none of the network's (-o gateway=docker).
+	DockerGateway bool `json:"docker_gateway,omitempty"`
+	// NoMasquerade says that packets leave with the containers' own addresses
+	// (-o masquerade=false).
+	NoMasquerade bool `json:"no_masquerade,omitempty"`
+	// HostAccess says that containers reach what their host serves (-o host-access=true).
+	HostAccess bool `json:"host_access,omitempty"`
 	// NoProbe says that on an underlay network nobody is asked on the wire for an
 	// address before a container gets it (-o probe=false).
 	NoProbe bool `json:"no_probe,omitempty"`

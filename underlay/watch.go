@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -28,7 +29,7 @@ func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	links, rules := make(chan struct{}, 1), make(chan struct{}, 1)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.listen(ctx, func() { signal(links) }) })
-	group.Go(func() error { return wrap(p.rules.Watch(ctx, func() { signal(rules) })) })
+	group.Go(func() error { return wrap(p.rules.Watch(ctx, func([]netlink.Message) { signal(rules) })) })
 	look := func(changes <-chan struct{}, settle time.Duration, find func(context.Context) []string) {
 		group.Go(func() error {
 			for {

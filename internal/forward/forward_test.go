@@ -27,7 +27,7 @@ func TestHangingToolIsGivenUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	if _, err := c.accepted(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > timeout {
+	if _, err := c.present(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > timeout {
 		t.Errorf("after %v: %v", time.Since(start), err)
 	}
 }
@@ -40,17 +40,17 @@ func TestChainIsDeletedMeanwhile(t *testing.T) {
 	if err != nil || !found {
 		t.Fatal(found, err)
 	}
-	if err := c.accept(t.Context(), "br0"); err != nil {
+	if err := c.add(t.Context(), ruleNamed("br0")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := c.accepted(t.Context()); err != nil || len(got) != 1 || got[0] != "br0" {
-		t.Errorf("accepted %v, %v", got, err)
+	if got, err := c.present(t.Context()); err != nil || len(got) != 1 || got[0] != "br0" {
+		t.Errorf("present %v, %v", got, err)
 	}
 	host.Script("nft delete table ip filter")
-	if got, err := c.accepted(t.Context()); err != nil || got != nil {
-		t.Errorf("accepted %v, %v", got, err)
+	if got, err := c.present(t.Context()); err != nil || got != nil {
+		t.Errorf("present %v, %v", got, err)
 	}
-	if err := c.revoke(t.Context(), "br0"); err != nil {
+	if err := c.remove(t.Context(), "br0"); err != nil {
 		t.Error(err)
 	}
 }

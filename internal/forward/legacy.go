@@ -1,11 +1,13 @@
 package forward
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,16 +52,21 @@ func (c *legacyChain) run(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
-func (c *legacyChain) accepted(ctx context.Context) ([]string, error) {
+func (c *legacyChain) present(ctx context.Context) ([]string, error) {
 	rules, err := c.run(ctx, "-S", "FORWARD")
-	var bridges []string
+	var names []string
 	for _, match := range regexp.MustCompile(`--comment "`+regexp.QuoteMeta(c.Comment)+`([^"]+)"`).FindAllStringSubmatch(rules, -1) {
-		bridges = append(bridges, match[1])
+		names = append(names, match[1])
 	}
-	return bridges, err
+	return names, err
 }
 
-func (c *legacyChain) accept(ctx context.Context, bridge string) error {
+func (c *legacyChain) has(ctx context.Context, name string) (bool, error) {
+	rules, err := c.run(ctx, "-S")
+	return slices.Contains(strings.Split(rules, "\n"), "-N "+name), err
+}
+
+func (c *legacyChain) add(ctx context.Context, rule rule) error {
 	rules, err := c.run(ctx, "-S", "FORWARD")
 	if err != nil {
 		return err
@@ -70,18 +77,28 @@ func (c *legacyChain) accept(ctx context.Context, bridge string) error {
 			place = i + 1 // line 0 is the policy
 		}
 	}
-	_, err = c.run(ctx, append([]string{"-I", "FORWARD", strconv.Itoa(place)}, c.rule(bridge)...)...)
+	_, err = c.run(ctx, append([]string{"-I", "FORWARD", strconv.Itoa(place)}, c.words(rule)...)...)
 	return err
 }
 
-func (c *legacyChain) revoke(ctx context.Context, bridge string) error {
-	_, err := c.run(ctx, append([]string{"-D", "FORWARD"}, c.rule(bridge)...)...)
+func (c *legacyChain) remove(ctx context.Context, name string) error {
+	_, err := c.run(ctx, append([]string{"-D", "FORWARD"}, c.words(ruleNamed(name))...)...)
 	return err
 }
 
-func (c *legacyChain) rule(bridge string) []string {
-	return []string{
-		"-i", bridge, "-o", bridge, "-m", "physdev", "--physdev-is-bridged",
-		"-m", "comment", "--comment", c.Comment + bridge, "-j", "ACCEPT",
+func (c *legacyChain) words(rule rule) []string {
+	var words []string
+	if rule.in != "" {
+		words = append(words, "-i", rule.in)
 	}
+	if rule.out != "" {
+		words = append(words, "-o", rule.out)
+	}
+	if rule.bridged {
+		words = append(words, "-m", "physdev", "--physdev-is-bridged")
+	}
+	if rule.target != "" {
+		words = append(words, "-m", "conntrack", "!", "--ctstate", "DNAT")
+	}
+	return append(words, "-m", "comment", "--comment", c.Comment+rule.name, "-j", cmp.Or(rule.target, "ACCEPT"))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -12,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nftChain is the FORWARD chain that iptables-nft keeps in nf_tables. The rule
-// has the expressions that iptables-nft itself would write, so that
-// `iptables -S FORWARD` shows it as
+// nftChain is the FORWARD chain that iptables-nft keeps in nf_tables. The rules
+// have the expressions that iptables-nft itself would write, so that
+// `iptables -S FORWARD` shows them as
 //
 //	-A FORWARD -i BRIDGE -o BRIDGE -m physdev --physdev-is-bridged -m comment … -j ACCEPT
 type nftChain struct {
@@ -55,15 +56,25 @@ func (c *nftChain) find() (found bool, err error) {
 	return false, nil
 }
 
-func (c *nftChain) accepted(context.Context) ([]string, error) {
+func (c *nftChain) present(context.Context) ([]string, error) {
 	rules, err := c.rules()
-	var bridges []string
+	var names []string
 	for _, rule := range rules {
-		if bridge, ours := c.bridgeOf(rule); ours {
-			bridges = append(bridges, bridge)
+		if name, ours := c.nameOf(rule); ours {
+			names = append(names, name)
 		}
 	}
-	return bridges, err
+	return names, err
+}
+
+func (c *nftChain) has(_ context.Context, name string) (bool, error) {
+	chains, err := c.conn.ListChainsOfTableFamily(c.chain.Table.Family)
+	if err != nil {
+		return false, fmt.Errorf("list the chains of nf_tables: %w", err)
+	}
+	return slices.ContainsFunc(chains, func(chain *nftables.Chain) bool {
+		return chain.Table.Name == c.chain.Table.Name && chain.Name == name
+	}), nil
 }
 
 func (c *nftChain) rules() ([]*nftables.Rule, error) {
@@ -74,21 +85,12 @@ func (c *nftChain) rules() ([]*nftables.Rule, error) {
 	return rules, nil
 }
 
-func (c *nftChain) accept(_ context.Context, bridge string) error {
+func (c *nftChain) add(_ context.Context, wanted rule) error {
 	rules, err := c.rules()
 	if err != nil {
 		return err
 	}
-	rule := &nftables.Rule{Table: c.chain.Table, Chain: c.chain, Exprs: []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: append([]byte(bridge), 0)},
-		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: append([]byte(bridge), 0)},
-		&expr.Match{Name: "physdev", Info: isBridged()},
-		&expr.Match{Name: "comment", Info: c.commentFor(bridge)},
-		&expr.Counter{},
-		&expr.Verdict{Kind: expr.VerdictAccept},
-	}}
+	rule := &nftables.Rule{Table: c.chain.Table, Chain: c.chain, Exprs: c.expressions(wanted)}
 	for _, other := range rules {
 		if jumpsTo(other, "DOCKER-USER") {
 			rule.Position = other.Handle
@@ -102,13 +104,47 @@ func (c *nftChain) accept(_ context.Context, bridge string) error {
 	return c.conn.Flush()
 }
 
-func (c *nftChain) revoke(_ context.Context, bridge string) error {
+// expressions are those of a rule.
+func (c *nftChain) expressions(rule rule) []expr.Any {
+	var exprs []expr.Any
+	name := func(key expr.MetaKey, name string) {
+		if name == "" {
+			return
+		}
+		data, beginning := strings.CutSuffix(name, "+")
+		if !beginning {
+			data += "\x00"
+		}
+		exprs = append(exprs, &expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(data)})
+	}
+	name(expr.MetaKeyIIFNAME, rule.in)
+	name(expr.MetaKeyOIFNAME, rule.out)
+	if rule.bridged {
+		exprs = append(exprs, &expr.Match{Name: "physdev", Info: isBridged()})
+	}
+	verdict := &expr.Verdict{Kind: expr.VerdictAccept}
+	if rule.target != "" {
+		exprs = append(exprs, &expr.Match{Name: "conntrack", Rev: 3, Info: notPublished()})
+		verdict = &expr.Verdict{Kind: expr.VerdictJump, Chain: rule.target}
+	}
+	return append(exprs, &expr.Match{Name: "comment", Info: c.commentFor(rule.name)}, &expr.Counter{}, verdict)
+}
+
+// notPublished is ! --ctstate DNAT.
+func notPublished() *xt.ConntrackMtinfo3 {
+	const state, alias, destinationNAT = 1 << 0, 1 << 13, 1 << 7 // XT_CONNTRACK_STATE, …_STATE_ALIAS, …_STATE_DNAT
+	var info xt.ConntrackMtinfo3
+	info.MatchFlags, info.InvertFlags, info.StateMask = state|alias, state, destinationNAT
+	return &info
+}
+
+func (c *nftChain) remove(_ context.Context, name string) error {
 	rules, err := c.rules()
 	if err != nil {
 		return err
 	}
 	for _, rule := range rules {
-		if found, ours := c.bridgeOf(rule); !ours || found != bridge {
+		if found, ours := c.nameOf(rule); !ours || found != name {
 			continue
 		}
 		err := c.conn.DelRule(rule)
@@ -116,7 +152,7 @@ func (c *nftChain) revoke(_ context.Context, bridge string) error {
 			err = c.conn.Flush()
 		}
 		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("delete the rule of bridge %s from %s: %w", bridge, c, err)
+			return fmt.Errorf("delete the rule for %s from %s: %w", name, c, err)
 		}
 		return nil
 	}
@@ -132,13 +168,13 @@ func isBridged() *xt.Unknown {
 	return &info
 }
 
-func (c *nftChain) commentFor(bridge string) *xt.Comment {
-	comment := xt.Comment(c.Comment + bridge)
+func (c *nftChain) commentFor(name string) *xt.Comment {
+	comment := xt.Comment(c.Comment + name)
 	return &comment
 }
 
-// bridgeOf reads the bridge from the comment of a rule of ours.
-func (c *nftChain) bridgeOf(rule *nftables.Rule) (bridge string, ours bool) {
+// nameOf reads the name of a rule of ours from its comment.
+func (c *nftChain) nameOf(rule *nftables.Rule) (name string, ours bool) {
 	for _, e := range rule.Exprs {
 		if match, ok := e.(*expr.Match); ok {
 			if text, ok := match.Info.(*xt.Comment); ok {

@@ -31,6 +31,7 @@ const (
 	Records     Part = "records"     // records can be read and are sane
 	Membership  Part = "membership"  // this host has its name in the cluster
 	Network     Part = "network"     // a segment is applied, by network ID
+	Gateway     Part = "gateway"     // a network has its gateway here, by mode and network ID
 	Prune       Part = "prune"       // what is no longer wanted was removed, by mode
 	Collect     Part = "collect"     // dead endpoints and addresses are collected
 	Engine      Part = "engine"      // the Docker engine answers
@@ -89,8 +90,12 @@ func (b *Board) Report(scope Scope, err error) {
 	}
 }
 
-// Retain drops the faults of a part whose object is not to keep, without a recovery.
+// Retain drops the faults of a part whose object is not to keep, without a recovery. A
+// nil Board has none.
 func (b *Board) Retain(part Part, keep func(object string) bool) {
+	if b == nil {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for scope := range b.faults {
