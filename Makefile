@@ -23,7 +23,7 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 # sudo leaves Go out of the PATH, and a user's has no sbin.
 export PATH := $(PATH):$(patsubst %/,%,$(dir $(GO))):/usr/sbin:/sbin
 
-.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale fuzz fuzz-short demo lab-down clean
+.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale fuzz fuzz-short hammer demo lab-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -86,6 +86,13 @@ bench-scale: deps build ## How agents, store and changes grow with the cluster (
 	$(GO) test -count=1 -v -timeout=60m ./test/bench -args -hosts=$(SIZES) -period=20s
 	$(GO) test -run '^$$' -bench '10000|Thousand|Plug' -benchtime=5x -benchmem ./vxlan
 	$(GO) test -run '^$$' -bench 100000 -benchmem ./reconcile/view
+
+# Starts and stops of containers; a seed is printed, and can be given again.
+OPERATIONS ?= 100000
+SEED ?= 0
+
+hammer: ## Try to have an address given twice: writers, killed agents, dying engines (OPERATIONS=100000 SEED=)
+	$(GO) test -count=1 -v -timeout=3h ./test/hammer -args -operations=$(OPERATIONS) -seed=$(SEED)
 
 # What comes in from outside: FUZZ_PURE links no etcd, and is built and fuzzed within seconds.
 FUZZ_PURE := internal/openflow/FuzzUpdates internal/jsonrpc/FuzzCall internal/vswitch/FuzzFlows internal/vswitch/FuzzRows \

@@ -58,6 +58,7 @@ func TestImportsPointDown(t *testing.T) {
 		"agent":              {"fabric", "kvstore", "records", "names", "trust", "internal/plugin", "internal/health"},
 		"lab":                {},
 		"test/bench":         {},
+		"test/hammer":        {},
 		"cmd/causeway-lab":   {"lab"},
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, module+"...").Output()

@@ -4,6 +4,7 @@ package hosttest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ type Options struct {
 	Expiry time.Duration
 	Timing reconcile.Timing
 	Grace  time.Duration // of the Collector
+	Plane  *Plane        // that of mode=vxlan, as another Host left it; nil: a new one
 }
 
 // Grace is the grace time of a Host that is Collecting; others judge nothing.
@@ -66,7 +68,7 @@ func Start(t testing.TB, store kvstore.Store, n int, change ...func(*Options)) *
 	for _, change := range change {
 		change(&o)
 	}
-	h := &Host{Host: o.Host, Plane: NewPlane(), Physical: NewPlane(), Log: &bytes.Buffer{}}
+	h := &Host{Host: o.Host, Plane: cmp.Or(o.Plane, NewPlane()), Physical: NewPlane(), Log: &bytes.Buffer{}}
 	logger := logrus.New()
 	logger.SetOutput(io.MultiWriter(t.Output(), h.Log))
 	h.Entry = logrus.NewEntry(logger)
