@@ -197,7 +197,7 @@ func (r Records) deleteNetwork(ctx context.Context, item kvstore.Item, txn kvsto
 	txn.If = append(txn.If, kvstore.Unchanged(item))
 	subnets := network.Subnets
 	for len(subnets) > MaxSubnets { // an older version created it
-		batch := min(len(subnets)-MaxSubnets, maxWrites/2)
+		batch := min(len(subnets)-MaxSubnets, maxWrites/3)
 		if _, err := r.Store.Commit(ctx, kvstore.Txn{If: txn.If, Then: deletePools(subnets[:batch])}); err != nil {
 			return err
 		}
@@ -230,7 +230,8 @@ func (r Records) deleteNetwork(ctx context.Context, item kvstore.Item, txn kvsto
 func deletePools(subnets []fabric.Subnet) []kvstore.Op {
 	var ops []kvstore.Op
 	for _, subnet := range subnets {
-		ops = append(ops, kvstore.Delete(PoolKey(subnet.Pool)), kvstore.DeletePrefix(PoolAddresses(subnet.Pool)))
+		ops = append(ops, kvstore.Delete(PoolKey(subnet.Pool)),
+			kvstore.DeletePrefix(PoolAddresses(subnet.Pool)), kvstore.DeletePrefix(PoolBlocks(subnet.Pool)))
 	}
 	return ops
 }

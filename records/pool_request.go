@@ -171,7 +171,7 @@ func (r Records) ReleasePool(ctx context.Context, id string, global bool) error 
 		used := r.unuse(&pool, global)
 		then := []kvstore.Op{kvstore.Put(key, pool)}
 		if pool.Network == "" && len(pool.Users) == 0 {
-			then = []kvstore.Op{kvstore.Delete(key), kvstore.DeletePrefix(PoolAddresses(id))}
+			then = []kvstore.Op{kvstore.Delete(key), kvstore.DeletePrefix(PoolAddresses(id)), kvstore.DeletePrefix(PoolBlocks(id))}
 		} else if !used {
 			return nil
 		}

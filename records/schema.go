@@ -32,6 +32,7 @@ const (
 	EndpointsPrefix   = "endpoints/"
 	PoolsPrefix       = "pools/"
 	AddressesPrefix   = "addresses/"
+	BlocksPrefix      = "blocks/"
 	MembersPrefix     = "members/"
 	// Those of a closed cluster: who may join, who has joined, who may not any more.
 	TokensPrefix       = "tokens/"
@@ -95,6 +96,10 @@ type Pool struct {
 	// DockerIPAM says that an engine's own allocator, which hands out the lowest
 	// free address, shares this pool: causeway then picks from the top down.
 	DockerIPAM bool `json:"docker_ipam,omitempty"`
+	// BlockBits is the length of the blocks of a pool that is given out by blocks
+	// alone, whatever its size: the network is routed by block. 0: the pool is given
+	// out by blocks of 64 addresses where it has more than 256.
+	BlockBits int `json:"block_bits,omitempty"`
 	// Users are the hosts whose Docker has requested the pool, once for each use.
 	Users []string `json:"users,omitempty"`
 	// Global are those of them that did so in the global address space, as
