@@ -16,6 +16,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/hostfilter"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/names"
@@ -29,6 +30,8 @@ type Config struct {
 	Store kvstore.Store
 	// Faults lists what is wrong on this host, as [health.Board.Faults] does.
 	Faults func() []health.Fault
+	// Drops tells what this host's packet filter kept out; nil where there is none.
+	Drops func() ([]hostfilter.Drop, error)
 	// Resolve tells what a container of this host would be told about a name, as
 	// [names.Server.Resolve] does.
 	Resolve func(name, from string) (names.Resolution, error)
@@ -86,6 +89,9 @@ func NewServer(config Config) *plugin.Server {
 		s := status(ctx, config.Store, config.Host, config.Faults())
 		if config.Roles != nil && s.Store == "" {
 			s.addRoles(config.Roles(ctx))
+		}
+		if config.Drops != nil {
+			s.addDrops(config.Drops())
 		}
 		return &s, nil
 	})

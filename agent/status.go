@@ -18,6 +18,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/hostfilter"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -32,6 +33,8 @@ type Status struct {
 	Hosts     []Host     `json:"hosts"`
 	Networks  []Network  `json:"networks"`
 	Endpoints []Endpoint `json:"endpoints"`
+	// Drops are what this host's packet filter kept out.
+	Drops []hostfilter.Drop `json:"drops"`
 	// Troubles are sentences: the faults of this host, and what the records show
 	// to be wrong in the cluster.
 	Troubles []string `json:"troubles"`
@@ -116,7 +119,7 @@ func all[T any](ctx context.Context, r *reader, prefix string) map[string]T {
 func status(ctx context.Context, store kvstore.Store, host fabric.Host, faults []health.Fault) Status {
 	s := Status{
 		Host: host.Shown(), Version: host.Version, Troubles: []string{},
-		Hosts: []Host{}, Networks: []Network{}, Endpoints: []Endpoint{}, // [] in JSON, not null
+		Hosts: []Host{}, Networks: []Network{}, Endpoints: []Endpoint{}, Drops: []hostfilter.Drop{}, // [] in JSON, not null
 	}
 	r := newReader(store)
 	hosts := all[fabric.Host](ctx, r, records.HostsPrefix)
@@ -216,6 +219,14 @@ func configuredOn(members map[string]records.Member, network string) []string {
 	}
 	slices.Sort(hosts)
 	return hosts
+}
+
+// addDrops notes what was kept out.
+func (s *Status) addDrops(drops []hostfilter.Drop, err error) {
+	if err != nil {
+		s.Troubles = append(s.Troubles, "what the packet filter dropped cannot be read: "+err.Error())
+	}
+	s.Drops = append(s.Drops, drops...)
 }
 
 // addRoles notes which hosts hold the store.

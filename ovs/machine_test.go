@@ -71,6 +71,10 @@ func newSite(t *testing.T) *site {
 // suite is the common suite's view of this data plane; vtep is the address
 // before the first host's.
 func (s *site) suite(vtep, tunnel string) planetest.Config {
+	port := uint16(0)
+	if tunnel == "" || tunnel == "vxlan" {
+		port = 8472
+	}
 	return planetest.Config{
 		Mode: fabric.ModeOVS,
 		VTEP: netip.MustParseAddr(vtep),
@@ -84,7 +88,8 @@ func (s *site) suite(vtep, tunnel string) planetest.Config {
 		Cut: func(t *testing.T, host *planetest.Host, segment fabric.Segment) {
 			s.machine(t, host).tool(t, "ovs-ofctl", "del-flows", bridge, "table=40")
 		},
-		Responds: true,
+		Responds:   true,
+		TunnelPort: port,
 	}
 }
 

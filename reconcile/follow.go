@@ -43,6 +43,9 @@ func follow[T any](ctx context.Context, l *Loop, prefix string, first func(conte
 func (l *Loop) followTables(ctx context.Context) {
 	follow(ctx, l, records.HostsPrefix, l.Membership.HostsChanged, func(_ context.Context, c kvstore.Change[fabric.Host]) {
 		l.mark(l.view.HostsChanged(c)...)
+		if l.Hosts != nil {
+			l.Hosts(l.view.Hosts())
+		}
 	})
 	follow(ctx, l, records.NetworksPrefix, nil, func(_ context.Context, c kvstore.Change[fabric.Network]) {
 		concerned := l.view.NetworksChanged(c)

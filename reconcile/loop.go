@@ -46,7 +46,9 @@ type Config struct {
 	Planes     map[fabric.Mode]fabric.Dataplane
 	Membership Membership
 	// Names answers by name; nil: nobody does.
-	Names  Names
+	Names Names
+	// Hosts is told the hosts in view after each change, in order; nil: nobody is.
+	Hosts  func(map[string]fabric.Host)
 	Board  *health.Board
 	Log    *logrus.Entry
 	Timing Timing

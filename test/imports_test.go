@@ -55,11 +55,13 @@ func TestImportsPointDown(t *testing.T) {
 		"mirror/containers":  {"fabric", "records", "internal/health", "mirror/engine", "mirror/table"},
 		"mirror/engine":      {},
 		"mirror/table":       {"kvstore"},
-		"agent":              {"fabric", "kvstore", "records", "names", "trust", "internal/plugin", "internal/health"},
+		"agent":              {"fabric", "kvstore", "records", "names", "trust", "internal/plugin", "internal/health", "internal/hostfilter"},
 		"lab":                {},
 		"test/bench":         {},
 		"test/hammer":        {},
 		"cmd/causeway-lab":   {"lab"},
+
+		"internal/hostfilter": {"internal/nl"},
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, module+"...").Output()
 	if err != nil {

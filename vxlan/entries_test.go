@@ -32,7 +32,7 @@ func alone(t testing.TB) *Plane {
 	}
 	defer ns.Close()
 	dir := filepath.Join(t.TempDir(), "netns")
-	plane, err := New(Config{Dir: dir, HostNS: ns, Log: quiet()})
+	plane, err := New(Config{Dir: dir, HostNS: ns, Senders: openFilter(t, ns, netip.Addr{}), Log: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 		if kept[s.path] {
 			continue
 		}
-		if err := s.delete(); err != nil {
+		if err := p.delete(s); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -67,7 +67,7 @@ func (p *Plane) pruneLeftover(path string) error {
 	s := &segment{Handle: handle, path: path}
 	owner, err := s.owner()
 	if err == nil && owner != "" && p.path(owner) == path {
-		err = s.delete()
+		err = p.delete(s)
 	}
 	return errors.Join(err, s.Close())
 }
@@ -82,7 +82,7 @@ func deleteEmpty(path string) error {
 
 // delete deletes the devices before the namespace: its own end comes later, in
 // the kernel's time, and until then nobody else could have the VNI.
-func (s *segment) delete() error {
+func (p *Plane) delete(s *segment) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.trusted, s.settled = false, false
@@ -93,6 +93,11 @@ func (s *segment) delete() error {
 	for name, link := range links {
 		if deletable(link) {
 			if err := s.Remove(name); err != nil {
+				return err
+			}
+		}
+		if device, ok := link.(*netlink.Vxlan); ok {
+			if err := p.Senders.Forget(uint32(device.VxlanId)); err != nil {
 				return err
 			}
 		}

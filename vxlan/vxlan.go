@@ -28,6 +28,9 @@
 // us, so flooding stays on. IPv6 link-local addresses need none of it: their
 // frames go to the container's own MAC.
 //
+// Who may deliver into the network is checked before the device: the VTEPs that frames
+// are flooded to, and no others ([Senders]).
+//
 // All of it is derived from a [fabric.Segment]: [Plane.Apply] writes what is
 // different, and reads the kernel back first where it may have been changed.
 // [Plane.Watch] hears from the kernel's notifications what others change.
@@ -39,6 +42,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netns"
@@ -57,7 +61,17 @@ type Config struct {
 	EngineDir string
 	// HostNS is the host's namespace (the caller's). It stays the caller's to close.
 	HostNS netns.NsHandle
-	Log    *logrus.Entry
+	// Senders keeps strangers out of the tunnels.
+	Senders Senders
+	Log     *logrus.Entry
+}
+
+// Senders say which VTEPs may deliver into a network.
+type Senders interface {
+	// Allow has the VTEPs, which are sorted, and no others deliver into the network of vni.
+	Allow(vni uint32, vteps []netip.Addr) error
+	// Forget ends what Allow began.
+	Forget(vni uint32) error
 }
 
 // Plane reconciles segments on this host. It is for one goroutine; Watch runs beside.
@@ -116,6 +130,11 @@ func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (repaired int, e
 }
 
 func (p *Plane) reconcile(s *segment, want fabric.Segment) (repaired int, err error) {
+	// Before the device is there: what comes in is checked from the first frame.
+	if err := p.Senders.Allow(want.Network.VNI, want.Flood); err != nil {
+		s.trusted, s.settled = false, false
+		return 0, err
+	}
 	if !s.trusted || s.applied != shapeOf(want) {
 		s.trusted, s.settled = false, false
 		if repaired, err = p.readBack(s, want); err != nil {
@@ -146,7 +165,7 @@ func (p *Plane) Update(ctx context.Context, d fabric.Delta) error {
 	if !s.settled || s.applied != shapeOf(d.Segment) {
 		return fmt.Errorf("vxlan: network %s is to be read back", nameOf(d.Network))
 	}
-	err := s.pruneEnds(d.Local)
+	err := errors.Join(p.Senders.Allow(d.Network.VNI, d.Flood), s.pruneEnds(d.Local))
 	failed := s.writeDelta(d)
 	s.flood = d.Flood
 	if err = errors.Join(err, failed.Err()); err != nil {

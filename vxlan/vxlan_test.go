@@ -12,9 +12,11 @@ import (
 	"testing"
 
 	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/hostfilter"
 	"github.com/causeway-net/causeway/internal/nl"
 	"github.com/causeway-net/causeway/internal/planetest"
 )
@@ -39,19 +41,33 @@ func suite(vtep string) planetest.Config {
 		Text:     text,
 		Cut:      cut,
 		Responds: true,
-		MACs:     macs,
+		MACs:     macs, TunnelPort: 4789,
 	}
 }
 
 func newPlane(t *testing.T, host *planetest.Host) *Plane {
 	t.Helper()
 	dir := filepath.Join(host.Dir, "netns")
-	plane, err := New(Config{Dir: dir, HostNS: host.NS, Log: quiet()})
+	plane, err := New(Config{Dir: dir, HostNS: host.NS, Senders: openFilter(t, host.NS, host.VTEP), Log: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tidy(t, dir) })
 	return plane
+}
+
+func openFilter(t testing.TB, ns netns.NsHandle, vtep netip.Addr) *hostfilter.Filter {
+	t.Helper()
+	filter, err := hostfilter.Open(hostfilter.Config{NS: ns, VTEP: vtep, Log: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := filter.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return filter
 }
 
 // moving is what the kernel changes by itself: clocks, carrier, what it counts up.

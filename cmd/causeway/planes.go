@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/hostfilter"
 	"github.com/causeway-net/causeway/nicmove"
 	"github.com/causeway-net/causeway/ovs"
 	"github.com/causeway-net/causeway/underlay"
@@ -26,6 +27,7 @@ type planes struct {
 	vxlan    *vxlan.Plane
 	ovs      *ovs.Plane
 	underlay *underlay.Plane
+	filter   *hostfilter.Filter
 }
 
 // openUnderlay finishes what a crash may have broken off: before that, the host
@@ -84,8 +86,13 @@ func storeAnswers(endpoints []string) []nicmove.Question {
 
 // openTunnels opens the others, once the host's VTEP is known.
 func (p *planes) openTunnels(s settings, host fabric.Host, log *logrus.Entry) (err error) {
+	if p.filter, err = hostfilter.Open(hostfilter.Config{
+		NS: netns.None(), VTEP: host.VTEP, VXLANPort: s.vxlanPort, Tunnels: s.tunnelPorts(), Ports: s.ownPorts(), Log: log,
+	}); err != nil {
+		return err
+	}
 	if p.vxlan, err = vxlan.New(vxlan.Config{
-		Port: int(s.vxlanPort), Dir: s.onHost("/run/netns"), EngineDir: s.onHost("/run/docker/netns"), Log: log,
+		Senders: p.filter, Port: int(s.vxlanPort), Dir: s.onHost("/run/netns"), EngineDir: s.onHost("/run/docker/netns"), Log: log,
 	}); err != nil {
 		return err
 	}
@@ -109,6 +116,9 @@ func (p *planes) close() error {
 	}
 	if p.ovs != nil {
 		errs = append(errs, p.ovs.Close())
+	}
+	if p.filter != nil {
+		errs = append(errs, p.filter.Close())
 	}
 	return errors.Join(append(errs, p.underlay.Close())...)
 }

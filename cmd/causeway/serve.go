@@ -124,7 +124,7 @@ func (o opened) run(ctx context.Context) error {
 	}
 	resolver := newNames(o.settings, host, board, log)
 	loop := reconcile.New(reconcile.Config{
-		Host: host, Store: o.store, Planes: o.planes.byMode(), Membership: member, Names: resolver, Board: board, Log: log,
+		Host: host, Store: o.store, Planes: o.planes.byMode(), Membership: member, Names: resolver, Hosts: o.protect, Board: board, Log: log,
 	})
 	collector := collect.New(collect.Config{
 		Records: records.Records{Store: o.store, Host: host.Name}, Loop: loop, Refusal: member.Refusal, Board: board, Log: log,
@@ -135,7 +135,7 @@ func (o opened) run(ctx context.Context) error {
 	})
 	addresses := ipam.New(ipam.Config{Host: host.Name, Store: o.store, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Probe: probe})
 	asked := agent.NewServer(agent.Config{
-		Host: host, Store: o.store.etcd, Faults: board.Faults, Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
+		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
 		NewToken: o.store.newToken, Rotate: o.store.rotate, Profiles: o.profiles, Log: log,
 	})
 
@@ -153,6 +153,7 @@ func (o opened) run(ctx context.Context) error {
 		return o.self.keepHost()
 	})
 	group.Go(func() error { return loop.Run(ctx) })
+	group.Go(func() error { return o.planes.filter.Watch(ctx) })
 	group.Go(func() error { return resolver.Run(ctx) })
 	group.Go(func() error { return collector.Run(ctx) })
 	if host.Mirror {
@@ -162,6 +163,15 @@ func (o opened) run(ctx context.Context) error {
 	group.Go(func() error { kickOnHangup(ctx, loop); return nil })
 	group.Go(func() error { return notifySystemd(ctx, o.onHost(o.socket), log) })
 	return group.Wait()
+}
+
+// protect keeps this host's containers away from the tunnels and ports of all hosts.
+func (o opened) protect(hosts map[string]fabric.Host) {
+	addresses := make([]netip.Addr, 0, len(hosts))
+	for _, host := range hosts {
+		addresses = append(addresses, host.VTEP.Unmap())
+	}
+	o.board.Report(health.Scope{Part: health.Filter}, o.planes.filter.Protect(addresses))
 }
 
 // engineOf is the engine that the driver's handlers may ask; nil without a mirror.

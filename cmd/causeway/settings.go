@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -185,3 +186,23 @@ func isInsecure(endpoint string, secure bool) bool {
 
 // mirrors says whether the engine's networks follow the cluster's by themselves.
 func (s *settings) mirrors() bool { return s.docker != "" && s.docker != "none" }
+
+// tunnelPorts are the UDP ports that tunnels end at.
+func (s *settings) tunnelPorts() []uint16 {
+	const geneve = 6081 // RFC 8926 §3.3
+	return []uint16{s.vxlanPort, s.ovsVXLANPort, geneve}
+}
+
+// ownPorts are the TCP ports that causeway offers at the VTEP. An etcd of the user's own
+// may serve containers, too.
+func (s *settings) ownPorts() []uint16 {
+	if s.closed() {
+		return []uint16{s.clusterPort, s.clusterPort + 1, s.clusterPort + 2}
+	}
+	if _, text, err := net.SplitHostPort(s.storeListen[strings.Index(s.storeListen, "://")+1:]); err == nil {
+		if port, err := strconv.ParseUint(strings.TrimRight(text, "/"), 10, 16); err == nil {
+			return []uint16{uint16(port)}
+		}
+	}
+	return nil
+}

@@ -152,6 +152,13 @@ func printStatus(w io.Writer, s agent.Status) {
 		printNetworks(w, s)
 	}
 	fmt.Fprintln(w)
+	if len(s.Drops) > 0 {
+		fmt.Fprintln(w, "dropped packets:")
+		for _, drop := range s.Drops {
+			row(w, fmt.Sprintf("- %d %s", drop.Packets, drop.Reason))
+		}
+		fmt.Fprintln(w)
+	}
 	if len(s.Troubles) == 0 {
 		fmt.Fprintln(w, "no troubles")
 		return

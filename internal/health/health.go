@@ -43,6 +43,7 @@ const (
 	PutBack     Part = "put-back"    // a network that was removed here is back, by network
 	Names       Part = "names"       // names are served, by sandbox or network
 	Environment Part = "environment" // the host's own settings
+	Filter      Part = "filter"      // strangers and containers are kept from the hosts' tunnels and ports
 	Certificate Part = "certificate" // this host's certificate, and what the cluster lets in
 )
 

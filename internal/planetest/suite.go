@@ -36,6 +36,8 @@ type Config struct {
 	// OneNetwork says that the hosts' wire is the network: two networks with the
 	// same subnets can't be kept apart, and a MAC is where a frame came from.
 	OneNetwork bool
+	// TunnelPort is the UDP port that VXLAN is sent to; 0 where nothing is.
+	TunnelPort uint16
 	// MACs counts the entries of the segment's MAC tables; nil where there are none.
 	MACs func(t *testing.T, host *Host, segment fabric.Segment) int
 }
@@ -56,6 +58,7 @@ func Run(t *testing.T, config Config) {
 		"a restart is not noticed":              restart,
 		"a MAC belongs to its endpoint":         impersonate,
 		"a flood of MACs fills no table":        manyMACs,
+		"strangers do not get in":               strangers,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -201,6 +201,9 @@ func (v *View) EndpointsChanged(network string, c kvstore.Change[fabric.Endpoint
 	}
 }
 
+// Hosts gives all hosts, by name. They are the caller's to read until the next change.
+func (v *View) Hosts() map[string]fabric.Host { return v.state.Hosts }
+
 // Endpoint gives one endpoint of a network in view.
 func (v *View) Endpoint(network, id string) (fabric.Endpoint, bool) {
 	endpoint, ok := v.state.Endpoints[network][id]
