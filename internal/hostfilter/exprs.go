@@ -49,6 +49,7 @@ func vni(register uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: udp + before, Len: length},
 		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: length, Mask: []byte{0, 0xff, 0xff, 0xff}, Xor: make([]byte, length)},
+		&expr.Byteorder{SourceRegister: register, DestRegister: register, Op: expr.ByteorderNtoh, Len: length, Size: length},
 	}
 }
 

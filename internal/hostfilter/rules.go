@@ -3,6 +3,8 @@ package hostfilter
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -59,8 +61,8 @@ func (f *Filter) install() error {
 	f.conn.AddTable(table())
 	sets := f.sets()
 	var errs []error
-	for _, set := range sets {
-		errs = append(errs, f.conn.AddSet(set, nil))
+	for _, name := range slices.Sorted(maps.Keys(sets)) {
+		errs = append(errs, f.conn.AddSet(sets[name], nil))
 	}
 	errs = append(errs, f.all().each(sets, f.conn.SetAddElements))
 	for _, name := range counters() {

@@ -39,17 +39,19 @@ func (e elements) each(sets map[string]*nftables.Set, do func(*nftables.Set, []n
 
 func (f *Filter) sets() map[string]*nftables.Set {
 	sets := make(map[string]*nftables.Set)
-	for name, key := range map[string]nftables.SetDatatype{
-		networksSet: nftables.TypeInteger, lansSet: nftables.TypeIFName,
-		hosts4Set: nftables.TypeIPAddr, hosts6Set: nftables.TypeIP6Addr,
-		senders4Set: nftables.MustConcatSetType(nftables.TypeInteger, nftables.TypeIPAddr),
-		senders6Set: nftables.MustConcatSetType(nftables.TypeInteger, nftables.TypeIP6Addr),
-	} {
+	add := func(name string, key ...nftables.SetDatatype) {
 		sets[name] = &nftables.Set{
-			Table: table(), Name: name, KeyType: key, Concatenation: name == senders4Set || name == senders6Set,
-			KeyByteOrder: binaryutil.BigEndian,
+			Table: table(), Name: name, KeyType: nftables.MustConcatSetType(key...), Concatenation: len(key) > 1,
 		}
 	}
+	add(networksSet, nftables.TypeMark)
+	add(senders4Set, nftables.TypeMark, nftables.TypeIPAddr)
+	add(senders6Set, nftables.TypeMark, nftables.TypeIP6Addr)
+	add(hosts4Set, nftables.TypeIPAddr)
+	add(hosts6Set, nftables.TypeIP6Addr)
+	add(lansSet, nftables.TypeIFName)
+	sets[networksSet].KeyByteOrder = binaryutil.NativeEndian
+	sets[lansSet].KeyByteOrder = binaryutil.NativeEndian
 	return sets
 }
 
@@ -61,7 +63,8 @@ func familyOf(addr netip.Addr, set4, set6 string) string {
 	return set6
 }
 
-func vniKey(vni uint32) []byte { return binary.BigEndian.AppendUint32(nil, vni) }
+// vniKey is a VNI in the type that nft(8) prints as 0x00800001.
+func vniKey(vni uint32) []byte { return binary.NativeEndian.AppendUint32(nil, vni) }
 
 func networkElements(vni uint32) []nftables.SetElement {
 	return []nftables.SetElement{{Key: vniKey(vni)}}
@@ -145,7 +148,7 @@ func (f *Filter) takeOver(set string, key []byte) {
 	if len(key) < vniLength {
 		return
 	}
-	vni := binary.BigEndian.Uint32(key)
+	vni := binary.NativeEndian.Uint32(key)
 	vteps := f.senders[vni]
 	if addr, ok := netip.AddrFromSlice(key[vniLength:]); ok {
 		vteps = append(vteps, addr)
