@@ -25,6 +25,7 @@ func capabilities() map[string]func(*cluster) {
 		"MTU":                            mtu,
 		"plugin restarted under traffic": pluginRestart,
 		"own time":                       ownTime,
+		"intrusion":                      intrusion,
 	}
 }
 

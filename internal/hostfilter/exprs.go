@@ -80,6 +80,15 @@ func fromBridge() []expr.Any {
 	}
 }
 
+// fromGateway says that a packet came in on the interface of a network's own gateway,
+// whose name begins with cwg.
+func fromGateway() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte("cwg")},
+	}
+}
+
 // notIn says that the link which a packet came in on is not in set.
 func notIn(set *nftables.Set) []expr.Any {
 	return []expr.Any{

@@ -8,7 +8,8 @@
 // ([Filter.Allow]) before it creates the network's device. Other VNIs, such as those of
 // Docker's overlay on the same UDP port, pass.
 //
-// A container's path to a host leads over a bridge: what comes in from one and goes to
+// A container's path to a host leads over a bridge, or over its network's own gateway
+// (cwg*): what comes in from there and goes to
 // a host's VTEP (hooks input and forward) may be for no tunnel's port and for no port
 // of causeway. Past its own host it would have that host's address, which the others
 // trust. A bridge with a NIC in it is a part of the LAN, and not meant (bridges.go).

@@ -271,9 +271,17 @@ func TestOnlySendersDeliver(t *testing.T) {
 }
 
 func TestContainersDoNotReachHosts(t *testing.T) {
-	for _, family := range []struct{ host, machine string }{{"10.0.0.1", "10.0.0.2"}, {"fd00::1", "fd00::2"}} {
-		t.Run(family.host, func(t *testing.T) {
+	for _, family := range []struct{ host, machine, through string }{
+		{"10.0.0.1", "10.0.0.2", "docker0"}, {"fd00::1", "fd00::2", "docker0"}, {"10.0.0.1", "10.0.0.2", "cwgv-0123456789"},
+	} {
+		t.Run(family.host+" through "+family.through, func(t *testing.T) {
 			l := newLAN(t)
+			if family.through != "docker0" { // a gateway's interface is no bridge
+				l.host.IP(`link del docker0
+					addr add 172.17.0.1/16 dev veth0
+					link set veth0 name ` + family.through + `
+					link set ` + family.through + ` up`)
+			}
 			f := open(t, l.host, "10.0.0.1")
 			must(t, f.Protect(addrs(family.host, family.machine)))
 			for _, on := range []struct {

@@ -45,7 +45,9 @@ const priority = -10
 //	    jump containers
 //	  }
 //	  chain containers {
+//	    iifname "cwg*" ip daddr @hosts4 jump closed
 //	    meta iifkind "bridge" iifname != @lans ip daddr @hosts4 jump closed
+//	    iifname "cwg*" ip6 daddr @hosts6 jump closed
 //	    meta iifkind "bridge" iifname != @lans ip6 daddr @hosts6 jump closed
 //	  }
 //	  chain closed {
@@ -107,7 +109,9 @@ func (f *Filter) addRules(sets map[string]*nftables.Set) error {
 	rule(input, jump(containers))
 	for _, family := range families() {
 		rule(senders, family.is(), vni(firstRegister), family.source(firstRegister+1), in(sets[family.senders], firstRegister), verdict(expr.VerdictReturn))
-		rule(containers, fromBridge(), notIn(sets[lansSet]), family.is(), family.destination(firstRegister), in(sets[family.hosts], firstRegister), jump(closed))
+		toHost := slices.Concat(family.is(), family.destination(firstRegister), in(sets[family.hosts], firstRegister), jump(closed))
+		rule(containers, fromGateway(), toHost)
+		rule(containers, fromBridge(), notIn(sets[lansSet]), toHost)
 	}
 	rule(senders, dropAs(strangers))
 	rule(forward, jump(containers))

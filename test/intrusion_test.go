@@ -1,0 +1,194 @@
+package test
+
+import (
+	wire "encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/causeway-net/causeway/agent"
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// intrusion has strangers and containers try to get into a network through its tunnels,
+// and at the ports of causeway.
+func intrusion(c *cluster) {
+	c.network("guarded", "--subnet=192.168.90.0/24")
+	c.network("elsewhere", "--subnet=192.168.91.0/24")
+	victim, member := c.host(1).run("victim", "--net=guarded"), c.host(2).run("member", "--net=guarded")
+	bridged, outsider := c.host(2).run("bridged"), c.host(2).run("outsider", "--net=elsewhere")
+	near := c.host(1).run("near")
+	member.pings(victim.addr("guarded"))
+	frame := c.frameFor(victim, "guarded")
+	for _, from := range []struct {
+		name string
+		pid  int
+		want bool
+	}{
+		{"a host with a container on the network", c.host(2).PID(), true},
+		{"a machine of the LAN", c.machine("plain").PID(), false},
+		{"a container on docker0", bridged.pid(), false},
+		{"a container on docker_gwbridge", outsider.pid(), false},
+		{"a container of the victim's own host", near.pid(), false},
+	} {
+		if got := c.injected(from.pid, victim, frame); got != from.want {
+			c.Errorf("%s: its frame arrived: %t", from.name, got)
+		}
+	}
+	for _, from := range []container{bridged, outsider, near, victim} {
+		for n := range c.lab.Hosts() {
+			if open := openPorts(c, from.pid(), c.host(n+1).vtep()); len(open) > 0 {
+				c.Errorf("%s reaches ports %v of %s", from.name, open, c.host(n+1).Name())
+			}
+		}
+	}
+	if open := openPorts(c, c.machine("plain").PID(), c.host(1).vtep()); !slices.Contains(open, 2378) {
+		c.Error("a machine of the LAN that may join does not reach the join port")
+	}
+	member.pings(victim.addr("guarded"))
+	status, err := c.host(2).try("causeway", "status")
+	if err != nil || !strings.Contains(status, "from a container to a tunnel's port on a host") || !strings.Contains(status, "from a container to a port of causeway on a host") {
+		c.Errorf("status does not tell of what was dropped: %v\n%s", err, status)
+	}
+}
+
+// vtep is the address that tunnels to the host end at.
+func (h *host) vtep() netip.Addr {
+	h.c.Helper()
+	for _, host := range h.c.status(h).Hosts {
+		if host.Name == h.Name() {
+			return host.VTEP
+		}
+	}
+	h.c.Fatalf("status does not list %s", h.Name())
+	return netip.Addr{}
+}
+
+func (c *cluster) status(h *host) (s agent.Status) {
+	c.Helper()
+	out, err := h.try("causeway", "status", "--json")
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &s)
+	}
+	if err != nil {
+		c.Fatal(err)
+	}
+	return s
+}
+
+const (
+	tunnelPort    = 4789
+	tunnelPortOVS = 8472
+	intruderPort  = 7777
+)
+
+// injection is a frame for a container as its host's tunnel takes it.
+type injection struct {
+	to      netip.AddrPort
+	payload []byte
+}
+
+// frameFor is a datagram for the container's port 7777, in VXLAN (RFC 7348).
+func (c *cluster) frameFor(victim container, network string) injection {
+	c.Helper()
+	mac, err := fabric.ParseMAC(victim.mac(network))
+	if err != nil {
+		c.Fatal(err)
+	}
+	addr := netip.MustParseAddr(victim.addr(network))
+	port, vni := uint16(tunnelPort), uint32(0)
+	for _, n := range c.status(victim.host).Networks {
+		if n.Name == network {
+			vni = n.VNI
+			if n.Mode == fabric.ModeOVS {
+				port = tunnelPortOVS
+			}
+		}
+	}
+	const valid = 1 << 27
+	payload := wire.BigEndian.AppendUint32(nil, valid)
+	payload = wire.BigEndian.AppendUint32(payload, vni<<8)
+	payload = append(payload, mac[:]...)
+	payload = append(payload, 0x02, 0, 0, 0, 0, 0x66, 0x08, 0x00)
+	payload = append(payload, datagram(addr.Prev(), addr, intruderPort, "injected")...)
+	return injection{netip.AddrPortFrom(victim.vtep(), port), payload}
+}
+
+// datagram is a UDP packet in IPv4, without UDP's checksum (RFC 768).
+func datagram(from, to netip.Addr, port uint16, words string) []byte {
+	const header, udp, ttl = 20, 8, 64
+	packet := []byte{0x45, 0, 0, byte(header + udp + len(words)), 0, 0, 0, 0, ttl, 17, 0, 0}
+	packet = append(append(packet, from.AsSlice()...), to.AsSlice()...)
+	sum := uint32(0)
+	for i := 0; i < len(packet); i += 2 {
+		sum += uint32(wire.BigEndian.Uint16(packet[i:]))
+	}
+	for sum > 0xffff {
+		sum = sum&0xffff + sum>>16
+	}
+	wire.BigEndian.PutUint16(packet[10:], ^uint16(sum))
+	packet = wire.BigEndian.AppendUint16(packet, port)
+	packet = wire.BigEndian.AppendUint16(packet, port)
+	packet = wire.BigEndian.AppendUint16(packet, uint16(udp+len(words)))
+	return append(append(packet, 0, 0), words...)
+}
+
+// injected sends the frame from the namespace of a process, without any privilege, and
+// says whether the victim hears what is in it.
+func (c *cluster) injected(pid int, victim container, frame injection) bool {
+	c.Helper()
+	var ear *net.UDPConn
+	err := inside(victim.pid(), func() (err error) {
+		ear, err = net.ListenUDP("udp4", &net.UDPAddr{Port: intruderPort})
+		return err
+	})
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer ear.Close()
+	for range 3 {
+		err := inside(pid, func() error {
+			socket, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(frame.to))
+			if err != nil {
+				return err
+			}
+			defer socket.Close()
+			_, err = socket.Write(frame.payload)
+			return err
+		})
+		if err != nil {
+			c.Fatal(err)
+		}
+	}
+	if err := ear.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		c.Fatal(err)
+	}
+	heard := make([]byte, 64)
+	n, err := ear.Read(heard)
+	return err == nil && string(heard[:n]) == "injected"
+}
+
+// openPorts are causeway's TCP ports of a host that take a connection from the
+// namespace of a process.
+func openPorts(c *cluster, pid int, host netip.Addr) (open []uint16) {
+	c.Helper()
+	for _, port := range []uint16{2378, 2379, 2380} {
+		err := inside(pid, func() error {
+			conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(host, port).String(), 500*time.Millisecond)
+			if err != nil {
+				return err
+			}
+			return conn.Close()
+		})
+		if err == nil {
+			open = append(open, port)
+		} else if !strings.Contains(err.Error(), "timeout") && !strings.Contains(err.Error(), "refused") && !strings.Contains(err.Error(), "unreachable") {
+			c.Fatal(fmt.Errorf("dial port %d of %s: %w", port, host, err))
+		}
+	}
+	return open
+}
