@@ -100,7 +100,7 @@ func populate(t *testing.T, store kvstore.Store, dockerIPAM bool) {
 			ID: "e" + host, Network: net1, Host: host, Addrs: []netip.Prefix{address},
 			MAC: fabric.DeriveMAC(net1, address.Addr()), Name: "web-" + host, Names: []string{"web"},
 		}
-		if _, err := (records.Records{Store: store, Host: host}).PutEndpoint(t.Context(), network, endpoint, dockerIPAM, nil); err != nil {
+		if _, err := (records.Records{Store: store, Host: host}).PutEndpoint(t.Context(), network, endpoint, "", dockerIPAM, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -219,7 +219,7 @@ func TestCopyFollowsTheRecords(t *testing.T) {
 		return err == nil && slices.Equal(endpoints, []string{"e" + host1})
 	})
 	r := records.Records{Store: store, Host: host1}
-	if err := r.DeleteEndpoint(t.Context(), net1, "e"+host1, true); err != nil {
+	if _, err := r.DeleteEndpoint(t.Context(), fabric.Network{ID: net1}, "e"+host1, true); err != nil {
 		t.Fatal(err)
 	}
 	if kept := waitForCopy(t, path, 0); len(kept.Networks) != 1 {

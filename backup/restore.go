@@ -75,7 +75,7 @@ func (s *Store) restoreNetwork(ctx context.Context, r records.Records, network f
 	}
 	var faults []error
 	for _, endpoint := range s.copy.Endpoints[network.ID] {
-		_, err := r.PutEndpoint(ctx, network, endpoint, dockerIPAM, func(context.Context, string) (bool, error) { return false, nil })
+		_, err := r.PutEndpoint(ctx, network, endpoint, "", dockerIPAM, func(context.Context, string) (bool, error) { return false, nil })
 		if errors.Is(err, kvstore.ErrUnavailable) {
 			return err
 		}

@@ -23,8 +23,14 @@ import (
 type Reconciler interface {
 	// Check says why this host cannot have network, before anything is changed.
 	Check(ctx context.Context, network fabric.Network) error
+	// Attached gives the network behind a Docker network of this host, as far as the
+	// host has read the records; false where it has not read both.
+	Attached(dockerID string) (fabric.Network, records.Attachment, bool)
 	// Follow has the network's endpoints read at least to revision.
 	Follow(ctx context.Context, network string, revision int64) error
+	// Created takes in an endpoint of this host that was recorded at revision, and has
+	// its network followed.
+	Created(ctx context.Context, endpoint fabric.Endpoint, revision int64) error
 	// Plug waits until the endpoint's segment is applied, and returns the link
 	// that Docker moves into the container.
 	Plug(ctx context.Context, network, endpoint string) (link string, plugged fabric.Endpoint, err error)
@@ -63,7 +69,7 @@ type Names interface {
 	Joined(endpoint, sandbox string)
 }
 
-// Config is what a Driver works with. All fields but Engine, Probe and Names are required.
+// Config is what a Driver works with. All fields but Engine, Probe, Early and Names are required.
 type Config struct {
 	Host  fabric.Host
 	Store kvstore.Store
@@ -79,6 +85,9 @@ type Config struct {
 	// Probe asks on an underlay network's wire whether somebody has an address
 	// already, and gives that station's MAC; nil: nobody is asked.
 	Probe func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error)
+	// Early is told which addresses of causeway's IPAM were quarantined with their
+	// endpoint; nil: none is, the IPAM does so when the engine asks it.
+	Early *records.EarlyReleases
 	// Names is told of sandboxes; nil: nobody answers by name.
 	Names Names
 	Log   *logrus.Entry

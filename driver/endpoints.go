@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
 
@@ -20,7 +21,7 @@ func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndp
 	if err := checkIDs(request.NetworkID, request.EndpointID); err != nil {
 		return nil, err
 	}
-	found, attachment, err := d.records.Attached(ctx, request.NetworkID)
+	found, attachment, err := d.attached(ctx, request.NetworkID)
 	if err != nil {
 		return nil, err
 	}
@@ -41,11 +42,20 @@ func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndp
 	return answer, nil
 }
 
+// attached gives the cluster network behind Docker's NetworkID: from what this host has
+// in view, so that it may be gone since, or else from the store.
+func (d *Driver) attached(ctx context.Context, dockerID string) (fabric.Network, records.Attachment, error) {
+	if network, attachment, ok := d.Reconciler.Attached(dockerID); ok {
+		return network, attachment, nil
+	}
+	return d.records.Attached(ctx, dockerID)
+}
+
 // putEndpoint records the endpoint, probes addresses that Docker's own allocator
-// gave, and has the reconciler follow the network. The claim comes first: two
+// gave, and hands the endpoint to the reconciler. The claim comes first: two
 // hosts never probe for one address, and so never take each other for its holder.
 func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, dockerID string, dockerIPAM bool) error {
-	revision, err := d.records.PutEndpoint(ctx, found, endpoint, dockerIPAM, func(ctx context.Context, other string) (bool, error) {
+	revision, err := d.records.PutEndpoint(ctx, found, endpoint, dockerID, dockerIPAM, func(ctx context.Context, other string) (bool, error) {
 		return d.dead(ctx, found.ID, dockerID, other)
 	})
 	if errors.Is(err, kvstore.ErrUnavailable) {
@@ -60,10 +70,11 @@ func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint
 		err = d.probe(ctx, found, endpoint)
 	}
 	if err == nil {
-		err = d.Reconciler.Follow(ctx, found.ID, revision)
+		err = d.Reconciler.Created(ctx, endpoint, revision)
 	}
 	if err != nil {
-		return errors.Join(err, d.records.DeleteEndpoint(context.WithoutCancel(ctx), found.ID, endpoint.ID, dockerIPAM))
+		_, failed := d.records.DeleteEndpoint(context.WithoutCancel(ctx), found, endpoint.ID, dockerIPAM)
+		return errors.Join(err, failed)
 	}
 	return nil
 }
@@ -148,19 +159,29 @@ func (d *Driver) newEndpoint(found fabric.Network, request *network.CreateEndpoi
 }
 
 // deleteEndpoint deletes the endpoint; the reconciler then removes its link. The
-// addresses are quarantined at once where Docker's own allocator gave them; in
-// causeway's IPAM they are by ReleaseAddress. An unknown endpoint is a success.
+// addresses are quarantined with it: Docker's own allocator does not tell when it
+// releases one, and where causeway's IPAM is asked to, it knows that it was. An unknown endpoint is a success.
 func (d *Driver) deleteEndpoint(ctx context.Context, request *network.DeleteEndpointRequest) error {
 	if err := checkIDs(request.NetworkID, request.EndpointID); err != nil {
 		return err
 	}
 	ctx = kvstore.FailFast(ctx)
-	attachment, _, err := kvstore.Read[records.Attachment](ctx, d.Store, records.AttachmentKey(d.Host.Name, request.NetworkID))
-	if errors.Is(err, kvstore.ErrNotFound) {
-		return nil
+	found, attachment, attached := d.Reconciler.Attached(request.NetworkID)
+	if !attached {
+		var err error
+		attachment, _, err = kvstore.Read[records.Attachment](ctx, d.Store, records.AttachmentKey(d.Host.Name, request.NetworkID))
+		if errors.Is(err, kvstore.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		found = fabric.Network{ID: attachment.Network}
 	}
-	if err != nil {
-		return err
+	early := !attachment.DockerIPAM && d.Early != nil
+	released, err := d.records.DeleteEndpoint(ctx, found, request.EndpointID, attachment.DockerIPAM || early)
+	if early {
+		d.Early.Add(time.Now(), released...)
 	}
-	return d.records.DeleteEndpoint(ctx, attachment.Network, request.EndpointID, attachment.DockerIPAM)
+	return err
 }

@@ -21,7 +21,7 @@ func (d *Driver) join(ctx context.Context, request *network.JoinRequest) (*netwo
 	if err := checkIDs(request.NetworkID, request.EndpointID); err != nil {
 		return nil, err
 	}
-	found, _, err := d.records.Attached(ctx, request.NetworkID)
+	found, _, err := d.attached(ctx, request.NetworkID)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/causeway-net/causeway/internal/hosttest"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/internal/storetest"
+	"github.com/causeway-net/causeway/ipam"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -60,11 +61,13 @@ func startWith(t testing.TB, store kvstore.Store, n int, change func(*Config), o
 		Membership: h.Member,
 		Log:        h.Entry,
 	}
+	config.Early = &records.EarlyReleases{}
 	change(&config)
 	d := New(config)
 	h.driver = d
-	server := plugin.NewServer(d.Log, "NetworkDriver")
+	server := plugin.NewServer(d.Log, "NetworkDriver", "IpamDriver")
 	d.Register(server)
+	ipam.New(ipam.Config{Host: h.Name, Store: store, VTEPNet: config.VTEPNet, Early: config.Early}).Register(server)
 	path := filepath.Join(t.TempDir(), "causeway.sock")
 	listener, err := plugin.Listen(t.Context(), path)
 	if err != nil {
@@ -90,7 +93,8 @@ func startWith(t testing.TB, store kvstore.Store, n int, change func(*Config), o
 	return h
 }
 
-// call sends one request and returns the answer or Docker's error.
+// call sends one request and returns the answer or Docker's error. A method without
+// its driver is the NetworkDriver's.
 func call[Resp any](h *host, method string, request any) (Resp, error) {
 	h.t.Helper()
 	var answer struct {
@@ -101,7 +105,10 @@ func call[Resp any](h *host, method string, request any) (Resp, error) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	response, err := h.client.Post("http://plugin/NetworkDriver."+method, "", bytes.NewReader(body))
+	if !strings.Contains(method, ".") {
+		method = "NetworkDriver." + method
+	}
+	response, err := h.client.Post("http://plugin/"+method, "", bytes.NewReader(body))
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ const (
 	globalSpace = "causeway.global"
 )
 
-// Config is what an IPAM works with. All fields but Claimed and Probe are required.
+// Config is what an IPAM works with. All fields but Claimed, Early and Probe are required.
 type Config struct {
 	// Host is this host's name.
 	Host  string
@@ -39,6 +39,8 @@ type Config struct {
 	// Claimed is told each address that was given out: the engine may die before it
 	// uses it. nil: nobody is told.
 	Claimed func(pool string, addr netip.Addr)
+	// Early are addresses that were released with their endpoint. nil: none.
+	Early *records.EarlyReleases
 	// Probe asks on an underlay network's wire whether somebody has an address
 	// already, and gives that station's MAC; nil: nobody is asked.
 	Probe func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/docker/go-plugins-helpers/ipam"
 
@@ -101,6 +102,9 @@ func (i *IPAM) releaseAddress(ctx context.Context, r *ipam.ReleaseAddressRequest
 	id, err := parsePoolID(r.PoolID)
 	if err != nil {
 		return err
+	}
+	if !id.global && i.Early.Take(time.Now(), records.AddressKey(id.key, addr)) {
+		return nil
 	}
 	return i.claimer.ReleaseAddress(ctx, id.key, addr, id.global)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
 
+	"github.com/causeway-net/causeway/internal/trusttest"
 	"github.com/causeway-net/causeway/trust"
 )
 
@@ -73,17 +74,12 @@ type first struct {
 
 func newFirst(t testing.TB) *first {
 	t.Helper()
-	authority, err := trust.NewAuthority("causeway test", time.Now())
-	must(t, err)
+	authority := trusttest.NewAuthority(t)
 	f := &first{
-		dir: trust.NewDir(t.TempDir()), pin: trust.Pin(authority.Certificate),
+		dir: trusttest.Host(t, authority, "h1"), pin: trust.Pin(authority.Certificate),
 		records: &records{tokens: map[string]Token{}, issued: map[string][]string{}},
 	}
-	request, key, err := trust.NewRequest("h1")
-	must(t, err)
-	certificate, err := authority.Sign(request, "h1", nil, time.Now())
-	must(t, err)
-	must(t, errors.Join(f.dir.SaveCA(authority.CertificatePEM()), f.dir.SaveAuthority(authority), f.dir.SaveHost(certificate, key)))
+	must(t, f.dir.SaveAuthority(authority))
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(t, err)
 	f.addr = netip.MustParseAddrPort(listener.Addr().String())

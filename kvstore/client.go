@@ -98,7 +98,7 @@ func (e *Etcd) watchState(client *clientv3.Client) {
 // of it is read again.
 func (e *Etcd) checkConnection() {
 	floor := e.revision.Load()
-	response, err := e.transact(e.ctx, nil, nil)
+	response, err := e.transact(e.ctx, nil, nil, nil)
 	if e.ctx.Err() != nil {
 		return
 	}
@@ -109,6 +109,7 @@ func (e *Etcd) checkConnection() {
 	before := e.cluster.Swap(response.Header.ClusterId)
 	if before != 0 && (before != response.Header.ClusterId || response.Header.Revision < floor) {
 		e.revision.Store(response.Header.Revision)
+		e.memory.forgetAll()
 		e.restored.close()
 	}
 }
@@ -120,6 +121,7 @@ type connectionCounter struct{ store *Etcd }
 // HandleConn implements [stats.Handler].
 func (c connectionCounter) HandleConn(_ context.Context, s stats.ConnStats) {
 	if _, begins := s.(*stats.ConnBegin); begins {
+		c.store.memory.forgetAll() // it may lead to a store from a backup
 		c.store.connections.Add(1)
 		select {
 		case c.store.reconnected <- struct{}{}:
@@ -197,6 +199,7 @@ func request[T any](ctx context.Context, e *Etcd, call func(context.Context, *cl
 	case <-bounded.Done():
 		return none, e.explain(ctx, bounded.Err())
 	}
+	e.requests.Add(1)
 	response, err := call(bounded, e.client)
 	if err != nil {
 		return none, e.explain(ctx, err)

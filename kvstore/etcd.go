@@ -82,6 +82,8 @@ type Etcd struct {
 	cluster  atomic.Uint64
 	revision atomic.Int64
 	restored broadcast
+	memory   memory
+	requests atomic.Int64
 	// fromBackup is closed when the store was restored from a backup.
 	fromBackup chan struct{}
 	replaced   sync.Once
@@ -130,7 +132,15 @@ func (e *Etcd) Close() error {
 
 // Get implements Store.
 func (e *Etcd) Get(ctx context.Context, key string) (Item, error) {
-	response, err := e.transact(ctx, nil, []clientv3.Op{clientv3.OpGet(e.prefix + key)})
+	if Recalls(ctx) {
+		if item, known := e.memory.get(key); known {
+			return item, nil
+		}
+		if ctx.Value(guessKey{}) != nil {
+			return Item{}, fmt.Errorf("record %s: %w", key, ErrNotFound)
+		}
+	}
+	response, err := e.transact(ctx, nil, []clientv3.Op{clientv3.OpGet(e.prefix + key)}, nil)
 	if err != nil {
 		return Item{}, err
 	}
@@ -170,7 +180,7 @@ func (e *Etcd) list(ctx context.Context, prefix string) (Snapshot, error) {
 	end := clientv3.GetPrefixRangeEnd(from)
 	for limit := firstPage; ; {
 		response, err := e.transact(ctx, nil, []clientv3.Op{clientv3.OpGet(from, clientv3.WithRange(end),
-			clientv3.WithLimit(int64(limit)), clientv3.WithRev(snapshot.Revision))})
+			clientv3.WithLimit(int64(limit)), clientv3.WithRev(snapshot.Revision))}, nil)
 		if err != nil {
 			return Snapshot{}, err
 		}
@@ -199,8 +209,18 @@ func (e *Etcd) Commit(ctx context.Context, txn Txn) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	response, err := e.transact(ctx, e.compares(txn.If), e.operations(writes))
-	if err == nil && !response.Succeeded {
+	var guarded []string
+	if Recalls(ctx) {
+		guarded = txn.guarded()
+	}
+	response, err := e.transact(ctx, e.compares(txn.If), e.operations(writes), e.gets(guarded))
+	switch {
+	case err != nil:
+		e.memory.lost(writes)
+	case response.Succeeded:
+		e.memory.wrote(writes, response.Header.Revision)
+	default:
+		e.learn(guarded, response.Responses[1:])
 		err = txn.conflict()
 	}
 	e.reportWrite(err)
@@ -213,9 +233,13 @@ func (e *Etcd) Commit(ctx context.Context, txn Txn) (int64, error) {
 // Health implements Store. The read is linearizable: a member that has lost its
 // cluster does not pass.
 func (e *Etcd) Health(ctx context.Context) error {
-	_, err := e.transact(ctx, nil, nil)
+	_, err := e.transact(ctx, nil, nil, nil)
 	return err
 }
+
+// Requests is the number of requests that were made of etcd; watches, leases and what
+// etcd's client repeats by itself are not counted.
+func (e *Etcd) Requests() int64 { return e.requests.Load() }
 
 func encode(key string, value any) ([]byte, error) {
 	data, err := json.Marshal(value)

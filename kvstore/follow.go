@@ -43,7 +43,6 @@ type follower struct {
 	prefix  string
 	handle  func(Snapshot)
 	current Snapshot
-	called  bool
 	wait    pause
 }
 
@@ -96,14 +95,12 @@ func (f *follower) explain(ctx context.Context, err error) error {
 	return f.store.explain(ctx, err)
 }
 
-// replace hands over a fresh list, unless it is what was handed over before.
+// replace hands over a fresh list. One without a change says up to which revision
+// there was none.
 func (f *follower) replace(fresh Snapshot) {
 	fresh.Changed = differing(f.current.Items, fresh.Items)
 	f.current = fresh
-	if !f.called || len(fresh.Changed) > 0 {
-		f.called = true
-		f.handle(f.current)
-	}
+	f.handle(f.current)
 }
 
 // apply hands over one response: all its events in one call.

@@ -65,7 +65,7 @@ func (e *Etcd) holdOnce(ctx context.Context, key string, data []byte, ttl time.D
 		defer cancel()
 		_, _ = e.client.Revoke(last, lease.ID)
 	}()
-	put, err := e.transact(ctx, nil, []clientv3.Op{clientv3.OpPut(e.prefix+key, string(data), clientv3.WithLease(lease.ID))})
+	put, err := e.transact(ctx, nil, []clientv3.Op{clientv3.OpPut(e.prefix+key, string(data), clientv3.WithLease(lease.ID))}, nil)
 	if err != nil {
 		return err
 	}

@@ -166,8 +166,9 @@ func (e *Etcd) otherStore(why string) error {
 }
 
 // transact runs one transaction on the store that this process belongs to, and
-// on no other, within the request timeout.
-func (e *Etcd) transact(ctx context.Context, guards []clientv3.Cmp, then []clientv3.Op) (*clientv3.TxnResponse, error) {
+// on no other, within the request timeout. If a guard fails, the answers to otherwise
+// come after that to a read of the identity.
+func (e *Etcd) transact(ctx context.Context, guards []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	id, err := e.identified(ctx)
@@ -179,7 +180,7 @@ func (e *Etcd) transact(ctx context.Context, guards []clientv3.Cmp, then []clien
 		key := e.prefix + identityKey
 		same := clientv3.Compare(clientv3.Value(key), "=", string(value))
 		var response *clientv3.TxnResponse
-		response, err = e.commit(ctx, append([]clientv3.Cmp{same}, guards...), then, []clientv3.Op{clientv3.OpGet(key)})
+		response, err = e.commit(ctx, append([]clientv3.Cmp{same}, guards...), then, append([]clientv3.Op{clientv3.OpGet(key)}, otherwise...))
 		if err != nil {
 			break
 		}

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/causeway-net/causeway/internal/await"
 	"github.com/causeway-net/causeway/internal/loopback"
+	"github.com/causeway-net/causeway/internal/trusttest"
 	"github.com/causeway-net/causeway/trust"
 )
 
@@ -30,9 +30,7 @@ type closedMember struct {
 }
 
 func newClosedStore(t *testing.T) *closedStore {
-	authority, err := trust.NewAuthority("causeway test", time.Now())
-	must(t, err)
-	c := &closedStore{t: t, authority: authority, members: map[string]*closedMember{}}
+	c := &closedStore{t: t, authority: trusttest.NewAuthority(t), members: map[string]*closedMember{}}
 	c.start("h1", nil)
 	return c
 }
@@ -47,15 +45,7 @@ func must(t *testing.T, err error) {
 // trusted gives a folder with a host's certificate.
 func (c *closedStore) trusted(name string) trust.Dir {
 	c.t.Helper()
-	dir := trust.NewDir(c.t.TempDir())
-	request, key, err := trust.NewRequest(name)
-	must(c.t, err)
-	certificate, err := c.authority.Sign(request, name, []netip.Addr{loopback.Next().Addr()}, time.Now())
-	must(c.t, err)
-	list, err := c.authority.RevocationList(1, nil, time.Now())
-	must(c.t, err)
-	must(c.t, errors.Join(dir.SaveCA(c.authority.CertificatePEM()), dir.SaveHost(certificate, key), dir.SaveRevoked(list)))
-	return dir
+	return trusttest.Host(c.t, c.authority, name)
 }
 
 // start runs a new member.

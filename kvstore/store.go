@@ -39,7 +39,8 @@ type Store interface {
 	Commit(ctx context.Context, txn Txn) (int64, error)
 	// Follow calls handle with all records below prefix, and again after each
 	// change, one call at a time, until ctx ends; it returns ctx's error. While
-	// the store is away it waits, and then hands over what is there now.
+	// the store is away it waits, and then hands over what is there now, be it
+	// without a change.
 	// handle must not keep Items beyond the call or change it.
 	Follow(ctx context.Context, prefix string, handle func(Snapshot)) error
 	// Hold keeps key present with value until ctx ends, on a lease of ttl: after a crash

@@ -3,8 +3,10 @@ package kvstore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -90,6 +92,36 @@ func checkPrefix(prefix string) error {
 		return errors.New(`prefix "` + prefix + `" does not end in "/"`)
 	}
 	return nil
+}
+
+// guarded are the single records that txn guards.
+func (txn Txn) guarded() []string {
+	var keys []string
+	for _, guard := range txn.If {
+		if guard.kind != guardNoneNewer && !slices.Contains(keys, guard.key) {
+			keys = append(keys, guard.key)
+		}
+	}
+	return keys
+}
+
+func (e *Etcd) gets(keys []string) []clientv3.Op {
+	gets := make([]clientv3.Op, 0, len(keys))
+	for _, key := range keys {
+		gets = append(gets, clientv3.OpGet(e.prefix+key))
+	}
+	return gets
+}
+
+// learn remembers the records that a conflict has shown.
+func (e *Etcd) learn(keys []string, shown []*etcdserverpb.ResponseOp) {
+	for i, key := range keys {
+		if kvs := shown[i].GetResponseRange().Kvs; len(kvs) > 0 {
+			e.memory.note(e.item(kvs[0]))
+		} else {
+			e.memory.forget(key)
+		}
+	}
 }
 
 func (e *Etcd) compares(guards []Guard) []clientv3.Cmp {

@@ -19,6 +19,7 @@ import (
 	"github.com/causeway-net/causeway/internal/await"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/loopback"
+	"github.com/causeway-net/causeway/internal/trusttest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 	"github.com/causeway-net/causeway/trust"
@@ -55,14 +56,7 @@ type cluster struct {
 // add makes a host that knows the store at urls; the first founds it.
 func (c *cluster) add(name string, urls []string) *simHost {
 	c.t.Helper()
-	dir := trust.NewDir(c.t.TempDir())
-	request, key, err := trust.NewRequest(name)
-	must(c.t, err)
-	certificate, err := c.authority.Sign(request, name, []netip.Addr{loopback.Next().Addr()}, time.Now())
-	must(c.t, err)
-	list, err := c.authority.RevocationList(1, nil, time.Now())
-	must(c.t, err)
-	must(c.t, errors.Join(dir.SaveCA(c.authority.CertificatePEM()), dir.SaveHost(certificate, key), dir.SaveRevoked(list)))
+	dir := trusttest.Host(c.t, c.authority, name)
 	h := &simHost{t: c.t, name: name, urls: urls, config: kvstore.MemberConfig{
 		Name: name, DataDir: c.t.TempDir(), Client: loopback.Next(), Peer: loopback.Next(),
 		Host: dir.HostFile(), CA: dir.CAFile(), CRL: dir.CRLFile(), Volatile: true,
@@ -71,6 +65,7 @@ func (c *cluster) add(name string, urls []string) *simHost {
 		must(c.t, h.Start(c.t.Context(), nil))
 		h.urls = []string{kvstore.ClientURL(h.config.Client)}
 	}
+	var err error
 	h.store, err = kvstore.Open(kvstore.Config{Endpoints: h.urls, TLS: dir.Client()})
 	must(c.t, err)
 	c.hosts[name] = h
@@ -183,9 +178,7 @@ func (c *cluster) has(asked *simHost, want ...string) {
 // Three hosts hold the store; the one that all joined through dies and is
 // released, and a fourth takes its place.
 func TestStoreFollowsTheHosts(t *testing.T) {
-	authority, err := trust.NewAuthority("causeway test", time.Now())
-	must(t, err)
-	c := &cluster{t: t, authority: authority, hosts: map[string]*simHost{}}
+	c := &cluster{t: t, authority: trusttest.NewAuthority(t), hosts: map[string]*simHost{}}
 	h1 := c.add("h1", nil)
 	c.has(h1, "h1")
 	h2 := c.add("h2", h1.known())

@@ -8,6 +8,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/reconcile/view"
+	"github.com/causeway-net/causeway/records"
 )
 
 // What others ask the loop: driver's handlers, and the collector.
@@ -17,6 +18,12 @@ import (
 func (l *Loop) Alive(ctx context.Context, network, endpoint string) (bool, error) {
 	_, dead, err := l.Dead(ctx, network)
 	return err == nil && !slices.ContainsFunc(dead, func(e fabric.Endpoint) bool { return e.ID == endpoint }), err
+}
+
+// Attached gives the network behind a Docker network of this host; false where it is
+// not in view yet. It does not wait for the loop.
+func (l *Loop) Attached(dockerID string) (fabric.Network, records.Attachment, bool) {
+	return l.view.Attached(dockerID)
 }
 
 // Networks are the IDs of the networks that this host needs.

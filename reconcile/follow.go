@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -19,6 +20,11 @@ type following struct {
 	read   bool
 	// revision is what must have been read before the watch may end.
 	revision int64
+	// seen is the revision that was read last.
+	seen int64
+	// early are endpoints that were taken in before the watch told of them, by ID, with
+	// the revision of their record.
+	early map[string]int64
 }
 
 // follow hands the loop each change below prefix until ctx ends; first may be told
@@ -75,20 +81,58 @@ func (l *Loop) startFollowing(ctx context.Context, network string, revision int6
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	f := &following{cancel: cancel, revision: revision}
+	f := &following{cancel: cancel, revision: revision, early: map[string]int64{}}
 	l.follows[network] = f
 	follow(ctx, l, records.NetworkEndpoints(network), nil, func(_ context.Context, c kvstore.Change[fabric.Endpoint]) {
 		if l.follows[network] != f {
 			return // ended meanwhile
 		}
-		f.read = true
-		l.view.EndpointsChanged(network, c)
-		l.mark(network)
+		first := !f.read
+		f.read, f.seen = true, c.Revision
+		f.confirm(&c)
+		if l.view.EndpointsChanged(network, c) || first {
+			l.mark(network)
+		}
 		l.nameEndpoints(network, c)
 		if !l.view.HasOwn(network) && c.Revision >= f.revision {
 			l.stopFollowing(network)
 		}
 	})
+}
+
+// Created takes in an endpoint of this host whose record was written at revision, and
+// has its network followed: a Join needs not wait until the watch tells of it.
+func (l *Loop) Created(ctx context.Context, endpoint fabric.Endpoint, revision int64) error {
+	return l.post(ctx, func(ctx context.Context) {
+		network := endpoint.Network
+		l.startFollowing(ctx, network, revision)
+		f := l.follows[network]
+		if !f.read || f.seen >= revision {
+			return // the list or the watch tells, or has told
+		}
+		f.early[endpoint.ID] = revision
+		c := kvstore.Change[fabric.Endpoint]{Put: map[string]fabric.Endpoint{endpoint.ID: endpoint}}
+		if l.view.EndpointsChanged(network, c) {
+			l.mark(network)
+		}
+		l.nameEndpoints(network, c)
+	})
+}
+
+// confirm compares what was taken in early with what the watch tells: an endpoint that
+// it passes over was deleted again, in a time that it has not seen.
+func (f *following) confirm(c *kvstore.Change[fabric.Endpoint]) {
+	for id, revision := range f.early {
+		if revision > c.Revision {
+			continue
+		}
+		delete(f.early, id)
+		_, put := c.Put[id]
+		_, bad := c.Bad[id]
+		if !put && !bad && !slices.Contains(c.Gone, id) {
+			c.Gone = append(c.Gone, id)
+		}
+	}
 }
 
 // stopFollowing ends the watch on a network that has no container here any more.

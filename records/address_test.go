@@ -21,7 +21,7 @@ func TestAddressInUseOnTheCreator(t *testing.T) {
 	put := func(host string, n int) error {
 		addr := netip.MustParseAddr(fmt.Sprint("10.1.0.", n))
 		endpoint := fabric.Endpoint{ID: fmt.Sprint(host, "e", n), Network: "n1", Host: host, Addrs: []netip.Prefix{netip.PrefixFrom(addr, 29)}}
-		_, err := r.host(host).PutEndpoint(t.Context(), network, endpoint, true, nil)
+		_, err := r.host(host).PutEndpoint(t.Context(), network, endpoint, "", true, nil)
 		return err
 	}
 	for _, n := range []int{2, 3, 5, 6} {

@@ -27,17 +27,30 @@ func (r Records) Endpoint(ctx context.Context, network, id string) (fabric.Endpo
 }
 
 // PutEndpoint claims the endpoint's addresses and records it, in one transaction;
-// it returns the store's revision after. dockerIPAM says that Docker's own
-// allocator gave the addresses; dead is then asked whether an endpoint of this
-// host that has one of them is gone, whose place is taken. A host that has an
+// it returns the store's revision after. dockerID is the Docker network that it is on,
+// which must be attached still; empty: that is not looked at. dockerIPAM says that
+// Docker's own allocator gave the addresses; dead is then asked whether an endpoint of
+// this host that has one of them is gone, whose place is taken. A host that has an
 // address is named in the error.
-func (r Records) PutEndpoint(ctx context.Context, network fabric.Network, endpoint fabric.Endpoint, dockerIPAM bool,
+//
+// Nothing is read where the addresses are as this process remembers them, or have no
+// record: the transaction is guarded by that.
+func (r Records) PutEndpoint(ctx context.Context, network fabric.Network, endpoint fabric.Endpoint, dockerID string, dockerIPAM bool,
 	dead func(ctx context.Context, endpoint string) (bool, error),
 ) (revision int64, err error) {
-	err = kvstore.Retry(ctx, fmt.Sprintf("endpoint on network %s", network.Label()), func() error {
+	what := fmt.Sprintf("endpoint on network %s", network.Label())
+	err = kvstore.RetryRecalled(ctx, what, func(ctx context.Context) error {
 		txn := kvstore.Txn{
 			If:   []kvstore.Guard{kvstore.Exists(NetworkKey(network.ID))},
 			Then: []kvstore.Op{kvstore.Put(EndpointKey(network.ID, endpoint.ID), endpoint)},
+		}
+		if dockerID != "" {
+			if !kvstore.Recalls(ctx) {
+				if _, _, err := r.Attached(ctx, dockerID); err != nil {
+					return err
+				}
+			}
+			txn.If = append(txn.If, kvstore.Exists(AttachmentKey(r.Host, dockerID)))
 		}
 		for _, address := range endpoint.Addrs {
 			if err := r.claim(ctx, network, endpoint, address.Addr(), dockerIPAM, dead, &txn); err != nil {
@@ -57,7 +70,7 @@ func (r Records) claim(ctx context.Context, network fabric.Network, endpoint fab
 	subnet, _ := SubnetOf(network, addr)
 	key := AddressKey(subnet.Pool, addr)
 	taken := Address{Kind: KindEndpoint, Host: r.Host, Endpoint: endpoint.ID, Name: endpoint.Name}
-	holder, item, err := kvstore.Read[Address](ctx, r.Store, key)
+	holder, item, err := kvstore.Read[Address](kvstore.Guess(ctx), r.Store, key)
 	if errors.Is(err, kvstore.ErrNotFound) {
 		txn.If = append(txn.If, kvstore.Missing(key))
 		txn.Then = append(txn.Then, kvstore.Put(key, taken))
@@ -71,6 +84,9 @@ func (r Records) claim(ctx context.Context, network fabric.Network, endpoint fab
 		return err
 	}
 	if !free {
+		if err := unlessRecalled(ctx); err != nil {
+			return err
+		}
 		return r.inUse(ctx, network, subnet, addr, holder, dockerIPAM)
 	}
 	if taken.Name == "" && holder.Endpoint == "" {
@@ -110,12 +126,13 @@ func (r Records) claimable(ctx context.Context, network, endpoint string, holder
 }
 
 // DeleteEndpoint deletes this host's endpoint; with release, its addresses are
-// quarantined at once. One that is not there, or is another host's, is left alone.
-// ErrConflict says that While no longer holds.
-func (r Records) DeleteEndpoint(ctx context.Context, network, id string, release bool) error {
+// quarantined in the same transaction, and released are their keys. Of network the ID
+// will do, then the rest is read. An endpoint that is not there, or is another host's,
+// is left alone. ErrConflict says that While no longer holds.
+func (r Records) DeleteEndpoint(ctx context.Context, network fabric.Network, id string, release bool) (released []string, err error) {
 	var stopped error
-	err := kvstore.Retry(ctx, fmt.Sprintf("endpoint %.12s", id), func() error { // the mirror may be writing its name
-		err := r.tryDeleteEndpoint(ctx, network, id, release)
+	err = kvstore.RetryRecalled(ctx, fmt.Sprintf("endpoint %.12s", id), func(ctx context.Context) (err error) { // the mirror may be writing its name
+		released, err = r.tryDeleteEndpoint(ctx, network, id, release)
 		if errors.Is(err, kvstore.ErrConflict) && len(r.While) > 0 {
 			if _, stopped = r.Store.Commit(ctx, kvstore.Txn{If: r.While}); stopped != nil {
 				return nil
@@ -123,36 +140,42 @@ func (r Records) DeleteEndpoint(ctx context.Context, network, id string, release
 		}
 		return err
 	})
-	return errors.Join(err, stopped)
+	return released, errors.Join(err, stopped)
 }
 
-func (r Records) tryDeleteEndpoint(ctx context.Context, network, id string, release bool) error {
-	endpoint, item, err := kvstore.Read[fabric.Endpoint](ctx, r.Store, EndpointKey(network, id))
+func (r Records) tryDeleteEndpoint(ctx context.Context, network fabric.Network, id string, release bool) (released []string, err error) {
+	endpoint, item, err := kvstore.Read[fabric.Endpoint](ctx, r.Store, EndpointKey(network.ID, id))
 	if errors.Is(err, kvstore.ErrNotFound) {
-		return nil
+		return nil, nil
 	}
-	if err != nil || endpoint.Host != r.Host {
-		return err
+	if err != nil {
+		return nil, err
+	}
+	if endpoint.Host != r.Host {
+		return nil, unlessRecalled(ctx)
 	}
 	txn := r.guarded(kvstore.Unchanged(item))
 	txn.Then = append(txn.Then, kvstore.Delete(item.Key))
 	if release {
-		if err := r.release(ctx, endpoint, &txn); err != nil {
-			return err
+		if released, err = r.release(ctx, network, endpoint, &txn); err != nil {
+			return nil, err
 		}
 	}
 	_, err = r.Store.Commit(ctx, txn)
-	return err
+	return released, err
 }
 
-// release adds to txn that the addresses which endpoint still holds are quarantined.
-func (r Records) release(ctx context.Context, endpoint fabric.Endpoint, txn *kvstore.Txn) error {
-	network, err := r.Network(ctx, endpoint.Network)
-	if errors.Is(err, kvstore.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
+// release adds to txn that the addresses which endpoint still holds are quarantined,
+// and gives their keys.
+func (r Records) release(ctx context.Context, network fabric.Network, endpoint fabric.Endpoint, txn *kvstore.Txn) (released []string, err error) {
+	if len(network.Subnets) == 0 {
+		network, err = r.Network(ctx, network.ID)
+		if errors.Is(err, kvstore.ErrNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	for _, address := range endpoint.Addrs {
 		subnet, ok := SubnetOf(network, address.Addr())
@@ -164,15 +187,15 @@ func (r Records) release(ctx context.Context, endpoint fabric.Endpoint, txn *kvs
 			continue
 		}
 		if err != nil {
-			return err
-		}
-		if holder, err := kvstore.Decode[Address](item); err != nil || holder.Endpoint != endpoint.ID {
-			continue
+			return nil, err
 		}
 		txn.If = append(txn.If, kvstore.Unchanged(item))
-		txn.Then = append(txn.Then, kvstore.Put(item.Key, Freed(r.now())))
+		if holder, err := kvstore.Decode[Address](item); err == nil && holder.Endpoint == endpoint.ID {
+			txn.Then = append(txn.Then, kvstore.Put(item.Key, Freed(r.now())))
+			released = append(released, item.Key)
+		}
 	}
-	return nil
+	return released, nil
 }
 
 // ReleaseClaim quarantines a claimed address, unless it changed since item was read.

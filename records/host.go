@@ -208,7 +208,7 @@ func (r Records) deleteEndpoints(ctx context.Context) (int, error) {
 		if err != nil || endpoint.Host != r.Host {
 			continue
 		}
-		if err := r.DeleteEndpoint(ctx, endpoint.Network, endpoint.ID, true); err != nil {
+		if _, err := r.DeleteEndpoint(ctx, fabric.Network{ID: endpoint.Network}, endpoint.ID, true); err != nil {
 			return deleted, err
 		}
 		deleted++

@@ -65,15 +65,18 @@ func (r Records) nameFree(ctx context.Context, name, id string) (kvstore.Guard, 
 // endpoint's record; the first, its own, also into the claims of its addresses, for
 // the errors of others that want them. there is false where the endpoint has no record.
 func (r Records) NameEndpoint(ctx context.Context, network fabric.Network, id string, names []string) (there bool, err error) {
-	err = kvstore.Retry(ctx, fmt.Sprintf("names of endpoint %.12s", id), func() error {
+	err = kvstore.RetryRecalled(ctx, fmt.Sprintf("names of endpoint %.12s", id), func(ctx context.Context) error {
 		endpoint, item, err := kvstore.Read[fabric.Endpoint](ctx, r.Store, EndpointKey(network.ID, id))
 		there = err == nil
 		if errors.Is(err, kvstore.ErrNotFound) {
 			return nil
 		}
-		renamed := endpoint.Name != names[0]
-		if err != nil || !renamed && slices.Equal(endpoint.Names, names) {
+		if err != nil {
 			return err
+		}
+		renamed := endpoint.Name != names[0]
+		if !renamed && slices.Equal(endpoint.Names, names) {
+			return unlessRecalled(ctx)
 		}
 		endpoint.Name, endpoint.Names = names[0], names
 		txn := kvstore.Txn{
@@ -104,8 +107,11 @@ func (r Records) nameAddress(ctx context.Context, network fabric.Network, endpoi
 	if errors.Is(err, kvstore.ErrNotFound) {
 		return nil
 	}
-	if err != nil || claim.Endpoint != endpoint.ID {
+	if err != nil {
 		return err
+	}
+	if claim.Endpoint != endpoint.ID {
+		return unlessRecalled(ctx)
 	}
 	claim.Name = endpoint.Name
 	txn.If = append(txn.If, kvstore.Unchanged(item))

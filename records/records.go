@@ -1,6 +1,8 @@
 package records
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"github.com/causeway-net/causeway/kvstore"
@@ -28,4 +30,16 @@ func (r Records) now() time.Time {
 // guarded gives a transaction that holds only While, and under guards.
 func (r Records) guarded(guards ...kvstore.Guard) kvstore.Txn {
 	return kvstore.Txn{If: append(append([]kvstore.Guard{}, r.While...), guards...)}
+}
+
+// errRecalled ends a try by memory which finds that there is nothing to do or that it
+// is refused: no transaction would show whether that is so.
+var errRecalled = errors.New("as far as is remembered")
+
+// unlessRecalled is nil where what was read was read from the store.
+func unlessRecalled(ctx context.Context) error {
+	if kvstore.Recalls(ctx) {
+		return errRecalled
+	}
+	return nil
 }

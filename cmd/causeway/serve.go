@@ -129,11 +129,14 @@ func (o opened) run(ctx context.Context) error {
 	collector := collect.New(collect.Config{
 		Records: records.Records{Store: o.store, Host: host.Name}, Loop: loop, Refusal: member.Refusal, Board: board, Log: log,
 	})
+	early := &records.EarlyReleases{}
 	networks := driver.New(driver.Config{
 		Host: host, Store: o.store, VTEPNet: o.vtepNet, Scope: o.scope, Reconciler: loop, Membership: member,
-		Engine: engineOf(host, mirrored), Names: resolver, Probe: probe, Log: log,
+		Engine: engineOf(host, mirrored), Early: early, Names: resolver, Probe: probe, Log: log,
 	})
-	addresses := ipam.New(ipam.Config{Host: host.Name, Store: o.store, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Probe: probe})
+	addresses := ipam.New(ipam.Config{
+		Host: host.Name, Store: o.store, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Early: early, Probe: probe,
+	})
 	asked := agent.NewServer(agent.Config{
 		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
 		NewToken: o.store.newToken, Rotate: o.store.rotate, Profiles: o.profiles, Log: log,

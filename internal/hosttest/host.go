@@ -111,7 +111,7 @@ func (h *Host) Fault(part health.Part, object string) string {
 }
 
 // Eventually waits until ok holds.
-func Eventually(t *testing.T, what string, ok func() bool) {
+func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(10 * time.Second)
 	defer deadline.Stop()

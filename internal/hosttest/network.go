@@ -50,9 +50,9 @@ func (h *Host) PutEndpoint(t testing.TB, network fabric.Network, id, address str
 		ID: id, Network: network.ID, Host: h.Name, MAC: fabric.DeriveMAC(network.ID, addr),
 		Addrs: []netip.Prefix{netip.PrefixFrom(addr, network.Subnets[0].Prefix.Bits())},
 	}
-	revision, err := h.Records.PutEndpoint(t.Context(), network, endpoint, true, func(context.Context, string) (bool, error) { return false, nil })
+	revision, err := h.Records.PutEndpoint(t.Context(), network, endpoint, "", true, func(context.Context, string) (bool, error) { return false, nil })
 	if err == nil {
-		err = h.Loop.Follow(t.Context(), network.ID, revision)
+		err = h.Loop.Created(t.Context(), endpoint, revision)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -122,7 +122,7 @@ func (c *Collector) endpointsOn(ctx context.Context, id string) error {
 		c.dead[id] = tracker
 	}
 	for _, due := range tracker.Observe(time.Now(), found, c.Grace) {
-		if err := c.Records.DeleteEndpoint(ctx, id, due, true); err != nil {
+		if _, err := c.Records.DeleteEndpoint(ctx, network, due, true); err != nil {
 			return fmt.Errorf("network %s: endpoint %.12s has no container and could not be deleted, it is retried: %w", network.Label(), due, err)
 		}
 		c.Log.WithField("endpoint", fmt.Sprintf("%.12s", due)).WithField("addresses", dead[slices.Index(found, due)].Addrs).

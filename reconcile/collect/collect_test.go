@@ -49,7 +49,7 @@ func TestLeakedClaimsAreReleased(t *testing.T) {
 		kvstore.Put(key("192.168.1.4"), records.Address{Kind: records.KindEndpoint, Host: "h1"}),
 		kvstore.Put(key("192.168.1.5"), records.Address{Kind: records.KindEndpoint, Host: "h2"}),
 		kvstore.Put(key("192.168.1.6"), records.Address{Kind: records.KindEndpoint, Host: "h1", Endpoint: "e9"}))
-	if err := h1.Records.DeleteEndpoint(t.Context(), foo.ID, "e1", false); err != nil {
+	if _, err := h1.Records.DeleteEndpoint(t.Context(), foo, "e1", false); err != nil {
 		t.Fatal(err)
 	}
 	for _, leaked := range []string{"192.168.1.2", "192.168.1.4", "192.168.1.6"} {

@@ -65,6 +65,8 @@ func (v *View) takeNetwork(id string, next *fabric.Network) bool {
 	}
 	v.release(id)
 	delete(v.changes, id)
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if next == nil {
 		delete(v.state.Networks, id)
 	} else {

@@ -9,7 +9,9 @@ package view
 
 import (
 	"maps"
+	"reflect"
 	"slices"
+	"sync"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
@@ -17,11 +19,13 @@ import (
 	"github.com/causeway-net/causeway/records"
 )
 
-// View is for one goroutine. Its methods that take in a change return the networks
+// View is for one goroutine, but for Attached. Its methods that take in a change return the networks
 // that the change concerns.
 type View struct {
-	self        fabric.Host
-	state       fabric.State
+	self  fabric.Host
+	state fabric.State
+	// mu guards changes of state.Networks and attachments, which Attached reads.
+	mu          sync.RWMutex
 	attachments map[string]records.Attachment // by Docker's NetworkID
 	// own are this host's endpoints, by network and ID.
 	own map[string]map[string]fabric.Endpoint
@@ -155,13 +159,17 @@ func (v *View) AttachmentsChanged(c kvstore.Change[records.Attachment]) []string
 	for dockerID, attachment := range c.Put {
 		v.bad.note(records.AttachmentKey(v.self.Name, dockerID), nil)
 		touch(dockerID)
+		v.mu.Lock()
 		v.attachments[dockerID] = attachment
+		v.mu.Unlock()
 		touch(dockerID)
 	}
 	for _, dockerID := range c.Gone {
 		v.bad.note(records.AttachmentKey(v.self.Name, dockerID), nil)
 		touch(dockerID)
+		v.mu.Lock()
 		delete(v.attachments, dockerID)
+		v.mu.Unlock()
 	}
 	v.state.Attached = make(map[string]bool, len(v.attachments))
 	v.state.Forced = make(map[string]bool)
@@ -172,8 +180,19 @@ func (v *View) AttachmentsChanged(c kvstore.Change[records.Attachment]) []string
 	return v.whole(concerned)
 }
 
-// EndpointsChanged takes in a change of one network's endpoints.
-func (v *View) EndpointsChanged(network string, c kvstore.Change[fabric.Endpoint]) {
+// Attached gives the network behind a Docker network of this host, where both records
+// are in view. Any goroutine may ask.
+func (v *View) Attached(dockerID string) (fabric.Network, records.Attachment, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	attachment, attached := v.attachments[dockerID]
+	network, known := v.state.Networks[attachment.Network]
+	return network, attachment, attached && known
+}
+
+// EndpointsChanged takes in a change of one network's endpoints. It says whether they
+// are others than before.
+func (v *View) EndpointsChanged(network string, c kvstore.Change[fabric.Endpoint]) (changed bool) {
 	if v.state.Endpoints[network] == nil {
 		v.state.Endpoints[network] = map[string]fabric.Endpoint{}
 	}
@@ -183,9 +202,10 @@ func (v *View) EndpointsChanged(network string, c kvstore.Change[fabric.Endpoint
 	for id, endpoint := range c.Put {
 		err := checkEndpoint(network, id, endpoint)
 		v.bad.note(records.EndpointKey(network, id), err)
-		if err != nil {
+		if before, known := v.Endpoint(network, id); err != nil || known && reflect.DeepEqual(before, endpoint) {
 			continue
 		}
+		changed = true
 		v.dropEndpoint(network, id)
 		v.addEndpoint(endpoint)
 	}
@@ -194,11 +214,15 @@ func (v *View) EndpointsChanged(network string, c kvstore.Change[fabric.Endpoint
 		if own, ok := v.own[network][id]; ok {
 			v.gone = append(v.gone, own)
 		}
-		v.dropEndpoint(network, id)
+		if _, known := v.Endpoint(network, id); known {
+			changed = true
+			v.dropEndpoint(network, id)
+		}
 	}
 	if len(v.own[network]) == 0 {
 		v.unhold(network)
 	}
+	return changed
 }
 
 // Hosts gives all hosts, by name. They are the caller's to read until the next change.

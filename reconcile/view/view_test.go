@@ -51,7 +51,7 @@ func TestRunningContainersKeepTheirNetwork(t *testing.T) {
 			hosttest.Eventually(t, "it has recovered", func() bool { return h1.Fault(health.Records, records.NetworkKey(foo.ID)) == "" })
 
 			h1.Commit(t, change(foo))
-			if err := h1.Records.DeleteEndpoint(t.Context(), foo.ID, "e1", false); err != nil {
+			if _, err := h1.Records.DeleteEndpoint(t.Context(), foo, "e1", false); err != nil {
 				t.Fatal(err)
 			}
 			hosttest.Eventually(t, "the network goes with its last container", func() bool { _, ok := h1.Plane.Segment(foo.ID); return !ok })

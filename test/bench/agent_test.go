@@ -73,10 +73,11 @@ func startAgent(etcd, dir string, n int, arrived *arrivals) (*agent, error) {
 	}
 	vteps := netip.MustParsePrefix("172.16.0.0/12")
 	server := plugin.NewServer(log, "NetworkDriver", "IpamDriver")
+	early := &records.EarlyReleases{}
 	driver.New(driver.Config{
-		Host: host, Store: store, VTEPNet: vteps, Scope: "local", Reconciler: loop, Membership: member, Log: log,
+		Host: host, Store: store, VTEPNet: vteps, Scope: "local", Reconciler: loop, Membership: member, Early: early, Log: log,
 	}).Register(server)
-	ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vteps, Claimed: collector.Claimed}).Register(server)
+	ipam.New(ipam.Config{Host: host.Name, Store: store, VTEPNet: vteps, Early: early, Claimed: collector.Claimed}).Register(server)
 	ctx, cancel := context.WithCancel(context.Background())
 	socket := filepath.Join(dir, host.Name+".sock")
 	listener, err := plugin.Listen(ctx, socket)
