@@ -1,0 +1,62 @@
+package engines
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/test/bench/report"
+)
+
+// Machine tells what a run ran on: what cannot be found out is left out.
+func Machine(ctx context.Context, binary string) []report.Fact {
+	var facts []report.Fact
+	add := func(name, value string) {
+		if value = strings.TrimSpace(value); value != "" {
+			facts = append(facts, report.Fact{Name: name, Value: value})
+		}
+	}
+	add("processors", fmt.Sprintf("%d × %s", runtime.NumCPU(), field("/proc/cpuinfo", "model name")))
+	add("memory", field("/proc/meminfo", "MemTotal"))
+	var uts unix.Utsname
+	if unix.Uname(&uts) == nil {
+		add("kernel", unix.ByteSliceToString(uts.Sysname[:])+" "+unix.ByteSliceToString(uts.Release[:]))
+	}
+	add("system", strings.Trim(field("/etc/os-release", "PRETTY_NAME"), `"`))
+	add("causeway", firstLine(ctx, binary, "--version"))
+	add("Go", runtime.Version())
+	for _, name := range []string{"iperf3", "sockperf"} {
+		add(name, firstLine(ctx, name, "--version"))
+	}
+	load, _, _ := strings.Cut(field("/proc/loadavg", ""), " ")
+	add("load before the run", load)
+	return facts
+}
+
+// field gives what follows a name in a file of lines, or with no name the first line.
+func field(path, name string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, found := strings.CutPrefix(line, name); found {
+			return strings.TrimSpace(strings.TrimLeft(rest, " \t:="))
+		}
+	}
+	return ""
+}
+
+func firstLine(ctx context.Context, argv ...string) string {
+	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).Output()
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return line
+}
