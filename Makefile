@@ -18,12 +18,12 @@ TESTSUM   := $(GOTESTSUM) --format pkgname --
 PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/ssl/certs/ca-certificates.crt \
 	iproute2=ip iptables=iptables nftables=nft kmod=modprobe procps=ps mount=mount util-linux=unshare \
 	iputils-ping=ping iputils-arping=arping tcpdump=tcpdump ethtool=ethtool iperf3=iperf3 \
-	busybox-static=busybox xz-utils=xz debootstrap=debootstrap
+	busybox-static=busybox xz-utils=xz debootstrap=debootstrap sockperf=sockperf
 
 # sudo leaves Go out of the PATH, and a user's has no sbin.
 export PATH := $(PATH):$(patsubst %/,%,$(dir $(GO))):/usr/sbin:/sbin
 
-.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale fuzz fuzz-short hammer demo lab-down clean
+.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale bench-go bench-report fuzz fuzz-short hammer demo lab-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -77,15 +77,37 @@ test-matrix: deps build $(GOTESTSUM) ## The end-to-end tests on each engine, on 
 	for engine in 20.10 26.1 28.5 28.5,20.10,26.1; do $(MAKE) test-e2e ENGINE=$$engine || exit 1; done
 	$(MAKE) test-e2e MANAGED=1
 
-bench: deps build ## Benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+BENCH := bin/causeway-bench
 
-# SIZES are hosts; each is an agent in one process, of some 8 MiB, so 1000 takes 8 GiB and ten minutes.
-SIZES ?= 10,100,300
-bench-scale: deps build ## How agents, store and changes grow with the cluster (SIZES=10,100,300,1000)
-	$(GO) test -count=1 -v -timeout=60m ./test/bench -args -hosts=$(SIZES) -period=20s
-	$(GO) test -run '^$$' -bench '10000|Thousand|Plug' -benchtime=5x -benchmem ./vxlan
-	$(GO) test -run '^$$' -bench 100000 -benchmem ./reconcile/view
+$(BENCH): FORCE
+	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./test/bench
+
+FORCE:
+
+# A quiet machine takes a quarter of an hour. ROUNDS=1 SHORT=1 tries it; ROWS=host,overlay,vxlan takes some.
+ROUNDS ?= 3
+ROWS   ?=
+SHORT  ?=
+# TRIAL='a busy machine' marks the page.
+TRIAL  ?=
+bench: deps build $(BENCH) ## Measure beside Docker's own networks, into docs/benchmarks.md (ROUNDS= ROWS= SHORT=1 TRIAL=)
+	$(BENCH) run --rounds=$(ROUNDS) $(if $(ROWS),--rows='$(ROWS)') $(if $(SHORT),--short) --trial='$(TRIAL)'
+
+# SIZES are hosts; each is an agent in one process, of some 11 MiB: 1000 take 12 GiB and half an hour.
+SIZES ?= 10,100,300,1000
+SCALE := docs/benchmarks/scale.json
+bench-scale: deps build $(BENCH) ## How agents, store and changes grow with the cluster, into the same page (SIZES= TRIAL=)
+	mkdir -p $(dir $(SCALE)) && rm -f $(SCALE)
+	CAUSEWAY_BENCH_COMMAND='sudo make bench-scale SIZES=$(SIZES)' CAUSEWAY_BENCH_TRIAL='$(TRIAL)' \
+	$(GO) test -count=1 -v -timeout=2h ./test/bench/scale -args -hosts=$(SIZES) -period=20s -results=$(CURDIR)/$(SCALE); status=$$?; \
+	$(GO) test -run '^$$' -bench '10000|Thousand' -benchtime=5x -count=3 ./vxlan | tee /dev/stderr | $(BENCH) kernel || status=1; \
+	$(BENCH) report && exit $$status
+
+bench-report: $(BENCH) ## Write docs/benchmarks.md again from docs/benchmarks/*.json
+	$(BENCH) report
+
+bench-go: deps ## Go's own benchmarks, of single functions
+	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 # Starts and stops of containers; a seed is printed, and can be given again.
 OPERATIONS ?= 100000

@@ -58,7 +58,10 @@ func TestImportsPointDown(t *testing.T) {
 		"mirror/table":       {"kvstore"},
 		"agent":              {"fabric", "kvstore", "records", "names", "trust", "internal/plugin", "internal/health", "internal/hostfilter"},
 		"lab":                {},
-		"test/bench":         {},
+		"test/bench":         {"test/bench/engines", "test/bench/report"},
+		"test/bench/engines": {"lab", "records", "internal/nl", "test/bench/report"},
+		"test/bench/report":  {},
+		"test/bench/scale":   {},
 		"test/hammer":        {},
 		"cmd/causeway-lab":   {"lab"},
 

@@ -1,7 +1,8 @@
 // Command bench measures causeway beside Docker's own networks, on real engines in a lab,
 // and writes docs/benchmarks.md. "bench run" measures (engines), "bench report" writes the
 // page again from what was measured (report). How causeway grows with the cluster is
-// measured by the tests in scale, which write into the same page.
+// measured by the tests in scale and by Go's benchmarks of vxlan (kernel.go), which go into
+// the same page.
 package main
 
 import (
@@ -39,6 +40,10 @@ func rootCommand() *cobra.Command {
 			RunE: func(*cobra.Command, []string) error { return report.Write(*folder, engines.IsOurs) },
 		},
 		&cobra.Command{
+			Use: "kernel", Short: "Put what go test -bench of vxlan prints into the results", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return addKernel(cmd.InOrStdin(), *folder) },
+		},
+		&cobra.Command{
 			Use: engines.ProbeCommand, Hidden: true, Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				line, err := engines.Probe(cmd.Context(), args[0])
@@ -59,7 +64,7 @@ func runCommand(folder *string) *cobra.Command {
 				trial = "short"
 			}
 			began := time.Now()
-			results := report.Results{Taken: began, Trial: trial, Command: command(c), Facts: engines.Machine(cmd.Context(), c.Binary)}
+			results := report.Results{Taken: began, Trial: trial, Command: command(c), Facts: report.Machine(cmd.Context(), c.Binary, "iperf3", "sockperf")}
 			results.Facts = append(results.Facts, report.Fact{Name: "rounds", Value: fmt.Sprint(c.Rounds)})
 			c.Save = func(sections []report.Section) error {
 				results.Sections, results.Took = sections, time.Since(began).Round(time.Second).String()

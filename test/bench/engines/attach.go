@@ -106,13 +106,13 @@ func (o *attachment) answered(ctx context.Context, joined network.JoinResponse) 
 		return err
 	}
 	defer sandbox.Close()
-	if err := o.hand(joined.InterfaceName.SrcName, sandbox, joined.StaticRoutes); err != nil {
+	if err := o.hand(ctx, joined.InterfaceName.SrcName, sandbox, joined.StaticRoutes); err != nil {
 		return err
 	}
 	handed := time.Now()
 	var conn net.Conn
 	err = nl.Do(sandbox, func() (err error) {
-		conn, err = new(net.Dialer).DialContext(ctx, "udp4", fmt.Sprintf("%s:%d", o.server.addr, echoPort))
+		conn, err = new(net.Dialer).DialContext(ctx, "udp4", fmt.Sprintf("%s:%d", o.server.addr, o.server.seen(echoPort)))
 		return err
 	})
 	if err != nil {
@@ -130,7 +130,7 @@ func (o *attachment) answered(ctx context.Context, joined network.JoinResponse) 
 }
 
 // hand moves the link, and gives it its address and the network's routes.
-func (o *attachment) hand(name string, sandbox netns.NsHandle, routes []*network.StaticRoute) error {
+func (o *attachment) hand(ctx context.Context, name string, sandbox netns.NsHandle, routes []*network.StaticRoute) error {
 	home, err := netns.GetFromPid(o.engine.host.PID())
 	if err != nil {
 		return err
@@ -163,6 +163,9 @@ func (o *attachment) hand(name string, sandbox netns.NsHandle, routes []*network
 	if err := errors.Join(here.AddrAdd(link, address), here.LinkSetUp(link)); err != nil {
 		return fmt.Errorf("set up %s: %w", name, err)
 	}
+	if err := until(ctx, func() error { return carries(here, name) }); err != nil {
+		return err
+	}
 	for _, route := range routes {
 		_, to, err := net.ParseCIDR(route.Destination)
 		if err != nil {
@@ -174,6 +177,15 @@ func (o *attachment) hand(name string, sandbox netns.NsHandle, routes []*network
 		}
 	}
 	return nil
+}
+
+// carries says whether frames pass: the kernel drops them for a moment after a link is up.
+func carries(h *nl.Handle, name string) error {
+	link, err := h.Link(name)
+	if err == nil && link.Attrs().OperState != netlink.OperUp {
+		err = fmt.Errorf("%s is %s", name, link.Attrs().OperState)
+	}
+	return err
 }
 
 // call makes one call and, in a life that is counted, notes what it asked of the store.

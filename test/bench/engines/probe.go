@@ -120,7 +120,10 @@ func serveBytes(listener int) {
 	defer unix.Close(listener)
 	buf := make([]byte, 1)
 	for {
-		fd, _, err := unix.Accept(listener)
+		fd, err := again(func() (int, error) {
+			fd, _, err := unix.Accept(listener)
+			return fd, err
+		})
 		if err != nil {
 			return
 		}
@@ -163,15 +166,41 @@ func oneConnection(to netip.Addr, port int) error {
 	); err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: to.As4()}); err != nil {
+	if err := connectTCP(fd, &unix.SockaddrInet4{Port: port, Addr: to.As4()}); err != nil {
 		return err
 	}
-	if _, err := unix.Write(fd, buf); err != nil {
+	if _, err := again(func() (int, error) { return unix.Write(fd, buf) }); err != nil {
 		return err
 	}
-	n, err := unix.Read(fd, buf)
+	n, err := again(func() (int, error) { return unix.Read(fd, buf) })
 	if err == nil && n == 0 {
 		err = errors.New("it was closed")
 	}
 	return err
+}
+
+// connectTCP goes on where a signal of Go's scheduler breaks in: a socket with timeouts is
+// not restarted by the kernel, signal(7).
+func connectTCP(fd int, to unix.Sockaddr) error {
+	err := unix.Connect(fd, to)
+	if !errors.Is(err, unix.EINTR) {
+		return err
+	}
+	if n, err := again(func() (int, error) { return unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 5000) }); n == 0 {
+		return errors.Join(err, errors.New("it was not answered within 5 s"))
+	}
+	failed, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && failed != 0 {
+		err = unix.Errno(failed)
+	}
+	return err
+}
+
+func again(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
 }

@@ -16,19 +16,31 @@ import (
 	"github.com/causeway-net/causeway/lab"
 )
 
-// Ports of what runs in the standing containers, and published where that is the way.
+// Ports of what runs in the standing containers. Where they are published, that is by the
+// host's port of publishedFrom more: the host itself is a row, too.
 const (
 	iperfPort    = 5201
 	sockperfPort = 11111
 	connectPort  = 7001
 	echoPort     = 7002
+
+	publishedFrom = 20000
 )
 
 // place is where traffic begins or ends: a network namespace, by a process in it, and the
 // address that the other end knows.
 type place struct {
-	pid  int
-	addr netip.Addr
+	pid       int
+	addr      netip.Addr
+	published bool
+}
+
+// seen is a port of the place as the other end knows it.
+func (p place) seen(port int) int {
+	if p.published {
+		port += publishedFrom
+	}
+	return port
 }
 
 // stand is a row that is ready to be measured.
@@ -223,11 +235,10 @@ func (s *stand) standing(ctx context.Context, n int) (place, error) {
 	h, name := s.hosts[n], "bench-"+dashed(s.name)
 	argv := []string{"run", "-d", "--name", name, "--net", s.network(false)}
 	if s.publish && n == 1 {
-		for _, port := range []string{
-			fmt.Sprintf("%[1]d:%[1]d", iperfPort), fmt.Sprintf("%[1]d:%[1]d/udp", iperfPort), fmt.Sprintf("%[1]d:%[1]d", sockperfPort),
-			fmt.Sprintf("%[1]d:%[1]d", connectPort), fmt.Sprintf("%[1]d:%[1]d/udp", echoPort),
-		} {
-			argv = append(argv, "-p", port)
+		for _, port := range []int{iperfPort, sockperfPort, connectPort, echoPort} {
+			for _, protocol := range []string{"tcp", "udp"} {
+				argv = append(argv, "-p", fmt.Sprintf("%d:%d/%s", publishedFrom+port, port, protocol))
+			}
 		}
 	}
 	if _, err := docker(ctx, h, append(argv, "busybox", "sleep", "86400")...); err != nil {
@@ -243,14 +254,14 @@ func (s *stand) standing(ctx context.Context, n int) (place, error) {
 		return place{}, fmt.Errorf("%s of %s: %q: %w", name, h.Name(), out, err)
 	}
 	if s.publish {
-		at.addr = h.Addrs()[0].Addr()
+		at.addr, at.published = h.Addrs()[0].Addr(), true
 		return at, nil
 	}
 	at.addr, err = netip.ParseAddr(address)
 	return at, err
 }
 
-func hostPlace(h *lab.Host) place { return place{h.PID(), h.Addrs()[0].Addr()} }
+func hostPlace(h *lab.Host) place { return place{pid: h.PID(), addr: h.Addrs()[0].Addr()} }
 
 func dashed(name string) string { return strings.NewReplacer(" ", "-", "_", "-").Replace(name) }
 
@@ -262,7 +273,7 @@ func docker(ctx context.Context, h *lab.Host, argv ...string) (string, error) {
 
 // until tries again until there is no error, or ctx ends.
 func until(ctx context.Context, try func() error) error {
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		err := try()

@@ -20,7 +20,7 @@ type Config struct {
 	Rows   []string // names; none: all
 	Short  bool     // less of each, to try the harness
 	Log    io.Writer
-	// Save is called after each round, so that a run that breaks off leaves something.
+	// Save is called after each round, and when the run is given up: what there is is kept.
 	Save func([]report.Section) error
 }
 
@@ -46,7 +46,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	for round := range c.Rounds {
 		for _, m := range measures(c.Short) {
 			if err := c.each(ctx, g, m, round, figures); err != nil {
-				return err
+				return errors.Join(err, c.Save(filled))
 			}
 		}
 		if err := c.Save(filled); err != nil {

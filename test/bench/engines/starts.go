@@ -110,7 +110,7 @@ func reaching(ctx context.Context, a *attempt) error {
 	for range a.repeat {
 		began := time.Now()
 		out, err := docker(ctx, a.hosts[0], "run", "--rm", "-v", self+":/"+filepath.Base(self)+":ro", "--net", a.network(false),
-			"busybox", "/"+filepath.Base(self), ProbeCommand, fmt.Sprintf("%s:%d", a.server.addr, echoPort))
+			"busybox", "/"+filepath.Base(self), ProbeCommand, fmt.Sprintf("%s:%d", a.server.addr, a.server.seen(echoPort)))
 		if err != nil {
 			return err
 		}

@@ -99,7 +99,7 @@ func (a *attempt) iperf(ctx context.Context, argv ...string) (*iperf, float64, e
 		return nil, 0, err
 	}
 	out, err := a.client.run(ctx, append([]string{
-		"iperf3", "-J", "-c", a.server.addr.String(), "-p", fmt.Sprint(iperfPort), "-t", fmt.Sprint(a.seconds),
+		"iperf3", "-J", "-c", a.server.addr.String(), "-p", fmt.Sprint(a.server.seen(iperfPort)), "-t", fmt.Sprint(a.seconds),
 	}, argv...)...)
 	if err != nil {
 		return nil, 0, err
@@ -152,13 +152,13 @@ func udp(ctx context.Context, a *attempt) error {
 
 // latency is the way there and back of small messages on one connection.
 func latency(ctx context.Context, a *attempt) error {
-	end, err := a.server.serve(ctx, "to terminate", "sockperf", "server", "--tcp", "-p", fmt.Sprint(sockperfPort))
+	end, err := a.server.serve(ctx, "to block on socket", "sockperf", "server", "--tcp", "-p", fmt.Sprint(sockperfPort))
 	if err != nil {
 		return err
 	}
 	defer end()
 	out, err := a.client.run(ctx, "sockperf", "ping-pong", "--tcp", "--full-rtt", "-i", a.server.addr.String(),
-		"-p", fmt.Sprint(sockperfPort), "-t", fmt.Sprint(a.seconds), "--msg-size", "64")
+		"-p", fmt.Sprint(a.server.seen(sockperfPort)), "-t", fmt.Sprint(a.seconds), "--msg-size", "64")
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func connects(ctx context.Context, a *attempt) error {
 		return err
 	}
 	defer end()
-	count, took, err := a.client.connect(ctx, a.server.addr, connectPort, time.Duration(a.seconds)*time.Second)
+	count, took, err := a.client.connect(ctx, a.server.addr, a.server.seen(connectPort), time.Duration(a.seconds)*time.Second)
 	if err != nil {
 		return err
 	}

@@ -91,6 +91,11 @@ func scaleBars() []bar {
 
 func (p *page) bars(runs []*Results) {
 	p.line("## Bars\n")
+	for _, r := range runs {
+		if r.Trial != "" {
+			p.line("**From a trial run: `%s`, %s.**\n", r.Command, r.Trial)
+		}
+	}
 	var cells [][]string
 	var misses []string
 	for _, b := range bars() {

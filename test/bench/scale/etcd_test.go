@@ -3,6 +3,7 @@ package scale
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/causeway-net/causeway/kvstore"
@@ -52,6 +54,13 @@ func startEtcd(ctx context.Context, dir string) (*server, error) {
 	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // where the test is killed
 	s.command.Cancel = func() error { return s.command.Process.Signal(syscall.SIGTERM) }
 	return s, s.command.Start()
+}
+
+func (s *server) end(t *testing.T) {
+	t.Helper()
+	if err := errors.Join(s.command.Cancel(), s.command.Wait()); err != nil {
+		t.Error(err)
+	}
 }
 
 // counters are what the server has counted since its start.

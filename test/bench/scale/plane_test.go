@@ -15,8 +15,6 @@ type plane struct {
 
 	mu      sync.Mutex
 	applied map[string]int // how many endpoints each network was applied with last, by Apply
-	updates int
-	wholes  int
 }
 
 func (p *plane) Check(context.Context, fabric.Network) error { return nil }
@@ -24,7 +22,6 @@ func (p *plane) Check(context.Context, fabric.Network) error { return nil }
 func (p *plane) Apply(_ context.Context, s fabric.Segment) (int, error) {
 	p.mu.Lock()
 	p.applied[s.Network.ID] = len(s.Local) + len(s.Remote)
-	p.wholes++
 	p.mu.Unlock()
 	for _, peer := range s.Remote {
 		p.arrivals.seen(p.host, peer.ID)
@@ -33,9 +30,6 @@ func (p *plane) Apply(_ context.Context, s fabric.Segment) (int, error) {
 }
 
 func (p *plane) Update(_ context.Context, d fabric.Delta) error {
-	p.mu.Lock()
-	p.updates++
-	p.mu.Unlock()
 	for _, peer := range d.Put {
 		p.arrivals.seen(p.host, peer.ID)
 	}
@@ -68,6 +62,13 @@ func (p *plane) has(networks int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.applied) >= networks
+}
+
+// endpoints is how many a network was applied with last, as a whole.
+func (p *plane) endpoints(network string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.applied[network]
 }
 
 // arrivals are the endpoints on their way to the other agents.
@@ -104,13 +105,21 @@ func (a *arrivals) seen(agent, endpoint string) {
 	}
 }
 
-// take gives the times and how often an endpoint has not arrived.
-func (a *arrivals) take() (times []time.Duration, missing int) {
+// waiting is how many have not arrived.
+func (a *arrivals) waiting() (missing int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, s := range a.sent {
 		missing += len(s.waiting)
 	}
+	return missing
+}
+
+// take gives the times and how often an endpoint has not arrived.
+func (a *arrivals) take() (times []time.Duration, missing int) {
+	missing = a.waiting()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	times, a.times, a.sent = a.times, nil, map[string]sending{}
 	return times, missing
 }

@@ -1,24 +1,24 @@
-package engines
+package report
 
 import (
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/causeway-net/causeway/test/bench/report"
 )
 
-// Machine tells what a run ran on: what cannot be found out is left out.
-func Machine(ctx context.Context, binary string) []report.Fact {
-	var facts []report.Fact
+// Machine tells what a run ran on, and the versions of the programs: what cannot be found
+// out is left out.
+func Machine(ctx context.Context, programs ...string) []Fact {
+	var facts []Fact
 	add := func(name, value string) {
 		if value = strings.TrimSpace(value); value != "" {
-			facts = append(facts, report.Fact{Name: name, Value: value})
+			facts = append(facts, Fact{Name: name, Value: value})
 		}
 	}
 	add("processors", fmt.Sprintf("%d × %s", runtime.NumCPU(), field("/proc/cpuinfo", "model name")))
@@ -28,10 +28,9 @@ func Machine(ctx context.Context, binary string) []report.Fact {
 		add("kernel", unix.ByteSliceToString(uts.Sysname[:])+" "+unix.ByteSliceToString(uts.Release[:]))
 	}
 	add("system", strings.Trim(field("/etc/os-release", "PRETTY_NAME"), `"`))
-	add("causeway", firstLine(ctx, binary, "--version"))
 	add("Go", runtime.Version())
-	for _, name := range []string{"iperf3", "sockperf"} {
-		add(name, firstLine(ctx, name, "--version"))
+	for _, path := range programs {
+		add(filepath.Base(path), firstLine(ctx, path, "--version"))
 	}
 	load, _, _ := strings.Cut(field("/proc/loadavg", ""), " ")
 	add("load before the run", load)
