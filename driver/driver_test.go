@@ -112,7 +112,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		on      *host // h1 unless set
 	}{
 		"unknown option":       {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "colour=red"), want: `option "colour" is not known; known are bridge, causeway.network`},
-		"vni too large":        {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=16777216"), want: `option vni="16777216" must be a number from 1 to 16777215`},
+		"vni too large":        {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=16777216"), want: `option vni="16777216" must be a number from 1 to 16777214`},
 		"vni taken":            {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=77"), want: "vni 77 is taken by network foo"},
 		"vni of another":       {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=4444"), want: "vni 4444 is in use by docker's overlay"},
 		"bad CIDR":             {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/40"), want: `subnet "10.1.0.0/40" is not a CIDR`},
@@ -120,7 +120,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"overlap":              {method: "CreateNetwork", request: creation(dockerID3, "192.168.0.0/16", "mode=underlay", "parent=eth0"), want: "subnet 192.168.0.0/16 overlaps 192.168.1.0/24 of network foo"},
 		"overlaps the VTEP":    {method: "CreateNetwork", request: creation(dockerID3, "10.99.0.128/25"), want: "subnet 10.99.0.128/25 overlaps 10.99.0.0/24, the network of this host's VTEP 10.99.0.1"},
 		"no such plane":        {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "mode=ovs"), want: "this causeway has no data plane for mode=ovs"},
-		"mode that is none":    {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "mode=magic"), want: `option mode="magic" must be one of vxlan, ovs, underlay`},
+		"mode that is none":    {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "mode=magic"), want: `option mode="magic" must be one of vxlan, ovs, underlay, routed`},
 		"option of a mode":     {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "parent=eth0"), want: "option parent is for mode=underlay, and this network has mode=vxlan"},
 		"joined otherwise":     {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "causeway.network=foo"), want: "network foo has the subnets [192.168.1.0/24] in the cluster, not [10.1.0.0/24]"},
 		"joined with a vni":    {method: "CreateNetwork", request: creation(dockerID3, "192.168.1.0/24", "causeway.network=foo", "vni=5"), want: "network foo has vni=77 in the cluster, not 5"},

@@ -33,6 +33,9 @@ func (d *Driver) join(ctx context.Context, request *network.JoinRequest) (*netwo
 		d.Names.Joined(endpoint.ID, request.SandboxKey)
 	}
 	answer := &network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: link, DstPrefix: "eth"}}
+	if found.Mode == fabric.ModeRouted {
+		answer.StaticRoutes = routesThrough(found, endpoint)
+	}
 	const connected = 1 // libnetwork's types.CONNECTED: the destination is on the link
 	for _, subnet := range found.Subnets {
 		in := func(a netip.Prefix) bool { return subnet.Prefix.Contains(a.Addr()) }
@@ -40,6 +43,7 @@ func (d *Driver) join(ctx context.Context, request *network.JoinRequest) (*netwo
 		switch {
 		case slices.ContainsFunc(endpoint.Addrs, in):
 			setGateway(answer, found, subnet.Gateway)
+		case found.Mode == fabric.ModeRouted:
 		case slices.ContainsFunc(endpoint.Addrs, sameFamily):
 			answer.StaticRoutes = append(answer.StaticRoutes, &network.StaticRoute{Destination: subnet.Prefix.String(), RouteType: connected})
 		}

@@ -56,6 +56,9 @@ func (d *Driver) attach(ctx context.Context, want fabric.Network, join string, a
 		if want.Mode == fabric.ModeOVS && want.Tunnel == "" {
 			want.Tunnel = "vxlan"
 		}
+		if want.Mode == fabric.ModeRouted && want.Via == "" {
+			want.Via = fabric.ViaAuto
+		}
 		return d.records.CreateNetwork(ctx, want, attaching, func(n fabric.Network) error { return d.check(ctx, n, attaching.Force) })
 	}
 	if err != nil {
@@ -128,6 +131,8 @@ func compatible(have, want fabric.Network) error {
 		{"vni", have.VNI, want.VNI, want.VNI != 0},
 		{"mtu", have.MTU, want.MTU, want.MTU != 0},
 		{"tunnel", have.Tunnel, want.Tunnel, want.Tunnel != ""},
+		{"via", have.Via, want.Via, want.Via != ""},
+		{"block", have.Block, want.Block, want.Block != 0},
 		{"parent", have.Parent, want.Parent, want.Parent != ""},
 		{"bridge", have.Bridge, want.Bridge, want.Bridge != ""},
 		{"vlan", have.VLAN, want.VLAN, want.VLAN != 0},

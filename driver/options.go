@@ -19,8 +19,14 @@ const (
 	labelPorts    = "com.docker.network.portmap"
 )
 
-// maxVNI is the largest that the header's 24 bits hold (RFC 7348 §5).
-const maxVNI = 1<<24 - 1
+// maxVNI is the largest of 24 bits (RFC 7348 §5) but for that of the routed networks.
+const maxVNI = fabric.RoutedVNI - 1
+
+// The bounds of a block's prefix length: from 65,536 IPv4 addresses to four.
+const (
+	minBlock = 16
+	maxBlock = 30
+)
 
 // options are a network's -o pairs, decoded once.
 type options struct {
@@ -64,7 +70,7 @@ func setters() map[string]func(*options, string) error {
 	mtu := number(func(o *options) *int { return &o.network.MTU }, fabric.MinMTU, fabric.MaxMTU)
 	return map[string]func(*options, string) error{
 		"mode": oneOf(func(o *options, v string) { o.network.Mode = fabric.Mode(v) },
-			string(fabric.ModeVXLAN), string(fabric.ModeOVS), string(fabric.ModeUnderlay)),
+			string(fabric.ModeVXLAN), string(fabric.ModeOVS), string(fabric.ModeUnderlay), string(fabric.ModeRouted)),
 		"tunnel": oneOf(func(o *options, v string) { o.network.Tunnel = v }, "vxlan", "geneve", "gre"),
 		"vni": func(o *options, v string) error {
 			n, err := strconv.ParseUint(v, 0, 32)
@@ -74,8 +80,11 @@ func setters() map[string]func(*options, string) error {
 			o.network.VNI = uint32(n)
 			return nil
 		},
-		"mtu":                mtu,
-		labelMTU:             mtu,
+		"mtu":    mtu,
+		labelMTU: mtu,
+		"via": oneOf(func(o *options, v string) { o.network.Via = fabric.Via(v) },
+			string(fabric.ViaAuto), string(fabric.ViaDirect), string(fabric.ViaVXLAN)),
+		"block":              number(func(o *options) *int { return &o.network.Block }, minBlock, maxBlock),
 		"parent":             text(func(o *options) *string { return &o.network.Parent }),
 		"bridge":             text(func(o *options) *string { return &o.network.Bridge }),
 		"vlan":               number(func(o *options) *int { return &o.network.VLAN }, 1, 4094),
@@ -154,6 +163,8 @@ func (o options) validate() error {
 		mode   fabric.Mode
 	}{
 		{"tunnel", n.Tunnel != "", fabric.ModeOVS},
+		{"via", n.Via != "", fabric.ModeRouted},
+		{"block", n.Block != 0, fabric.ModeRouted},
 		{"parent", n.Parent != "", fabric.ModeUnderlay},
 		{"bridge", n.Bridge != "", fabric.ModeUnderlay},
 		{"vlan", n.VLAN != 0, fabric.ModeUnderlay},
@@ -162,8 +173,8 @@ func (o options) validate() error {
 			return fmt.Errorf("option %s is for mode=%s, and this network has mode=%s", pair.option, pair.mode, n.Mode)
 		}
 	}
-	if n.Mode == fabric.ModeUnderlay && n.VNI != 0 {
-		return fmt.Errorf("option vni is not for mode=%s: there is no tunnel", n.Mode)
+	if !n.Mode.HasVNI() && n.VNI != 0 {
+		return fmt.Errorf("option vni is not for mode=%s: such a network has no VNI of its own", n.Mode)
 	}
 	if n.Mode == fabric.ModeUnderlay && n.Parent == "" && n.Bridge == "" && o.join == "" {
 		return fmt.Errorf("mode=%s needs the option parent (the host's interface) or bridge", n.Mode)

@@ -11,12 +11,16 @@ import (
 // share an address or a MAC it has both or none, so that a plane may write it without
 // a look at the other peers.
 type Delta struct {
-	// Segment is as it is now, but for Remote, which is left out.
+	// Segment is as it is now, but for Remote and Routes, which are left out.
 	Segment
 	// Put are the peers that came or changed, by ID.
 	Put []Peer
 	// Gone are the endpoints that went or changed, local ones too, as they were.
 	Gone []Endpoint
+	// PutRoutes are the routes that came or changed, GoneRoutes those that went; by
+	// prefix.
+	PutRoutes  []Route
+	GoneRoutes []netip.Prefix
 }
 
 // Change says what of a network's endpoints changed.
@@ -34,18 +38,38 @@ type Change struct {
 // nothing may have changed that Plan looks at.
 func PlanDelta(s State, network Network, self string, change Change) Delta {
 	var d Delta
+	put, gone := make(map[netip.Prefix]netip.Addr), make(map[netip.Prefix]netip.Addr)
+	routed := func(endpoint Endpoint, to map[netip.Prefix]netip.Addr) {
+		if network.Mode != ModeRouted {
+			return
+		}
+		for _, route := range endpointRoutes(s, network, self, endpoint) {
+			if have, taken := to[route.Prefix]; !taken || have.IsValid() {
+				to[route.Prefix] = route.VTEP
+			}
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(change.Before)) {
 		before, now := change.Before[id], s.Endpoints[network.ID][id]
 		if before.ID != "" {
 			d.Gone = append(d.Gone, before)
 		}
+		routed(before, gone)
+		routed(now, put)
 		if host, known := s.Hosts[now.Host]; known && now.Host != self && sameFamily(host.VTEP, s.Hosts[self].VTEP) {
 			d.Put = append(d.Put, Peer{Endpoint: now, VTEP: host.VTEP})
 		}
 	}
 	s.Endpoints = map[string]map[string]Endpoint{network.ID: change.Local}
+	s.Blocks = nil
 	d.Segment = segmentOf(s, network, self)
 	d.Flood = change.Flood
+	d.PutRoutes = sortedRoutes(put)
+	for _, route := range sortedRoutes(gone) {
+		if _, kept := put[route.Prefix]; !kept {
+			d.GoneRoutes = append(d.GoneRoutes, route.Prefix)
+		}
+	}
 	return d
 }
 
@@ -68,6 +92,12 @@ func (d Delta) From(before Segment) Segment {
 	}
 	d.Merge(remote)
 	d.Remote = slices.SortedFunc(maps.Values(remote), func(a, b Peer) int { return cmp.Compare(a.ID, b.ID) })
+	routes := make(map[netip.Prefix]netip.Addr, len(before.Routes)+len(d.PutRoutes))
+	for _, route := range before.Routes {
+		routes[route.Prefix] = route.VTEP
+	}
+	d.MergeRoutes(routes)
+	d.Routes = sortedRoutes(routes)
 	return d.Segment
 }
 
@@ -78,5 +108,15 @@ func (d Delta) Merge(remote map[string]Peer) {
 	}
 	for _, peer := range d.Put {
 		remote[peer.ID] = peer
+	}
+}
+
+// MergeRoutes brings the change into the segment's routes: VTEPs by prefix.
+func (d Delta) MergeRoutes(routes map[netip.Prefix]netip.Addr) {
+	for _, prefix := range d.GoneRoutes {
+		delete(routes, prefix)
+	}
+	for _, route := range d.PutRoutes {
+		routes[route.Prefix] = route.VTEP
 	}
 }

@@ -13,6 +13,9 @@ type State struct {
 	Networks map[string]Network // by ID
 	// Endpoints are by network ID, then by endpoint ID.
 	Endpoints map[string]map[string]Endpoint
+	// Blocks are those of the pools of routed networks, by network ID; sorted by
+	// prefix ([SortBlocks]), without overlaps.
+	Blocks map[string][]Block
 	// Attached are the IDs of the networks that this host's Docker has.
 	Attached map[string]bool
 	// Forced are those of them that this host's own engine was given -o force for.
@@ -38,6 +41,9 @@ func Plan(s State, self string) []Segment {
 func segmentOf(s State, network Network, self string) Segment {
 	network.Force = s.Forced[network.ID]
 	segment := Segment{Network: network, VTEP: s.Hosts[self].VTEP, MTU: mtuOf(s.Hosts, network)}
+	if network.Mode == ModeRouted {
+		segment.TunnelMTU = mtuOf(s.Hosts, Network{Mode: ModeRouted, Via: ViaVXLAN})
+	}
 	endpoints := s.Endpoints[network.ID]
 	flood := make(map[netip.Addr]bool)
 	for _, id := range slices.Sorted(maps.Keys(endpoints)) {
@@ -54,6 +60,7 @@ func segmentOf(s State, network Network, self string) Segment {
 		flood[host.VTEP] = true
 	}
 	segment.Flood = slices.SortedFunc(maps.Keys(flood), netip.Addr.Compare)
+	segment.Routes = routesOf(s, network, self)
 	return segment
 }
 
@@ -84,7 +91,7 @@ const defaultMTU = 1450
 // VXLAN: RFC 7348 §5; Geneve without options: RFC 8926 §3; GRE with key: RFC 2890.
 func Overhead(network Network, vtep netip.Addr) int {
 	const ethernet, ipv4, ipv6, udp, vxlan, geneve, gre = 14, 20, 40, 8, 8, 8, 8
-	if network.Mode == ModeUnderlay {
+	if network.Mode == ModeUnderlay || network.Mode == ModeRouted && network.Via != ViaVXLAN {
 		return 0
 	}
 	outer := ipv4

@@ -19,7 +19,7 @@ func genState(family func(net, n int) netip.Addr) *rapid.Generator[State] {
 	return rapid.Custom(func(t *rapid.T) State {
 		s := State{
 			Hosts: map[string]Host{}, Networks: map[string]Network{},
-			Endpoints: map[string]map[string]Endpoint{}, Attached: map[string]bool{},
+			Endpoints: map[string]map[string]Endpoint{}, Attached: map[string]bool{}, Blocks: map[string][]Block{},
 		}
 		for n := range rapid.IntRange(1, 5).Draw(t, "hosts") {
 			host := Host{Name: fmt.Sprint("h", n), MTU: rapid.SampledFrom([]int{0, 1280, 1500, 9000, -5, 1, 999_999_999}).Draw(t, "mtu")}
@@ -33,10 +33,17 @@ func genState(family func(net, n int) netip.Addr) *rapid.Generator[State] {
 			}
 			s.Hosts[host.Name] = host
 		}
-		modes := rapid.SampledFrom([]Mode{ModeVXLAN, ModeOVS, ModeUnderlay})
+		modes := rapid.SampledFrom([]Mode{ModeVXLAN, ModeOVS, ModeUnderlay, ModeRouted})
 		for n := range rapid.IntRange(0, 4).Draw(t, "networks") {
 			id := fmt.Sprint("n", n)
-			s.Networks[id] = Network{ID: id, Mode: modes.Draw(t, "mode")}
+			subnet := netip.PrefixFrom(family(n+1, 0), family(0, 0).BitLen()-8)
+			s.Networks[id] = Network{ID: id, Mode: modes.Draw(t, "mode"), Subnets: []Subnet{{Prefix: subnet}}}
+			if s.Networks[id].Mode == ModeRouted { // blocks of two addresses
+				for b := range rapid.IntRange(0, 6).Draw(t, "blocks") {
+					block := netip.PrefixFrom(family(n+1, 2*b), family(0, 0).BitLen()-1)
+					s.Blocks[id] = append(s.Blocks[id], Block{block, fmt.Sprint("h", rapid.IntRange(0, 6).Draw(t, "of"))})
+				}
+			}
 			s.Attached[id] = rapid.Bool().Draw(t, "attached")
 			s.Endpoints[id] = map[string]Endpoint{}
 			for e := range rapid.IntRange(0, 6).Draw(t, "endpoints") {

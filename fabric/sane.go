@@ -62,6 +62,8 @@ func CheckChange(before, after Network) error {
 		{"parent", before.Parent, after.Parent},
 		{"bridge", before.Bridge, after.Bridge},
 		{"VLAN", before.VLAN, after.VLAN},
+		{"way (via)", before.Via, after.Via},
+		{"block size", before.Block, after.Block},
 	} {
 		if field.before != field.after {
 			return fmt.Errorf("the %s of network %s was changed in its record from %v to %v: it is fixed", field.name, before.Label(), field.before, field.after)

@@ -23,7 +23,11 @@ const (
 	ModeVXLAN    Mode = "vxlan"
 	ModeOVS      Mode = "ovs"
 	ModeUnderlay Mode = "underlay"
+	ModeRouted   Mode = "routed"
 )
+
+// HasVNI says that each network of the mode has a VNI of its own.
+func (m Mode) HasVNI() bool { return m == ModeVXLAN || m == ModeOVS }
 
 // OptionNetwork is the -o option that attaches Docker's network to the cluster's
 // of that name, or to the one whose ID follows NetworkIDPrefix.
@@ -63,7 +67,8 @@ type Network struct {
 	ID   string `json:"id"`
 	Name string `json:"name,omitempty"`
 	Mode Mode   `json:"mode"`
-	// VNI is the 24-bit identifier in the tunnel header (RFC 7348 §5); zero on underlay.
+	// VNI is the 24-bit identifier in the tunnel header (RFC 7348 §5); zero
+	// where [Mode.HasVNI] says so.
 	VNI     uint32   `json:"vni,omitempty"`
 	Subnets []Subnet `json:"subnets"`
 	// MTU of the containers' interfaces in bytes; zero means the smallest
@@ -77,6 +82,11 @@ type Network struct {
 	Swarm bool `json:"swarm,omitempty"`
 	// Tunnel is the encapsulation of an ovs network: vxlan, geneve or gre.
 	Tunnel string `json:"tunnel,omitempty"`
+	// Via is how a routed network's packets get to another host.
+	Via Via `json:"via,omitempty"`
+	// Block is the prefix length of the blocks of IPv4 addresses that hosts take; IPv6
+	// ones hold as many, and are 96 longer. Zero is the default.
+	Block int `json:"block,omitempty"`
 	// Parent, Bridge and VLAN place an underlay network.
 	Parent string `json:"parent,omitempty"`
 	Bridge string `json:"bridge,omitempty"`
@@ -169,9 +179,14 @@ type Segment struct {
 	VTEP netip.Addr
 	// MTU is that of the containers' interfaces, in bytes.
 	MTU int
+	// TunnelMTU is what a routed network's packet may have that is wrapped, in bytes.
+	TunnelMTU int
 	// Local are this host's endpoints, Remote those of the others, by ID.
 	Local  []Endpoint
 	Remote []Peer
+	// Routes are a routed network's, to other hosts and to what lies in their blocks;
+	// by prefix, without duplicates.
+	Routes []Route
 	// Flood are the VTEPs of the other hosts with endpoints here: each gets one
 	// copy of a broadcast or multicast frame. Sorted, without duplicates.
 	Flood []netip.Addr

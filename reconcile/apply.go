@@ -45,10 +45,10 @@ func (l *Loop) next(now time.Time) (id string, whole bool, wait time.Duration) {
 	return aged, true, wait
 }
 
-// reconcile applies one network: what changed of it, or the whole. One whose endpoints
-// were not read yet is dirty again when they are: it must not be taken for an empty one.
+// reconcile applies one network: what changed of it, or the whole. One whose endpoints,
+// or blocks, were not read yet is dirty again when they are: it must not be taken for an empty one.
 func (l *Loop) reconcile(ctx context.Context, id string, whole bool) {
-	if following, ok := l.follows[id]; ok && !following.read {
+	if following, ok := l.follows[id]; ok && !l.followBlocks(id, following) {
 		l.schedule.skip(id)
 		l.readBacks.skip(id)
 		return

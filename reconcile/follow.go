@@ -13,11 +13,13 @@ import (
 	"github.com/causeway-net/causeway/records"
 )
 
-// following is the watch on one network's endpoints. It lives while this host has
-// containers on the network.
+// following is the watch on one network's endpoints, and on the blocks of a routed
+// one. It lives while this host has containers on the network.
 type following struct {
+	ctx    context.Context
 	cancel context.CancelFunc
 	read   bool
+	blocks map[string]bool // the pools whose blocks are followed, and whether they were read
 	// revision is what must have been read before the watch may end.
 	revision int64
 	// seen is the revision that was read last.
@@ -81,7 +83,7 @@ func (l *Loop) startFollowing(ctx context.Context, network string, revision int6
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	f := &following{cancel: cancel, revision: revision, early: map[string]int64{}}
+	f := &following{ctx: ctx, cancel: cancel, revision: revision, early: map[string]int64{}, blocks: map[string]bool{}}
 	l.follows[network] = f
 	follow(ctx, l, records.NetworkEndpoints(network), nil, func(_ context.Context, c kvstore.Change[fabric.Endpoint]) {
 		if l.follows[network] != f {
@@ -140,6 +142,7 @@ func (l *Loop) stopFollowing(network string) {
 	l.follows[network].cancel()
 	delete(l.follows, network)
 	l.view.Unfollowed(network)
+	l.view.UnfollowedBlocks(network)
 	if l.Names != nil {
 		l.Names.Forget(network)
 	}

@@ -86,7 +86,7 @@ func (r Records) CreateNetwork(ctx context.Context, network fabric.Network, a At
 		txn.If = append(txn.If, kvstore.Missing(NameKey(network.Name)))
 		txn.Then = append(txn.Then, kvstore.Put(NameKey(network.Name), network.ID))
 	}
-	if network.Mode != fabric.ModeUnderlay {
+	if network.Mode.HasVNI() {
 		if err := r.takeVNI(ctx, &network, &txn); err != nil {
 			return r.ifStill(ctx, txn, err)
 		}

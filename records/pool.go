@@ -96,7 +96,7 @@ func (r Records) BindPools(ctx context.Context, network *fabric.Network, dockerI
 
 // keptApart says whether networks of a mode may have equal subnets: their traffic is
 // isolated.
-func keptApart(mode fabric.Mode) bool { return mode == fabric.ModeVXLAN || mode == fabric.ModeOVS }
+func keptApart(mode fabric.Mode) bool { return mode.HasVNI() }
 
 // spacePrefix begins the spaces of single networks.
 const spacePrefix = "net."

@@ -57,7 +57,7 @@ func (c *cluster) refusedCommands() {
 	}{
 		"unknown option":       {with("-o", "colour=red", "--subnet=10.1.0.0/24", "x"), `option "colour" is not known; known are`},
 		"malformed option":     {with("-o", "mtu=big", "--subnet=10.1.0.0/24", "x"), `option mtu="big" must be a number from`},
-		"VNI out of range":     {with("-o", "vni=16777216", "--subnet=10.1.0.0/24", "x"), `option vni="16777216" must be a number from 1 to 16777215`},
+		"VNI out of range":     {with("-o", "vni=16777216", "--subnet=10.1.0.0/24", "x"), `option vni="16777216" must be a number from 1 to 16777214`},
 		"VNI taken":            {with("-o", "vni=6000", "--subnet=10.1.0.0/24", "x"), "vni 6000 is taken by network first"},
 		"overlap":              {with("--subnet=192.168.60.0/25", "-o", "mode=underlay", "-o", "parent=eth0", "x"), "subnet 192.168.60.0/25 overlaps 192.168.60.0/24 of network first"},
 		"overlap, our IPAM":    {with("--ipam-driver=causeway", "--subnet=192.168.0.0/16", "x"), "subnet 192.168.0.0/16 overlaps 192.168.60.0/24 of network first"},
@@ -65,7 +65,7 @@ func (c *cluster) refusedCommands() {
 		"too many subnets":     {with(append(subnets(33), "x")...), "the network has 33 subnets, and may have 32"},
 		"overlaps the VTEP":    {with("--subnet=10.99.0.0/16", "x"), "subnet 10.99.0.0/16 overlaps 10.99.0.0/24, the network of this host's VTEP 10.99.0.2"},
 		"unknown IPAM option":  {with("--ipam-driver=causeway", "--ipam-opt=colour=red", "--subnet=10.1.0.0/24", "x"), `IPAM option "colour" is not known`},
-		"no such plane":        {with("-o", "mode=magic", "--subnet=10.1.0.0/24", "x"), `option mode="magic" must be one of vxlan, ovs, underlay`},
+		"no such plane":        {with("-o", "mode=magic", "--subnet=10.1.0.0/24", "x"), `option mode="magic" must be one of vxlan, ovs, underlay, routed`},
 		"address in use":       {run("--ip=192.168.60.10"), "address 192.168.60.10 on network first is in use by host h1"},
 		"address out of pool":  {run("--ip=192.168.61.10"), "192.168.61.10"}, // the engine's own sentence
 		"address of a gateway": {run("--ip=192.168.60.1"), "address 192.168.60.1 on network first is in use as the gateway"},

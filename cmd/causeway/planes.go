@@ -15,9 +15,11 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/hostfilter"
 	"github.com/causeway-net/causeway/nicmove"
 	"github.com/causeway-net/causeway/ovs"
+	"github.com/causeway-net/causeway/routed"
 	"github.com/causeway-net/causeway/underlay"
 	"github.com/causeway-net/causeway/vxlan"
 )
@@ -28,6 +30,7 @@ type planes struct {
 	ovs      *ovs.Plane
 	underlay *underlay.Plane
 	filter   *hostfilter.Filter
+	routed   *routed.Plane
 }
 
 // openUnderlay finishes what a crash may have broken off: before that, the host
@@ -85,7 +88,7 @@ func storeAnswers(endpoints []string) []nicmove.Question {
 }
 
 // openTunnels opens the others, once the host's VTEP is known.
-func (p *planes) openTunnels(s settings, host fabric.Host, log *logrus.Entry) (err error) {
+func (p *planes) openTunnels(s settings, host fabric.Host, board *health.Board, log *logrus.Entry) (err error) {
 	if p.filter, err = hostfilter.Open(hostfilter.Config{
 		NS: netns.None(), VTEP: host.VTEP, VXLANPort: s.vxlanPort, Tunnels: s.tunnelPorts(), Ports: s.ownPorts(), Log: log,
 	}); err != nil {
@@ -96,6 +99,9 @@ func (p *planes) openTunnels(s settings, host fabric.Host, log *logrus.Entry) (e
 	}); err != nil {
 		return err
 	}
+	if p.routed, err = routed.New(routed.Config{Port: int(s.vxlanPort), VTEP: host.VTEP, HostNS: netns.None(), Board: board, Log: log}); err != nil {
+		return err
+	}
 	p.ovs, err = ovs.New(ovs.Config{
 		Datapath: s.ovsDatapath, VXLANPort: s.ovsVXLANPort, VTEP: host.VTEP, RunDir: cmp.Or(os.Getenv("OVS_RUNDIR"), s.onHost("/run/openvswitch")), HostNS: netns.None(), Log: log,
 	})
@@ -104,7 +110,7 @@ func (p *planes) openTunnels(s settings, host fabric.Host, log *logrus.Entry) (e
 
 func (p *planes) byMode() map[fabric.Mode]fabric.Dataplane {
 	return map[fabric.Mode]fabric.Dataplane{
-		fabric.ModeVXLAN: p.vxlan, fabric.ModeOVS: p.ovs, fabric.ModeUnderlay: p.underlay,
+		fabric.ModeVXLAN: p.vxlan, fabric.ModeOVS: p.ovs, fabric.ModeUnderlay: p.underlay, fabric.ModeRouted: p.routed,
 	}
 }
 
@@ -113,6 +119,9 @@ func (p *planes) close() error {
 	var errs []error
 	if p.vxlan != nil {
 		errs = append(errs, p.vxlan.Close())
+	}
+	if p.routed != nil {
+		errs = append(errs, p.routed.Close())
 	}
 	if p.ovs != nil {
 		errs = append(errs, p.ovs.Close())

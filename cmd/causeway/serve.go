@@ -83,10 +83,10 @@ func serve(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	if err := planes.openTunnels(s, host, log); err != nil {
+	board := health.New(log)
+	if err := planes.openTunnels(s, host, board, log); err != nil {
 		return err
 	}
-	board := health.New(log)
 	store, err := openStore(ctx, s, self, host, board, log)
 	if err != nil {
 		return err

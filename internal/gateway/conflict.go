@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
@@ -35,7 +36,7 @@ func (g *Gateways) conflict(gateway Gateway) error {
 		return fmt.Errorf("list the host's routes: %w", err)
 	}
 	for _, route := range routes {
-		if route.Dst == nil || route.LinkIndex == own && own != 0 {
+		if route.Dst == nil || route.LinkIndex == own && own != 0 || gateway.Routed && route.Protocol == fabric.RouteProtocol {
 			continue
 		}
 		to := prefixOfNet(route.Dst)

@@ -14,22 +14,23 @@ type family struct {
 	// source and destination are offsets in the network header, length an address's,
 	// in bytes (RFC 791 §3.1, RFC 8200 §3).
 	source, destination, length uint32
-	// icmp is the protocol's number, echo the type of its request; let in are the
-	// types that neighbour discovery needs (RFC 4861 §4).
-	icmp, echo byte
-	discovery  []byte
-	is         func(netip.Addr) bool
+	// icmp is the protocol's number, echo the type of its request, redirect that of a
+	// router's word of a shorter way; let in are the types that neighbour discovery needs
+	// (RFC 4861 §4).
+	icmp, echo, redirect byte
+	discovery            []byte
+	is                   func(netip.Addr) bool
 }
 
 //nolint:gochecknoglobals // constants, if structs had any
 var (
 	ipv4 = family{
 		nft: nftables.TableFamilyIPv4, key: nftables.TypeIPAddr, source: 12, destination: 16, length: 4,
-		icmp: unix.IPPROTO_ICMP, echo: 8, is: netip.Addr.Is4,
+		icmp: unix.IPPROTO_ICMP, echo: 8, redirect: 5, is: netip.Addr.Is4,
 	}
 	ipv6 = family{
 		nft: nftables.TableFamilyIPv6, key: nftables.TypeIP6Addr, source: 8, destination: 24, length: 16,
-		icmp: unix.IPPROTO_ICMPV6, echo: 128, discovery: []byte{135, 136}, is: netip.Addr.Is6,
+		icmp: unix.IPPROTO_ICMPV6, echo: 128, redirect: 137, discovery: []byte{135, 136}, is: netip.Addr.Is6,
 	}
 )
 

@@ -54,17 +54,23 @@ type Gateway struct {
 	// Routed says that the network's packets from and to other hosts pass this host's
 	// forwarding: they are let through, and keep their addresses.
 	Routed bool
+	// Inside says that no others pass: it is the gateway of a routed network that is
+	// internal.
+	Inside bool
 }
 
 // Of gives the gateway that a network's record asks for; ok is false where Docker's own
-// is used or there is none.
+// is used or there is none. A routed network always has one: its containers reach each
+// other through it.
 func Of(network fabric.Network) (g Gateway, ok bool) {
-	if network.Internal || network.DockerGateway {
+	routed := network.Mode == fabric.ModeRouted
+	if !routed && (network.Internal || network.DockerGateway) {
 		return Gateway{}, false
 	}
 	g = Gateway{
 		Network: network.ID, Label: network.Label(), Link: LinkName(network),
-		Masquerade: !network.NoMasquerade, HostAccess: network.HostAccess,
+		Masquerade: !network.NoMasquerade && !network.Internal, HostAccess: network.HostAccess,
+		Routed: routed, Inside: network.Internal,
 	}
 	for _, subnet := range network.Subnets {
 		g.Subnets = append(g.Subnets, subnet.Prefix)
@@ -166,6 +172,9 @@ func (g *Gateways) report(gateway Gateway, err error) {
 
 // object names a network on the health board, which the other planes use too.
 func (g *Gateways) object(network string) string { return string(g.Mode) + " " + network }
+
+// Conflict says why the gateway can't be on this host, as [Gateways.Admit] does.
+func (g *Gateways) Conflict(gateway Gateway) error { return g.conflict(gateway) }
 
 // Ensure equips the interface of an admitted gateway, which the plane has made, and counts
 // what was not as it should be. Reading back costs what the gateway has, and after

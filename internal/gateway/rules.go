@@ -37,6 +37,7 @@ const (
 	chainTo          = "to"
 	chainForward     = "forward"
 	chainInput       = "input"
+	chainOutput      = "output"
 	chainPostrouting = "postrouting"
 )
 
@@ -68,9 +69,10 @@ func (t *table) chainsFor(g Gateway) []chain {
 		Priority: nftables.ChainPriorityRef(sourceNAT),
 	}
 	return append(chains,
-		chain{filter(chainForward, nftables.ChainHookForward), []rule{
-			{"from a container", join(t.link(expr.MetaKeyIIFNAME, setLinks), jump(chainFrom))},
-			{"to a container", join(t.link(expr.MetaKeyOIFNAME, setLinks), jump(chainTo))},
+		chain{filter(chainForward, nftables.ChainHookForward), t.forward()},
+		chain{filter(chainOutput, nftables.ChainHookOutput), []rule{
+			// A routed network's containers reach those beside them through the gateway, too.
+			{"a shorter way, which is none", join(t.link(expr.MetaKeyOIFNAME, setLinks), t.message(t.redirect), drop())},
 		}},
 		chain{filter(chainInput, nftables.ChainHookInput), t.input()},
 		chain{nat, []rule{{"what leaves the network has the host's address", join(
@@ -78,6 +80,22 @@ func (t *table) chainsFor(g Gateway) []chain {
 			lookup(expr.MetaKeyOIFNAME, setLinks, true), []expr.Any{&expr.Masq{}},
 		)}}},
 	)
+}
+
+// forward is for all that passes through the host. What a bridge forwards from one port
+// to another comes here too, with br_netfilter.
+func (t *table) forward() []rule {
+	const toThisHost = 0 // PACKET_HOST of linux/if_packet.h
+	rules := []rule{{"broadcast and multicast, which a bridge forwards", join([]expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{toThisHost}},
+	}, accept())}}
+	if linkLocal := netip.MustParsePrefix("fe80::/10"); t.is(linkLocal.Addr()) {
+		rules = append(rules, rule{"on one link, which a bridge forwards", join(t.within(linkLocal), accept())})
+	}
+	return append(rules,
+		rule{"from a container", join(t.link(expr.MetaKeyIIFNAME, setLinks), jump(chainFrom))},
+		rule{"to a container", join(t.link(expr.MetaKeyOIFNAME, setLinks), jump(chainTo))})
 }
 
 // from is for what containers send through the host.
@@ -90,6 +108,7 @@ func (t *table) from() []rule {
 		}, drop())},
 		{"a port that this host publishes", join(conntrack(expr.CtKeySTATUS, destinationNAT), accept())},
 		{"the network's containers on other hosts", t.network()},
+		{"out of an internal network", join(t.link(expr.MetaKeyIIFNAME, setInside), drop())},
 		{"containers of another network", join(t.addr(t.destination, setSubnets, false), drop())},
 		{"containers of another network on this host", join([]expr.Any{
 			&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},

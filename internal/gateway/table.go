@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -53,6 +54,7 @@ func (e element) compare(other element) int {
 const (
 	setLinks       = "links"       // the gateways' interfaces
 	setOpen        = "open"        // those by which containers reach the host
+	setInside      = "inside"      // those of networks that have no way out
 	setSubnets     = "subnets"     // the networks' subnets
 	setMasqueraded = "masqueraded" // those of them that are masqueraded
 	mapNetworks    = "networks"    // those of routed networks, each with its chain
@@ -66,7 +68,7 @@ func newTable(ns netns.NsHandle, family family, name string) *table {
 func (t *table) set(name string) *nftables.Set {
 	set := &nftables.Set{Table: t.Table, Name: name, KeyType: t.key, Interval: true}
 	switch name {
-	case setLinks, setOpen:
+	case setLinks, setOpen, setInside:
 		set.KeyType, set.Interval = nftables.TypeIFName, false
 	case mapNetworks:
 		set.IsMap, set.DataType = true, nftables.TypeVerdict
@@ -75,7 +77,7 @@ func (t *table) set(name string) *nftables.Set {
 }
 
 func setNames() []string {
-	return []string{setLinks, setOpen, setSubnets, setMasqueraded, mapNetworks}
+	return []string{setLinks, setOpen, setInside, setSubnets, setMasqueraded, mapNetworks}
 }
 
 // elementsOf are those of a gateway; none where the network has no subnet of the family.
@@ -99,6 +101,9 @@ func (t *table) elementsOf(g Gateway) map[element]bool {
 	found[element{set: setLinks, key: link}] = true
 	if g.HostAccess {
 		found[element{set: setOpen, key: link}] = true
+	}
+	if g.Inside {
+		found[element{set: setInside, key: link}] = true
 	}
 	if g.Masquerade {
 		subnets(setMasqueraded, "")
@@ -233,13 +238,28 @@ func (t *table) read(conn *nftables.Conn) (*content, error) {
 		}
 		for _, member := range members {
 			e := element{set: name, key: string(member.Key), end: member.IntervalEnd}
-			if member.VerdictData != nil {
-				e.chain = member.VerdictData.Chain
+			if name == mapNetworks {
+				e.chain = chainOf(member.Val)
 			}
 			found.elements[e] = true
 		}
 	}
 	return found, nil
+}
+
+// chainOf reads the chain of a verdict: the library leaves its attributes as they are.
+func chainOf(verdict []byte) string {
+	attributes, err := netlink.NewAttributeDecoder(verdict)
+	if err != nil {
+		return ""
+	}
+	chain := ""
+	for attributes.Next() {
+		if attributes.Type() == unix.NFTA_VERDICT_CHAIN {
+			chain = attributes.String()
+		}
+	}
+	return chain
 }
 
 // prune deletes what none of the gateways needs; where they need nothing, the table.

@@ -2,6 +2,7 @@ package planetest
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -18,13 +19,14 @@ type Container struct {
 	Endpoint fabric.Endpoint
 	Host     *Host
 	Link     string // its name in the host's namespace
+	routes   []netlink.Route
 	*nl.Handle
 }
 
 // Record makes an endpoint of network on host, with the last number of its
 // addresses. No plane is told.
 func (r *Rig) Record(host *Host, network fabric.Network, number int) fabric.Endpoint {
-	four, six := subnet4.Addr(), subnet6.Addr()
+	four, six := network.Subnets[0].Prefix.Addr(), network.Subnets[1].Prefix.Addr()
 	for range number {
 		four, six = four.Next(), six.Next()
 	}
@@ -54,6 +56,9 @@ func (r *Rig) Start(host *Host, network fabric.Network, number int) *Container {
 	r.Apply()
 	link := r.Plug(host, network, endpoint)
 	container := &Container{Endpoint: endpoint, Host: host, Link: link, Handle: newNamespace(r.t)}
+	if r.config.Routed {
+		container.routes = halves(network)
+	}
 	container.take(r.t)
 	return container
 }
@@ -72,6 +77,21 @@ func (c *Container) take(t *testing.T) {
 	}
 	takeUp(t, c.Handle, "lo")
 	takeUp(t, c.Handle, "eth0")
+	for _, route := range c.routes {
+		route.LinkIndex = link.Attrs().Index
+		must(t, c.RouteAdd(&route))
+	}
+}
+
+// halves are the routes that Docker's Join is answered with.
+func halves(network fabric.Network) (routes []netlink.Route) {
+	for _, subnet := range network.Subnets {
+		for _, half := range fabric.Halves(subnet.Prefix, subnet.Gateway) {
+			to := &net.IPNet{IP: half.Addr().AsSlice(), Mask: net.CIDRMask(half.Bits(), half.Addr().BitLen())}
+			routes = append(routes, netlink.Route{Dst: to, Gw: subnet.Gateway.AsSlice()})
+		}
+	}
+	return routes
 }
 
 // giveBack moves the link back to the host under its old name.

@@ -19,7 +19,8 @@ const (
 	quiet = 200 * time.Millisecond
 )
 
-// multicast sends to everyone, and wants each container on each host to receive it once.
+// multicast sends to everyone, and wants each container on each host to receive it
+// once; where hosts exchange no frames, each on the same host alone.
 func multicast(t *testing.T, config Config) {
 	rig := NewRig(t, config, 3)
 	network := rig.Network(1)
@@ -36,6 +37,9 @@ func multicast(t *testing.T, config Config) {
 			}
 			from.say(t, netip.MustParseAddrPort(to), "hello")
 			for i, socket := range sockets {
+				if config.Routed && receivers[i].Host != from.Host {
+					continue // counted below: none
+				}
 				must(t, socket.SetReadDeadline(time.Now().Add(timeout)))
 				heard := make([]byte, 16)
 				if n, err := socket.Read(heard); err != nil || string(heard[:n]) != "hello" {

@@ -113,11 +113,14 @@ func closePlane(t *testing.T, plane Plane) {
 	}
 }
 
-// Network records the network of that number; all have the same subnets.
+// Network records the network of that number; all have the same subnets, unless the
+// mode gives each its own.
 func (r *Rig) Network(number int) fabric.Network {
 	network := r.config.Network(number)
 	network.ID, network.Mode = fmt.Sprintf("network-%d", number), r.config.Mode
-	network.Subnets = []fabric.Subnet{{Prefix: subnet4}, {Prefix: subnet6}}
+	if network.Subnets == nil {
+		network.Subnets = []fabric.Subnet{{Prefix: subnet4}, {Prefix: subnet6}}
+	}
 	r.state.Networks[network.ID] = network
 	r.state.Endpoints[network.ID] = map[string]fabric.Endpoint{}
 	r.state.Attached[network.ID] = true

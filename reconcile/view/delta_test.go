@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -25,7 +26,9 @@ func TestDeltasLeadToThePlan(t *testing.T) {
 	byDelta := 0
 	rapid.Check(t, func(t *rapid.T) {
 		v := New(hostOf(1), health.New(logrus.NewEntry(logger)))
-		v.NetworksChanged(kvstore.Change[fabric.Network]{Put: map[string]fabric.Network{"foo": {ID: "foo", Mode: fabric.ModeVXLAN}}})
+		subnets := []fabric.Subnet{{Prefix: netip.MustParsePrefix("192.168.1.0/24"), Pool: "pool"}}
+		mode := rapid.SampledFrom([]fabric.Mode{fabric.ModeVXLAN, fabric.ModeRouted}).Draw(t, "mode")
+		v.NetworksChanged(kvstore.Change[fabric.Network]{Put: map[string]fabric.Network{"foo": {ID: "foo", Mode: mode, Subnets: subnets}}})
 		v.AttachmentsChanged(kvstore.Change[records.Attachment]{})
 		v.HostsChanged(kvstore.Change[fabric.Host]{Put: map[string]fabric.Host{"h2": hostOf(2), "h3": hostOf(3)}})
 		var have fabric.Segment
@@ -38,8 +41,10 @@ func TestDeltasLeadToThePlan(t *testing.T) {
 			case 1:
 				v.HostsChanged(kvstore.Change[fabric.Host]{Gone: []string{fmt.Sprint("h", rapid.IntRange(2, 5).Draw(t, "host"))}})
 			case 2:
-				foo := fabric.Network{ID: "foo", Mode: fabric.ModeVXLAN, MTU: rapid.SampledFrom([]int{0, 1400}).Draw(t, "MTU")}
+				foo := fabric.Network{ID: "foo", Mode: mode, Subnets: subnets, MTU: rapid.SampledFrom([]int{0, 1400}).Draw(t, "MTU")}
 				v.NetworksChanged(kvstore.Change[fabric.Network]{Put: map[string]fabric.Network{"foo": foo}})
+			case 3:
+				v.BlocksChanged("foo", "pool", drawBlocks(t))
 			default:
 				v.EndpointsChanged("foo", drawChange(t))
 			}
@@ -87,6 +92,21 @@ func drawChange(t *rapid.T) kvstore.Change[fabric.Endpoint] {
 			ID: id, Network: "foo", Host: fmt.Sprint("h", rapid.IntRange(1, 5).Draw(t, "on")),
 			MAC: fabric.DeriveMAC("foo", addr), Addrs: []netip.Prefix{netip.PrefixFrom(addr, 24)},
 		}
+	}
+	return c
+}
+
+// drawBlocks takes and gives back blocks of four addresses.
+func drawBlocks(t *rapid.T) kvstore.Change[records.Block] {
+	c := kvstore.Change[records.Block]{Put: map[string]records.Block{}}
+	for range rapid.IntRange(1, 2).Draw(t, "blocks") {
+		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, 1, byte(4 * rapid.IntRange(0, 1).Draw(t, "block"))}), 30)
+		name := strings.TrimPrefix(records.BlockKey("pool", prefix), records.PoolBlocks("pool"))
+		if delete(c.Put, name); rapid.Bool().Draw(t, "given back") {
+			c.Gone = append(c.Gone, name)
+			continue
+		}
+		c.Put[name] = records.Block{Prefix: prefix, Host: fmt.Sprint("h", rapid.IntRange(1, 5).Draw(t, "of"))}
 	}
 	return c
 }

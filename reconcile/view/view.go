@@ -31,8 +31,9 @@ type View struct {
 	own map[string]map[string]fabric.Endpoint
 	// on counts the endpoints in view by network and host.
 	on      map[string]map[string]int
-	changes map[string]*changes // of the networks that are applied
-	owners  map[string]owners   // by network
+	changes map[string]*changes                // of the networks that are applied
+	owners  map[string]owners                  // by network
+	blocks  map[string]map[string]fabric.Block // of routed networks, by network and key
 	bad     *badRecords
 	// held are the networks whose record went wrong under this host's endpoints.
 	held map[string]*heldNetwork
@@ -53,12 +54,14 @@ func New(self fabric.Host, board *health.Board) *View {
 			Networks:  map[string]fabric.Network{},
 			Endpoints: map[string]map[string]fabric.Endpoint{},
 			Attached:  map[string]bool{},
+			Blocks:    map[string][]fabric.Block{},
 		},
 		attachments: map[string]records.Attachment{},
 		own:         map[string]map[string]fabric.Endpoint{},
 		on:          map[string]map[string]int{},
 		changes:     map[string]*changes{},
 		owners:      map[string]owners{},
+		blocks:      map[string]map[string]fabric.Block{},
 		bad:         newBadRecords(board),
 		held:        map[string]*heldNetwork{},
 	}

@@ -1,0 +1,195 @@
+package routed
+
+import (
+	"encoding/binary"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
+)
+
+// changes are what the kernel notified since the last comparison: of each object the
+// last.
+type changes struct {
+	// lost says that there were more, or that they can't be read.
+	lost    bool
+	links   map[int]netlink.Link // by index; nil for one that is gone
+	routes  map[netip.Prefix]hop // the zero hop: gone, or not of the form that we write
+	entries map[entry]bool       // of the tunnel; false: gone
+	// addressed are the links whose addresses changed.
+	addressed map[int]bool
+}
+
+// maxChanges bounds what is kept: a read-back costs less than more of them.
+const maxChanges = 1 << 14
+
+func newChanges() *changes {
+	return &changes{
+		links: make(map[int]netlink.Link), routes: make(map[netip.Prefix]hop),
+		entries: make(map[entry]bool), addressed: make(map[int]bool),
+	}
+}
+
+func (c *changes) size() int { return len(c.links) + len(c.routes) + len(c.entries) + len(c.addressed) }
+
+func (c *changes) empty() bool { return !c.lost && c.size() == 0 }
+
+func (c *changes) add(messages []syscall.NetlinkMessage) {
+	for _, message := range messages {
+		if c.lost = c.lost || c.size() > maxChanges; c.lost {
+			return
+		}
+		var err error
+		switch message.Header.Type {
+		case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+			err = c.addLink(message)
+		case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+			c.addressed[int(binary.NativeEndian.Uint32(message.Data[4:]))] = true // ifa_index
+		case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+			err = c.addEntry(message)
+		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+			err = c.addRoute(message)
+		}
+		c.lost = c.lost || err != nil
+	}
+}
+
+func (c *changes) addLink(message syscall.NetlinkMessage) error {
+	header := unix.NlMsghdr(message.Header)
+	if message.Data[0] == unix.AF_BRIDGE {
+		return nil // the link itself is told too
+	}
+	link, err := netlink.LinkDeserialize(&header, message.Data)
+	if err != nil {
+		return err
+	}
+	if header.Type == unix.RTM_DELLINK {
+		c.links[link.Attrs().Index] = nil
+		return nil
+	}
+	c.links[link.Attrs().Index] = link
+	return nil
+}
+
+func (c *changes) addEntry(message syscall.NetlinkMessage) error {
+	neigh, err := netlink.NeighDeserialize(message.Data)
+	if err != nil {
+		return err
+	}
+	if entry, valid := parseEntry(*neigh); valid {
+		c.entries[entry] = message.Header.Type == unix.RTM_NEWNEIGH
+	}
+	return nil
+}
+
+// addRoute takes in our own routes, and those that others put in the place of one.
+func (c *changes) addRoute(message syscall.NetlinkMessage) error {
+	route, main, err := nl.ParseRoute(message.Data)
+	gone, ours := message.Header.Type == unix.RTM_DELROUTE, route.Protocol == fabric.RouteProtocol
+	switch {
+	case err != nil || !main || gone && !ours:
+	case gone || !ours || !route.Plain:
+		c.routes[route.Prefix] = hop{}
+	default:
+		c.routes[route.Prefix] = hopOf(route)
+	}
+	return err
+}
+
+// differing names the networks that are not as the plane has written them, "" for all.
+// What the plane writes is notified before the write returns: with mu held, all that
+// is written is among what has been seen or is queued.
+func (p *Plane) differing(events *nl.Events, seen *changes) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for batch := 0; !seen.lost; batch++ {
+		messages, err := events.Queued()
+		if err == nil && len(messages) == 0 {
+			break
+		}
+		seen.add(messages)
+		seen.lost = seen.lost || err != nil || batch > maxChanges // others write as fast as we read
+	}
+	if len(p.networks) == 0 {
+		return nil
+	}
+	if seen.lost || p.sharedDiffers(seen) {
+		p.fresh = false
+		for _, n := range p.networks {
+			n.trusted = false
+		}
+		return []string{""}
+	}
+	dirty := make(map[string]bool)
+	for prefix, to := range seen.routes {
+		if have, there := p.table.have[prefix]; there && have != to || !there && to != (hop{}) {
+			p.fresh = false
+			for id, n := range p.networks {
+				if within(n.segment.Network, prefix) {
+					dirty[id] = true
+				}
+			}
+		}
+	}
+	for id, n := range p.networks {
+		if n.trusted && p.bridgeDiffers(id, n, seen) {
+			n.trusted = false
+			dirty[id] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(dirty))
+}
+
+// sharedDiffers looks at the tunnel, and at the links that lead to neighbours: with
+// one that went down, routes go without a notification.
+func (p *Plane) sharedDiffers(seen *changes) bool {
+	for _, index := range p.links {
+		if _, changed := seen.links[int(index)]; index != 0 && (changed || seen.addressed[int(index)]) {
+			return true
+		}
+	}
+	if p.tunnel.index == 0 {
+		return false
+	}
+	for entry, there := range seen.entries {
+		if p.tunnel.have[entry] != there && (p.tunnel.have[entry] || p.usesEnd(entry)) {
+			return true
+		}
+	}
+	link, changed := seen.links[int(p.tunnel.index)]
+	return changed && (link == nil || link.Attrs().RawFlags&unix.IFF_UP == 0)
+}
+
+// usesEnd says whether an entry stands in the place of one of ours.
+func (p *Plane) usesEnd(e entry) bool {
+	for end := range p.tunnel.uses {
+		if neighbour, fdb := entriesOf(end); e.fdb && fdb.mac == e.mac || !e.fdb && neighbour.addr == e.addr {
+			return true
+		}
+	}
+	return false
+}
+
+// bridgeDiffers looks at a network's bridge and its ports; package gateway looks at its
+// addresses.
+func (p *Plane) bridgeDiffers(id string, n *network, seen *changes) bool {
+	if link, changed := seen.links[int(n.bridge)]; changed && link == nil {
+		return true
+	}
+	for _, link := range seen.links {
+		if link == nil || !strings.HasPrefix(link.Attrs().Alias, p.pairsOf(id).Mark) {
+			continue
+		}
+		if link.Attrs().MasterIndex != int(n.bridge) || link.Attrs().RawFlags&unix.IFF_UP == 0 {
+			return true
+		}
+	}
+	return false
+}

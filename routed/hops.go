@@ -1,0 +1,102 @@
+package routed
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// hop is where a route leads, as the kernel has it.
+type hop struct {
+	link int32
+	via  netip.Addr // the next hop; zero: what the route leads to is on the link
+	src  netip.Addr // what the host itself sends from, zero: the kernel's choice
+}
+
+// target is a hop and, through the tunnel, whose end of it is the next.
+type target struct {
+	hop
+	vtep netip.Addr
+}
+
+// plannedRoutes are the VTEPs behind the segment's prefixes.
+func plannedRoutes(want fabric.Segment) map[netip.Prefix]netip.Addr {
+	planned := make(map[netip.Prefix]netip.Addr, len(want.Routes))
+	for _, route := range want.Routes {
+		planned[route.Prefix] = route.VTEP
+	}
+	return planned
+}
+
+// targetOf says where a route of the network to prefix, which is behind vtep, leads.
+// Without a VTEP it is this host's bridge. An IPv6 prefix behind an IPv4 VTEP goes
+// through the tunnel: no kernel has an IPv4 next hop in an IPv6 route (the other way
+// round is RFC 8950).
+func (p *Plane) targetOf(n *network, prefix netip.Prefix, vtep netip.Addr) (target, error) {
+	if !vtep.IsValid() {
+		return target{hop: hop{link: n.bridge, src: gatewayOf(n.segment.Network, prefix)}}, nil
+	}
+	via := n.segment.Network.Via
+	if via != fabric.ViaVXLAN && (prefix.Addr().Is4() || vtep.Is6()) {
+		link, err := p.linkTo(vtep)
+		if err != nil {
+			return target{}, err
+		}
+		if link != 0 {
+			return target{hop: hop{link: link, via: vtep}}, nil
+		}
+	}
+	if via == fabric.ViaDirect {
+		return target{}, fmt.Errorf("%w: the host with VTEP %s is not on this host's link: -o via=direct cannot reach its containers, -o via=auto does",
+			fabric.ErrPartial, vtep)
+	}
+	to := target{hop: hop{link: p.tunnel.index, via: vtep}, vtep: vtep}
+	if !vtep.Is4() || prefix.Addr().Is6() {
+		to.via = linkLocal(vtep)
+	}
+	if vtep.Is4() == prefix.Addr().Is4() {
+		to.src = p.VTEP
+	}
+	return to, nil
+}
+
+// linkTo gives the link that vtep is a neighbour on, 0 for none.
+func (p *Plane) linkTo(vtep netip.Addr) (int32, error) {
+	if link, known := p.links[vtep]; known {
+		return link, nil
+	}
+	routes, err := p.kernel.RouteGet(net.IP(vtep.AsSlice()))
+	if err != nil || len(routes) == 0 {
+		return 0, nil // unreachable now, or by another link later
+	}
+	link := int32(0)
+	if route := routes[0]; route.Gw == nil && route.Via == nil && route.Type == unix.RTN_UNICAST {
+		link = int32(route.LinkIndex)
+	}
+	p.links[vtep] = link
+	return link, nil
+}
+
+// gatewayOf gives the gateway address of prefix's subnet, for routes of IPv4.
+func gatewayOf(network fabric.Network, prefix netip.Prefix) netip.Addr {
+	for _, subnet := range network.Subnets {
+		if prefix.Addr().Is4() && subnet.Prefix.Contains(prefix.Addr()) {
+			return subnet.Gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// tunnelMAC is that of a host's end of the tunnel.
+func tunnelMAC(vtep netip.Addr) fabric.MAC { return fabric.DeriveMAC(tunnelName, vtep) }
+
+// linkLocal is the IPv6 address that stands for a host's end of the tunnel: its
+// MAC's modified EUI-64 (RFC 4291, appendix A).
+func linkLocal(vtep netip.Addr) netip.Addr {
+	mac := tunnelMAC(vtep)
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+}

@@ -1,0 +1,92 @@
+package routed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
+)
+
+// Prune deletes the bridges, links and routes of networks that are not kept, and what
+// of the tunnel no route needs.
+func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.prune(ctx, keep); err != nil {
+		return fmt.Errorf("routed: %w", err)
+	}
+	return nil
+}
+
+func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
+	if err := p.readBack(); err != nil {
+		return err
+	}
+	kept := make(map[string]bool)
+	var local []fabric.Endpoint
+	var networks []fabric.Network
+	for _, segment := range keep {
+		kept[segment.Network.ID] = true
+		networks = append(networks, segment.Network)
+		local = append(local, segment.Local...)
+	}
+	errs := []error{p.pruneRoutes(keep), p.pairsOf("").Prune(local), p.gateways.Prune(ctx, networks)}
+	for id := range p.networks {
+		if !kept[id] {
+			delete(p.networks, id)
+		}
+	}
+	if len(p.networks) == len(keep) { // what is used is known
+		errs = append(errs, p.pruneTunnel())
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Plane) pruneRoutes(keep []fabric.Segment) error {
+	var failed nl.Failures
+	for id, n := range p.networks {
+		if slices.ContainsFunc(keep, func(s fabric.Segment) bool { return s.Network.ID == id }) {
+			continue
+		}
+		for prefix := range n.targets {
+			failed.Add(p.remove(n, prefix))
+		}
+	}
+	nobody := &network{} // an earlier run's
+	for prefix := range p.table.have {
+		if !slices.ContainsFunc(keep, func(s fabric.Segment) bool { return within(s.Network, prefix) }) {
+			failed.Add(p.remove(nobody, prefix))
+			delete(p.table.lost, prefix)
+		}
+	}
+	return failed.Err()
+}
+
+// pruneTunnel deletes the entries of an earlier run, and the device without a use.
+func (p *Plane) pruneTunnel() error {
+	if p.tunnel.index == 0 {
+		return nil
+	}
+	if len(p.tunnel.uses) == 0 {
+		if err := p.kernel.Remove(tunnelName); err != nil {
+			return err
+		}
+		p.tunnel = newTunnel()
+		return nil
+	}
+	used := make(map[entry]bool)
+	for end := range p.tunnel.uses {
+		neighbour, fdb := entriesOf(end)
+		used[neighbour], used[fdb] = true, true
+	}
+	var failed nl.Failures
+	for entry := range p.tunnel.have {
+		if !used[entry] {
+			failed.Add(p.deleteEntry(entry))
+		}
+	}
+	return failed.Err()
+}

@@ -1,0 +1,115 @@
+package routed
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"go.uber.org/goleak"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/await"
+	"github.com/causeway-net/causeway/internal/gateway"
+	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/planetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// suite is the common suite's view of this data plane.
+func suite(vtep string, via fabric.Via) planetest.Config {
+	return planetest.Config{
+		Mode: fabric.ModeRouted, VTEP: netip.MustParseAddr(vtep), Routed: true,
+		New: func(t *testing.T, host *planetest.Host) planetest.Plane {
+			logger := logrus.New()
+			logger.SetOutput(t.Output())
+			until(t, func() bool { return run(t, host, "ip -6 address show tentative") == "" }) // the host asks its neighbours with it
+			log := logrus.NewEntry(logger)
+			plane, err := New(Config{VTEP: host.VTEP, HostNS: host.NS, Board: health.New(log), Log: log})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return plane
+		},
+		Network: func(number int) fabric.Network {
+			four, six := fmt.Sprintf("172.31.%d.", 6+number), fmt.Sprintf("fd31:%d::", 6+number)
+			return fabric.Network{Via: via, Subnets: []fabric.Subnet{
+				{Prefix: netip.MustParsePrefix(four + "0/24"), Gateway: netip.MustParseAddr(four + "1")},
+				{Prefix: netip.MustParsePrefix(six + "/64"), Gateway: netip.MustParseAddr(six + "1")},
+			}}
+		},
+		Text: text,
+		Cut: func(t *testing.T, host *planetest.Host, segment fabric.Segment) {
+			run(t, host, "ip route flush proto 67", "ip -6 route flush proto 67", "ip link set "+gateway.LinkName(segment.Network)+" down")
+		},
+		MACs: func(t *testing.T, host *planetest.Host, _ fabric.Segment) int {
+			return strings.Count(run(t, host, "bridge fdb show"), "\n")
+		},
+	}
+}
+
+func until(t *testing.T, holds func() bool) {
+	t.Helper()
+	await.Within(t, 10*time.Second, "the condition", func() error {
+		if !holds() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+}
+
+// run runs commands on the host and returns what they say.
+func run(t *testing.T, host *planetest.Host, commands ...string) string {
+	t.Helper()
+	var all strings.Builder
+	for _, command := range commands {
+		words := strings.Fields(command)
+		out, err := planetest.Output(t, host.NS, words[0], words[1:]...)
+		if err != nil {
+			t.Fatalf("%s: %v: %s", command, err, out)
+		}
+		all.WriteString(out)
+	}
+	return all.String()
+}
+
+// moving is what the kernel changes by itself.
+var moving = regexp.MustCompile(`(?m)^\d+: | \w+_timer +[\d.]+| state [A-Z]+|@\w+|(port_id|port_no|designated_port) \w+| linkdown|,?NO-CARRIER|,LOWER_UP|tentative`)
+
+// text is the kernel's own text of a segment.
+func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
+	t.Helper()
+	bridge := gateway.LinkName(segment.Network)
+	commands := []string{
+		"ip route show proto 67", "ip -6 route show proto 67", "ip -d link show " + bridge, "ip address show " + bridge,
+		"ip -d link show " + tunnelName, "ip neigh show dev " + tunnelName, "ip -6 neigh show dev " + tunnelName, "bridge fdb show dev " + tunnelName,
+		"nft list table ip causeway-gateway-routed",
+	}
+	for _, endpoint := range segment.Local {
+		commands = append(commands, "bridge -d link show dev "+nl.HostEnd(endpoint.ID), "bridge fdb show dev "+nl.HostEnd(endpoint.ID))
+	}
+	var all strings.Builder
+	for _, command := range commands {
+		words := strings.Fields(command)
+		out, _ := planetest.Output(t, host.NS, words[0], words[1:]...) // a missing device is text too
+		lines := strings.Split(moving.ReplaceAllString(out, ""), "\n")
+		if words[0] != "nft" {
+			slices.Sort(lines)
+		}
+		all.WriteString("# " + command + strings.Join(lines, "\n") + "\n")
+	}
+	return all.String()
+}
+
+// TestSuiteDirect has IPv4 routes with IPv6 next hops, too.
+func TestSuiteDirect(t *testing.T) { planetest.Run(t, suite("fd99::", fabric.ViaDirect)) }
+
+// TestSuiteAuto has IPv4 routed direct, and IPv6 through the tunnel.
+func TestSuiteAuto(t *testing.T) { planetest.Run(t, suite("10.99.0.0", fabric.ViaAuto)) }
