@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/faults"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/hostfilter"
 	"github.com/causeway-net/causeway/internal/plugin"
@@ -46,7 +47,9 @@ type Config struct {
 	Rotate func(ctx context.Context) error
 	// Profiles has the socket offer what net/http/pprof does, below /debug/pprof/.
 	Profiles bool
-	Log      *logrus.Entry
+	// FaultPoints has the socket answer below faults.Path; nil: it does not.
+	FaultPoints *faults.Points
+	Log         *logrus.Entry
 }
 
 type nothing struct{}
@@ -121,6 +124,9 @@ func NewServer(config Config) *plugin.Server {
 	})
 	plugin.Stream(server, backupPath, config.Backup)
 	handleTokens(server, config)
+	if config.FaultPoints != nil {
+		server.HandleHTTP(faults.Path, config.FaultPoints.ServeHTTP)
+	}
 	if config.Profiles {
 		server.HandleHTTP("/debug/pprof/", pprof.Index)
 		server.HandleHTTP("/debug/pprof/cmdline", pprof.Cmdline)

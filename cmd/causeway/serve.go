@@ -18,9 +18,11 @@ import (
 	"github.com/causeway-net/causeway/agent"
 	"github.com/causeway-net/causeway/driver"
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/faults"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/ipam"
+	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/membership"
 	"github.com/causeway-net/causeway/mirror"
 	"github.com/causeway-net/causeway/reconcile"
@@ -114,9 +116,10 @@ type opened struct {
 // run makes the parts and runs them until ctx ends or one of them fails.
 func (o opened) run(ctx context.Context) error {
 	host, board, log, probe := o.host, o.board, o.log, o.planes.underlay.Probe
-	member := membership.New(membership.Config{Host: host, Store: o.store, Expiry: o.hostExpiry, Board: board, Log: log})
+	points, shared, planes := o.faulty()
+	member := membership.New(membership.Config{Host: host, Store: shared, Expiry: o.hostExpiry, Board: board, Log: log})
 	mirrored, err := mirror.New(mirror.Config{
-		Host: host.Name, Store: o.store, Socket: o.onHost(o.docker), Driver: driverName(o.socket),
+		Host: host.Name, Store: shared, Socket: o.onHost(o.docker), Driver: driverName(o.socket),
 		Ready: member.Ready, Board: board, Log: log,
 	})
 	if err != nil {
@@ -124,22 +127,22 @@ func (o opened) run(ctx context.Context) error {
 	}
 	resolver := newNames(o.settings, host, board, log)
 	loop := reconcile.New(reconcile.Config{
-		Host: host, Store: o.store, Planes: o.planes.byMode(), Membership: member, Names: resolver, Hosts: o.protect, Board: board, Log: log,
+		Host: host, Store: shared, Planes: planes, Membership: member, Names: resolver, Hosts: o.protect, Board: board, Log: log,
 	})
 	collector := collect.New(collect.Config{
-		Records: records.Records{Store: o.store, Host: host.Name}, Loop: loop, Refusal: member.Refusal, Board: board, Log: log,
+		Records: records.Records{Store: shared, Host: host.Name}, Loop: loop, Refusal: member.Refusal, Board: board, Log: log,
 	})
 	early := &records.EarlyReleases{}
 	networks := driver.New(driver.Config{
-		Host: host, Store: o.store, VTEPNet: o.vtepNet, Scope: o.scope, Reconciler: loop, Membership: member,
+		Host: host, Store: shared, VTEPNet: o.vtepNet, Scope: o.scope, Reconciler: loop, Membership: member,
 		Engine: engineOf(host, mirrored), Early: early, Names: resolver, Probe: probe, Log: log,
 	})
 	addresses := ipam.New(ipam.Config{
-		Host: host.Name, Store: o.store, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Early: early, Probe: probe,
+		Host: host.Name, Store: shared, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Early: early, Probe: probe,
 	})
 	asked := agent.NewServer(agent.Config{
 		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
-		NewToken: o.store.newToken, Rotate: o.store.rotate, Profiles: o.profiles, Log: log,
+		NewToken: o.store.newToken, Rotate: o.store.rotate, Profiles: o.profiles, FaultPoints: points, Log: log,
 	})
 
 	log.WithFields(logrus.Fields{
@@ -175,6 +178,15 @@ func (o opened) protect(hosts map[string]fabric.Host) {
 		addresses = append(addresses, host.VTEP.Unmap())
 	}
 	o.board.Report(health.Scope{Part: health.Filter}, o.planes.filter.Protect(addresses))
+}
+
+// faulty gives what the parts write to; with --fault-points it passes the points.
+func (o opened) faulty() (*faults.Points, kvstore.Store, map[fabric.Mode]fabric.Dataplane) {
+	if !o.faultPoints {
+		return nil, o.store, o.planes.byMode()
+	}
+	points := faults.New()
+	return points, points.Store(o.store), points.Planes(o.planes.byMode())
 }
 
 // engineOf is the engine that the driver's handlers may ask; nil without a mirror.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/causeway-net/causeway/internal/faults"
 )
 
 // defaultAgentSocket is where the agent listens and the commands ask.
@@ -50,6 +52,7 @@ type settings struct {
 	agentSocket  string
 	docker       string
 	logLevel     string
+	faultPoints  bool
 	profiles     bool
 	names        bool
 }
@@ -87,6 +90,7 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.agentSocket, "agent-socket", defaultAgentSocket, "`path` of the socket that causeway status asks")
 	flags.StringVar(&s.docker, "docker-socket", "/run/docker.sock", "`path` of the engine's own socket, to make the cluster's networks there; none: they are made by hand")
 	flags.BoolVar(&s.names, "names", true, "answer this host's containers by name, for containers on all hosts")
+	flags.BoolVar(&s.faultPoints, "fault-points", false, "let tests end this process at a step that they name on --agent-socket, below "+faults.Path)
 	flags.BoolVar(&s.profiles, "pprof", false, "offer Go's profiles of this process on --agent-socket, below /debug/pprof/")
 	flags.StringVar(&s.logLevel, "log-level", "info", "least severe `level` to log: error, warn, info, debug")
 }

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -68,6 +69,7 @@ func Handle[Req, Resp any](s *Server, path string, method func(context.Context, 
 		// The engine may hang up and ask again: what was begun is then finished.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), deadline)
 		defer cancel()
+		ctx = context.WithValue(ctx, callKey{}, path[strings.IndexByte(path, '.')+1:])
 		defer s.recoverPanic(w, path)
 		started := time.Now()
 		response, err := method(ctx, request)
@@ -80,6 +82,14 @@ func Handle[Req, Resp any](s *Server, path string, method func(context.Context, 
 		log.Debug("call done")
 		sdk.EncodeResponse(w, response, false)
 	})
+}
+
+type callKey struct{}
+
+// CallOf is the method that is being called, such as "CreateEndpoint"; empty where none is.
+func CallOf(ctx context.Context) string {
+	call, _ := ctx.Value(callKey{}).(string)
+	return call
 }
 
 // Stream binds one method that asks nothing and answers with bytes, for as long as
