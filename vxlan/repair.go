@@ -98,8 +98,7 @@ func repairAll(lists ...[]flaw) (repaired int, err error) {
 	return repaired, nil
 }
 
-// commonFlaws are those of br0's and vxlan0's alias, MAC and MTU. The MTU is
-// never lowered: containers that were told the larger one still use it.
+// commonFlaws are those of br0's and vxlan0's alias, MAC and MTU.
 func (s *segment) commonFlaws(link netlink.Link) (flaws []flaw) {
 	have, want := link.Attrs(), s.device.Attrs()
 	if alias := marker(s.network); have.Alias != alias {
@@ -108,10 +107,17 @@ func (s *segment) commonFlaws(link netlink.Link) (flaws []flaw) {
 	if have.HardwareAddr.String() != want.HardwareAddr.String() {
 		flaws = append(flaws, flaw{"set MAC of " + have.Name, func() error { return s.LinkSetHardwareAddr(link, want.HardwareAddr) }})
 	}
-	if have.MTU < want.MTU {
-		flaws = append(flaws, flaw{fmt.Sprintf("set MTU of %s to %d", have.Name, want.MTU), func() error { return s.LinkSetMTU(link, want.MTU) }})
+	return append(flaws, s.mtuFlaw(link)...)
+}
+
+// mtuFlaw is that link takes less than the network's MTU. It is never lowered:
+// containers that were told a larger one still use it.
+func (s *segment) mtuFlaw(link netlink.Link) []flaw {
+	have, want := link.Attrs(), s.device.MTU
+	if have.MTU >= want {
+		return nil
 	}
-	return flaws
+	return []flaw{{fmt.Sprintf("set MTU of %s to %d", have.Name, want), func() error { return s.LinkSetMTU(link, want) }}}
 }
 
 func (s *segment) downFlaw(link netlink.Link) []flaw {
@@ -139,7 +145,7 @@ func (s *segment) masterFlaw(link netlink.Link) []flaw {
 }
 
 func (s *segment) endFlaws(link netlink.Link) []flaw {
-	return slices.Concat(s.masterFlaw(link), s.downFlaw(link))
+	return slices.Concat(s.masterFlaw(link), s.mtuFlaw(link), s.downFlaw(link))
 }
 
 // portFlaws are those of a link that is to be a port of br0; flags are those of

@@ -40,6 +40,7 @@ func suite(vtep string) planetest.Config {
 		Network:  func(number int) fabric.Network { return fabric.Network{VNI: 0x800000 + uint32(number)} },
 		Text:     text,
 		Cut:      cut,
+		Space:    space,
 		Responds: true,
 		MACs:     macs, TunnelPort: 4789,
 	}
@@ -71,7 +72,7 @@ func openFilter(t testing.TB, ns netns.NsHandle, vtep netip.Addr) *hostfilter.Fi
 }
 
 // moving is what the kernel changes by itself: clocks, carrier, what it counts up.
-var moving = regexp.MustCompile(`(?m)^\d+: | \w+_timer +[\d.]+| state [A-Z]+|@\w+|(port_id|port_no|designated_port) \w+`)
+var moving = regexp.MustCompile(`(?m)^\d+: | \w+_timer +[\d.]+| state [A-Z]+|@\w+| (gso|gro|tso)_max_\w+ \d+|(port_id|port_no|designated_port) \w+`)
 
 // text is the kernel's own text of a segment, without what it does by itself.
 func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
@@ -103,6 +104,14 @@ func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
 		all.WriteString("# " + command + strings.Join(lines, "\n") + "\n")
 	}
 	return all.String()
+}
+
+// space is the network's namespace: all in it is the plane's, but for what the kernel
+// brings along with a device.
+func space(_ *testing.T, host *planetest.Host, segment fabric.Segment) (planetest.Space, error) {
+	ns, err := nl.OpenNamespace(pathOf(host, segment.Network))
+	foreign := regexp.MustCompile(`^\d+: lo:|^(33:33|01:00|local |broadcast |anycast |multicast )|proto kernel|lookup (local|main|default)`)
+	return planetest.Space{NS: ns, Foreign: foreign}, err
 }
 
 func macs(t *testing.T, host *planetest.Host, segment fabric.Segment) int {

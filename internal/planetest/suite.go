@@ -41,6 +41,9 @@ type Config struct {
 	// Routed says that hosts exchange packets and no frames: what is broadcast stays on
 	// a host, and networks share the hosts' routes, so that each has subnets of its own.
 	Routed bool
+	// Space opens where the segment's objects are, and no others; the suite closes it.
+	// nil: they are among others'.
+	Space func(t *testing.T, host *Host, segment fabric.Segment) (Space, error)
 	// MACs counts the entries of the segment's MAC tables; nil where there are none.
 	MACs func(t *testing.T, host *Host, segment fabric.Segment) int
 }
@@ -54,6 +57,7 @@ func Run(t *testing.T, config Config) {
 		"equal subnets are kept apart":          apart,
 		"what was cut comes back":               cut,
 		"what was cut is noticed":               heal,
+		"each object comes back":                harmEach,
 		"a leaving endpoint takes all with it":  leave,
 		"plugging twice gives the same link":    plugTwice,
 		"an endpoint lives while it has a link": live,

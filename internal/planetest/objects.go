@@ -1,0 +1,146 @@
+package planetest
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netns"
+)
+
+// Space is where a plane has objects of its own alone: a namespace, and what the kernel
+// lists there. A kind of object that the kernel lists is harmed by itself.
+type Space struct {
+	NS netns.NsHandle
+	// Foreign are lines of listings that are not the plane's but the kernel's.
+	Foreign *regexp.Regexp
+}
+
+// listing is a command that lists objects of a kind, and what harms each of its lines.
+type listing struct {
+	command string
+	lines   *regexp.Regexp // those that can be harmed
+	harms   []string       // $1 and on are the groups of lines
+}
+
+func listings() []listing {
+	link := `^\d+: (?P<dev>[^:@ ]+)[:@]`
+	return []listing{
+		{"ip -o -d link show", regexp.MustCompile(link + `.* mtu (\d+)`), []string{
+			"ip link set $1 down", "ip link set $1 mtu 1290",
+		}},
+		{"ip -o -d link show", regexp.MustCompile(link + `.* (?:bridge|vxlan) .* alias `), []string{"ip link set $1 alias harmed"}},
+		{"ip -o -d link show", regexp.MustCompile(link + `.* master `), []string{"ip link set $1 nomaster"}},
+		{"ip -o -d link show", regexp.MustCompile(link + `.* (?:bridge|vxlan) `), []string{
+			"ip link set $1 address 02:00:00:00:00:99", "ip link del $1",
+		}},
+		{"bridge fdb show", regexp.MustCompile(`^(\S+) dev (\S+) dst (\S+) self permanent`), []string{"bridge fdb del $1 dev $2 dst $3 self"}},
+		{"bridge fdb show", regexp.MustCompile(`^(\S+) dev (\S+) .*master \S+ static`), []string{
+			"bridge fdb del $1 dev $2 master", "bridge fdb replace $1 dev $2 master dynamic",
+		}},
+		{"ip neigh show nud permanent", regexp.MustCompile(`^(\S+) dev (\S+) lladdr (\S+)`), []string{
+			"ip neigh del $1 dev $2", "ip neigh replace $1 lladdr 02:00:00:00:00:77 dev $2 nud permanent",
+		}},
+		{"ip route show table all", regexp.MustCompile(`^((?:unicast )?\S+ .*)$`), []string{"ip route del $1"}},
+		{"ip rule show", regexp.MustCompile(`^(\d+):`), []string{"ip rule del pref $1"}},
+		{"nft list tables", regexp.MustCompile(`^table (\S+) (\S+)`), []string{"nft delete table $1 $2", "nft flush table $1 $2"}},
+		{"tc qdisc show", regexp.MustCompile(`^qdisc (clsact|ingress|tbf|htb) \S+ dev (\S+)`), []string{"tc qdisc del dev $2 $1"}},
+	}
+}
+
+// harm is a command that takes one object away, or changes it.
+type harm string
+
+// harms are all commands that harm what is listed in the space, without repetitions.
+func (s Space) harms(t *testing.T) []harm {
+	t.Helper()
+	var found []harm
+	for _, l := range listings() {
+		for line := range strings.Lines(s.list(t, l.command)) {
+			match := l.lines.FindStringSubmatchIndex(line)
+			if match == nil {
+				continue
+			}
+			for _, template := range l.harms {
+				command := harm(l.lines.ExpandString(nil, template, line, match))
+				if !slices.Contains(found, command) {
+					found = append(found, command)
+				}
+			}
+		}
+	}
+	return found
+}
+
+// list is what a command prints, without the lines of others.
+func (s Space) list(t *testing.T, command string) string {
+	t.Helper()
+	words := strings.Fields(command)
+	out, err := Output(t, s.NS, words[0], words[1:]...)
+	if err != nil {
+		return "" // the kernel has none of the kind
+	}
+	var own strings.Builder
+	for line := range strings.Lines(out) {
+		if line = strings.TrimSpace(line); s.Foreign == nil || !s.Foreign.MatchString(line) {
+			own.WriteString(line + "\n")
+		}
+	}
+	return own.String()
+}
+
+// harmEach takes each object of the plane away, and changes it, one after the other. The
+// plane notices by itself, and all is as it was.
+func harmEach(t *testing.T, config Config) {
+	if config.Space == nil {
+		t.Skip("this plane has no place of its own")
+	}
+	rig, network, a, b := Two(t, config)
+	host := rig.Hosts[0]
+	drifted := rig.Watch(host)
+	mustReach(t, a, b)
+	text := func() string { return config.Text(t, host, rig.Segment(host, network)) }
+	before := text()
+	space := func() (Space, error) { return config.Space(t, host, rig.Segment(host, network)) }
+	first, err := space()
+	must(t, err)
+	harms := first.harms(t)
+	must(t, first.NS.Close())
+	unseen, last := 0, before
+	t.Cleanup(func() {
+		if diff := cmp.Diff(before, last); diff != "" {
+			t.Errorf("the kernel is not what it was (-before +after):\n%s", diff)
+		}
+	})
+	for _, command := range harms {
+		t.Logf("%s", command)
+		now, err := space()
+		must(t, err)
+		words := strings.Fields(string(command))
+		out, err := Output(t, now.NS, words[0], words[1:]...)
+		must(t, now.NS.Close())
+		if err != nil {
+			t.Errorf("%s: %v: %s", command, err, out)
+			continue
+		}
+		if before == text() {
+			unseen++
+			t.Logf("%s changes nothing that the plane's own text has", command)
+			continue
+		}
+		rig.Heal(host, drifted, func() bool {
+			last = text()
+			return before == last
+		})
+	}
+	mustReach(t, a, b)
+	t.Logf("%d harms, %d of them to nothing of the plane's", len(harms), unseen)
+	if len(harms)-unseen < 10 {
+		t.Error("hardly anything was harmed")
+	}
+}
+
+func (h harm) String() string { return fmt.Sprintf("%q", string(h)) }
