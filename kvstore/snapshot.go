@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/causeway-net/causeway/kvstore/etcdserver"
 )
@@ -84,15 +85,16 @@ func Restore(ctx context.Context, r Restoring) (member uint64, err error) {
 	return descend(ctx, r)
 }
 
-// unpack writes the snapshot's files. etcd panics at a file that is no store and whose
-// checksum fits.
+// unpack writes the snapshot's files. At a file that is no store and whose checksum fits
+// etcd panics, or ends the process unless its log panics instead.
 func unpack(config snapshot.RestoreConfig) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("it is no snapshot of a store: %v", cause)
 		}
 	}()
-	return snapshot.NewV3(zap.NewNop()).Restore(config)
+	log := zap.NewNop().WithOptions(zap.WithFatalHook(zapcore.WriteThenPanic))
+	return snapshot.NewV3(log).Restore(config)
 }
 
 func checkNotThere(path string) error {
