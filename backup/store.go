@@ -37,6 +37,14 @@ func (s *Store) Get(ctx context.Context, key string) (kvstore.Item, error) {
 	return s.store.Get(ctx, key)
 }
 
+// GetAll implements [kvstore.Store].
+func (s *Store) GetAll(ctx context.Context, keys []string) (kvstore.Snapshot, error) {
+	if err := s.wait(ctx); err != nil {
+		return kvstore.Snapshot{}, err
+	}
+	return s.store.GetAll(ctx, keys)
+}
+
 // List implements [kvstore.Store].
 func (s *Store) List(ctx context.Context, prefix string) (kvstore.Snapshot, error) {
 	if err := s.wait(ctx); err != nil {

@@ -4,14 +4,9 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/causeway-net/causeway/records"
 )
-
-// quarantine is how long a freed address is passed over while others are free, so
-// that what was meant for one container does not reach the next.
-const quarantine = time.Minute
 
 // choices are the addresses that may be claimed, the best first. Those that a
 // machine on the wire had when it was last asked come last.
@@ -53,7 +48,7 @@ func fromTop(v *records.PoolView) iter.Seq[netip.Addr] {
 			if n == upper {
 				break
 			}
-			if v.FreedWithin(addr, quarantine) {
+			if v.FreedWithin(addr, records.Quarantine) {
 				quarantined = append(quarantined, addr)
 			} else if !yield(addr) {
 				return

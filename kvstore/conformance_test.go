@@ -23,6 +23,7 @@ func TestConformance(t *testing.T) {
 			t.Parallel()
 			store := kind.open(t)
 			t.Run("get", func(t *testing.T) { testGet(t, store) })
+			t.Run("get all", func(t *testing.T) { testGetAll(t, store) })
 			t.Run("guards", func(t *testing.T) { testGuards(t, store) })
 			t.Run("none newer", func(t *testing.T) { testNoneNewer(t, store) })
 			t.Run("conflict writes nothing", func(t *testing.T) { testConflict(t, store) })
@@ -67,6 +68,29 @@ func testGet(t *testing.T, store Store) {
 	cancel()
 	if _, err := store.Get(ctx, "get/a"); !errors.Is(err, context.Canceled) {
 		t.Errorf("Get with a context that has ended: %v", err)
+	}
+}
+
+func testGetAll(t *testing.T, store Store) {
+	want := Snapshot{Items: map[string]Item{}}
+	keys := []string{"all/none"}
+	for n := range maxOps - 1 {
+		key := fmt.Sprint("all/", n)
+		want.Revision = put(t, store, key, n)
+		want.Items[key] = Item{Key: key, Value: fmt.Append(nil, n), Revision: want.Revision}
+		keys = append(keys, key)
+	}
+	put(t, store, "all/unasked", 1)
+	got, err := store.GetAll(t.Context(), keys)
+	if got.Revision <= want.Revision {
+		t.Errorf("the revision is %d, of the last record %d", got.Revision, want.Revision)
+	}
+	want.Revision = got.Revision
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("GetAll: %v %s", err, diff)
+	}
+	if _, err := store.GetAll(t.Context(), append(keys, "all/more")); err == nil {
+		t.Error("more keys than etcd takes are read")
 	}
 }
 

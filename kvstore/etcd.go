@@ -151,6 +151,29 @@ func (e *Etcd) Get(ctx context.Context, key string) (Item, error) {
 	return e.item(kvs[0]), nil
 }
 
+// GetAll implements Store.
+func (e *Etcd) GetAll(ctx context.Context, keys []string) (Snapshot, error) {
+	if len(keys) > maxOps {
+		return Snapshot{}, fmt.Errorf("%d records are read at once: etcd takes at most %d", len(keys), maxOps)
+	}
+	reads := make([]clientv3.Op, 0, len(keys))
+	for _, key := range keys {
+		reads = append(reads, clientv3.OpGet(e.prefix+key))
+	}
+	response, err := e.transact(ctx, nil, reads)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	snapshot := Snapshot{Revision: response.Header.Revision, Items: make(map[string]Item, len(keys))}
+	for _, read := range response.Responses {
+		for _, kv := range read.GetResponseRange().Kvs {
+			item := e.item(kv)
+			snapshot.Items[item.Key] = item
+		}
+	}
+	return snapshot, nil
+}
+
 // item leaves out a value that is too long to be a record of ours.
 func (e *Etcd) item(kv *mvccpb.KeyValue) Item {
 	item := Item{Key: strings.TrimPrefix(string(kv.Key), e.prefix), Value: kv.Value, Revision: kv.ModRevision}

@@ -30,6 +30,9 @@ var (
 type Store interface {
 	// Get returns the record under key, or ErrNotFound.
 	Get(ctx context.Context, key string) (Item, error)
+	// GetAll returns those records under keys that are there, at one revision; it takes
+	// 128 keys at most.
+	GetAll(ctx context.Context, keys []string) (Snapshot, error)
 	// List returns all records whose key starts with prefix, which ends in "/".
 	List(ctx context.Context, prefix string) (Snapshot, error)
 	// Commit writes all of txn or, with ErrConflict, nothing. It returns the

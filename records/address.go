@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -46,19 +47,31 @@ type PoolView struct {
 	snapshot kvstore.Snapshot
 }
 
+func newView(key string, pool Pool, within netip.Prefix) *PoolView {
+	v := &PoolView{Pool: pool, key: key, within: within}
+	v.First, v.Last = span(pool.Prefix, within)
+	return v
+}
+
 // ViewPool reads the addresses of the pool under key. Addresses are picked from
 // within, where that is set. A record that cannot be read counts as an address
 // in use.
 func (r Records) ViewPool(ctx context.Context, key string, pool Pool, within netip.Prefix) (*PoolView, error) {
-	v := &PoolView{Pool: pool, Known: map[netip.Addr]Address{}, Now: r.now(), key: key, within: within}
-	v.First, v.Last = span(pool.Prefix, within)
-	var err error
-	prefix := PoolAddresses(key)
-	if v.snapshot, err = r.Store.List(ctx, prefix); err != nil {
+	v := newView(key, pool, within)
+	snapshot, err := r.Store.List(ctx, PoolAddresses(key))
+	if err != nil {
 		return nil, err
 	}
-	for key, item := range v.snapshot.Items {
-		addr, err := netip.ParseAddr(key[len(prefix):])
+	v.fill(snapshot, r.now())
+	return v, nil
+}
+
+// fill takes in what was read of the view's addresses.
+func (v *PoolView) fill(snapshot kvstore.Snapshot, now time.Time) {
+	v.Known, v.Now, v.snapshot = make(map[netip.Addr]Address, len(snapshot.Items)), now, snapshot
+	prefix := PoolAddresses(v.key)
+	for key, item := range snapshot.Items {
+		addr, err := netip.ParseAddr(strings.TrimPrefix(key, prefix))
 		if err != nil {
 			continue // of no address
 		}
@@ -68,7 +81,12 @@ func (r Records) ViewPool(ctx context.Context, key string, pool Pool, within net
 		}
 		v.Known[addr] = address
 	}
-	return v, nil
+}
+
+// took notes a claim that was written at revision.
+func (v *PoolView) took(addr netip.Addr, claim Address, revision int64) {
+	key := AddressKey(v.key, addr)
+	v.Known[addr], v.snapshot.Items[key] = claim, kvstore.Item{Key: key, Revision: revision}
 }
 
 // InSpan says whether addresses are picked from where addr is.
@@ -165,28 +183,41 @@ func (r Records) inUse(ctx context.Context, network fabric.Network, subnet fabri
 	return fmt.Errorf("address %s on network %s is in use %s: %s", addr, network.Label(), holder.Holder(), remedy)
 }
 
+// Quarantine is how long a freed address is passed over while others are free, so
+// that what was meant for one container does not reach the next.
+const Quarantine = time.Minute
+
 // KeepFreed is how long a freed address keeps its record. After that it is as good
 // as one that was never used, and the record only makes reading the pool slower.
 const KeepFreed = 5 * time.Minute
 
-// deleteFreed deletes the records of addresses that were freed before KeepFreed, except
-// taken's: in batches, so that most claims have nothing to delete. A batch of which a
-// record changed meanwhile is left to the next claim.
-func (r Records) deleteFreed(ctx context.Context, v *PoolView, taken netip.Addr) error {
+// deleteFreed deletes the records of addresses that were freed before KeepFreed: in
+// batches, so that most reads have nothing to delete. A batch of which a record
+// changed meanwhile is left to the next read.
+func (r Records) deleteFreed(ctx context.Context, v *PoolView) error {
 	const least, most = 32, 100
 	var txn kvstore.Txn
+	var freed []netip.Addr
 	for addr, address := range v.Known {
-		if address.Kind == KindFree && addr != taken && !v.FreedWithin(addr, KeepFreed) && len(txn.If) < most {
+		if address.Kind == KindFree && !v.FreedWithin(addr, KeepFreed) && len(freed) < most {
+			freed = append(freed, addr)
 			txn.If = append(txn.If, v.guard(addr))
 			txn.Then = append(txn.Then, kvstore.Delete(AddressKey(v.key, addr)))
 		}
 	}
-	if len(txn.If) < least {
+	if len(freed) < least {
 		return nil
 	}
 	_, err := r.Store.Commit(ctx, txn)
 	if errors.Is(err, kvstore.ErrConflict) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	for _, addr := range freed {
+		delete(v.Known, addr)
+		delete(v.snapshot.Items, AddressKey(v.key, addr))
+	}
+	return nil
 }

@@ -37,6 +37,10 @@ type Claimer struct {
 	// unsure has the keys of addresses whose claim failed with an error after which it
 	// may be in the store all the same, though the engine was not given the address.
 	unsure sync.Map
+
+	mu sync.Mutex
+	// allocations is what is known of the pools, by key and range; guarded by mu.
+	allocations map[string]map[netip.Prefix]*allocation
 }
 
 // ErrNoPool says that a pool was deleted, with its network or its last use.
@@ -57,9 +61,12 @@ func (r Records) Pool(ctx context.Context, id string) (Pool, error) {
 // Claim claims the address that is asked for and returns it with its subnet's
 // length. It reads the pool again after each conflict: it may be gone.
 func (c *Claimer) Claim(ctx context.Context, want AddressRequest) (given netip.Prefix, err error) {
+	if !want.Addr.IsValid() && !want.Gateway {
+		return c.claimAny(ctx, want)
+	}
 	what := "address " + want.Addr.String()
 	if !want.Addr.IsValid() {
-		what = "address of pool " + want.Pool
+		what = "gateway of pool " + want.Pool
 	}
 	err = kvstore.Retry(ctx, what, func() error {
 		pool, err := c.Pool(ctx, want.Pool)
@@ -67,13 +74,10 @@ func (c *Claimer) Claim(ctx context.Context, want AddressRequest) (given netip.P
 			return err
 		}
 		addr := want.Addr
-		switch {
-		case addr.IsValid():
+		if addr.IsValid() {
 			err = c.claimThis(ctx, pool, want)
-		case want.Gateway:
+		} else {
 			addr, err = c.claimGateway(ctx, pool, want)
-		default:
-			addr, err = c.claimAny(ctx, pool, want)
 		}
 		given = netip.PrefixFrom(addr, pool.Prefix.Bits())
 		return err
@@ -115,7 +119,14 @@ func (c *Claimer) claimThis(ctx context.Context, pool Pool, want AddressRequest)
 	} else if !errors.Is(err, kvstore.ErrNotFound) {
 		return err
 	}
-	return c.take(ctx, pool, want, want.Addr, guard)
+	var network fabric.Network
+	if c.Probe != nil && !want.Gateway {
+		if network, err = c.networkOf(ctx, pool); err != nil {
+			return err
+		}
+	}
+	_, err = c.take(ctx, pool, network, want, want.Addr, guard)
+	return err
 }
 
 // mayTake says whether the caller has the address already (had) or may claim it (not
@@ -198,38 +209,8 @@ func (c *Claimer) claimGateway(ctx context.Context, pool Pool, want AddressReque
 	}
 	for addr := range c.Choices(v) {
 		alone := kvstore.NoneNewer(PoolAddresses(want.Pool), v.snapshot.Revision)
-		return addr, c.take(ctx, pool, want, addr, v.guard(addr), alone)
-	}
-	return netip.Addr{}, v.full()
-}
-
-// claimAny claims the first free address of Choices. Where another host was faster it
-// takes the next; after 16 conflicts the error is ErrConflict, and the pool is read again.
-func (c *Claimer) claimAny(ctx context.Context, pool Pool, want AddressRequest) (netip.Addr, error) {
-	v, err := c.ViewPool(ctx, want.Pool, pool, want.Within)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	const most = 16
-	conflicts := 0
-	for addr := range c.Choices(v) {
-		err := c.take(ctx, pool, want, addr, v.guard(addr))
-		switch {
-		case err == nil:
-			_ = c.deleteFreed(ctx, v, addr) // else the next claim does it
-			return addr, nil
-		case errors.Is(err, errForeign):
-		case !errors.Is(err, kvstore.ErrConflict):
-			return addr, err
-		default:
-			conflicts++
-		}
-		if conflicts == most {
-			break
-		}
-	}
-	if conflicts > 0 {
-		return netip.Addr{}, kvstore.ErrConflict
+		_, err := c.take(ctx, pool, fabric.Network{}, want, addr, v.guard(addr), alone)
+		return addr, err
 	}
 	return netip.Addr{}, v.full()
 }
@@ -241,16 +222,9 @@ var errForeign = errors.New("in use on the wire")
 // cluster that uses it. Such a machine is recorded, and the error is errForeign. The
 // claim comes first: two hosts never probe for one address, and so never take each
 // other for its holder.
-func (c *Claimer) take(ctx context.Context, pool Pool, want AddressRequest, addr netip.Addr, guards ...kvstore.Guard) error {
+func (c *Claimer) take(ctx context.Context, pool Pool, network fabric.Network, want AddressRequest, addr netip.Addr, guards ...kvstore.Guard) (revision int64, err error) {
 	key, exists, claim := AddressKey(want.Pool, addr), kvstore.Exists(PoolKey(want.Pool)), c.claimed(want)
-	var network fabric.Network
-	if c.Probe != nil && claim.Kind == KindEndpoint {
-		var err error
-		if network, err = c.networkOf(ctx, pool); err != nil {
-			return err
-		}
-	}
-	revision, err := c.Store.Commit(ctx, kvstore.Txn{
+	revision, err = c.Store.Commit(ctx, kvstore.Txn{
 		If:   append(guards, exists),
 		Then: []kvstore.Op{kvstore.Put(key, claim)},
 	})
@@ -261,11 +235,11 @@ func (c *Claimer) take(ctx context.Context, pool Pool, want AddressRequest, addr
 		c.unsure.Store(key, nil)
 	}
 	if err != nil || network.Mode != fabric.ModeUnderlay {
-		return err
+		return revision, err
 	}
 	holder, taken, err := c.Probe(ctx, network, addr)
 	if err == nil && !taken {
-		return nil
+		return revision, nil
 	}
 	record := Freed(c.now())
 	if taken {
@@ -279,35 +253,5 @@ func (c *Claimer) take(ctx context.Context, pool Pool, want AddressRequest, addr
 	if errors.Is(failed, kvstore.ErrConflict) {
 		failed = nil // the network was deleted, and the claim with it
 	}
-	return errors.Join(err, failed)
-}
-
-// ReleaseAddress quarantines an address that this host asked for and that no
-// endpoint has. Gateways and aux addresses are deleted with their pool; an
-// unknown address is a success.
-func (r Records) ReleaseAddress(ctx context.Context, id string, addr netip.Addr, global bool) error {
-	pool, err := r.Pool(ctx, id)
-	if errors.Is(err, ErrNoPool) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return kvstore.Retry(ctx, "address "+addr.String(), func() error {
-		holder, item, err := kvstore.Read[Address](ctx, r.Store, AddressKey(id, addr))
-		if errors.Is(err, kvstore.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		ours := holder.Host == r.Host || global && holder.Host == ""
-		if holder.Kind != KindEndpoint || !ours {
-			return nil
-		}
-		if bound, err := r.bound(ctx, pool, holder); bound || err != nil {
-			return err
-		}
-		return r.ReleaseClaim(ctx, item)
-	})
+	return 0, errors.Join(err, failed)
 }

@@ -46,6 +46,30 @@ func Addrs(first, last netip.Addr, down bool) iter.Seq[netip.Addr] {
 	}
 }
 
+// after is the address n steps after addr.
+func after(addr netip.Addr, n int) netip.Addr {
+	bytes := addr.As16()
+	binary.BigEndian.PutUint64(bytes[8:], binary.BigEndian.Uint64(bytes[8:])+uint64(n)) //nolint:gosec // not negative
+	next := netip.AddrFrom16(bytes)
+	if addr.Is4() {
+		return next.Unmap()
+	}
+	return next
+}
+
+// limit ends a sequence after most values.
+func limit[T any](values iter.Seq[T], most int) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		n := 0
+		for value := range values {
+			if n == most || !yield(value) {
+				return
+			}
+			n++
+		}
+	}
+}
+
 func later(a, b netip.Addr) netip.Addr {
 	if a.Less(b) {
 		return b

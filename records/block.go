@@ -1,6 +1,7 @@
 package records
 
 import (
+	"iter"
 	"net/netip"
 	"strings"
 )
@@ -38,4 +39,29 @@ func PoolBlocks(pool string) string { return BlocksPrefix + pool + "/" }
 // BlockKey is the key of a pool's block; its last element is the CIDR with "-" for "/".
 func BlockKey(pool string, block netip.Prefix) string {
 	return PoolBlocks(pool) + strings.ReplaceAll(block.Masked().String(), "/", "-")
+}
+
+// blockAt is the pool's block that addr is in.
+func (p Pool) blockAt(addr netip.Addr) netip.Prefix {
+	return netip.PrefixFrom(addr, p.blockBits()).Masked()
+}
+
+// byBlocks says whether the addresses from first to last are given out by blocks.
+func (p Pool) byBlocks(first, last netip.Addr) bool {
+	return p.BlockBits > 0 || Size(first, last) > wholeSize
+}
+
+// blocksFrom are the pool's blocks from the one of from to the one of to, which may
+// come before it.
+func (p Pool) blocksFrom(from, to netip.Addr) iter.Seq[netip.Prefix] {
+	return func(yield func(netip.Prefix) bool) {
+		down, end := to.Less(from), p.blockAt(to)
+		for block := p.blockAt(from); yield(block) && block != end; {
+			if down {
+				block = p.blockAt(block.Addr().Prev())
+			} else {
+				block = p.blockAt(LastOf(block).Next())
+			}
+		}
+	}
 }
