@@ -45,7 +45,12 @@ func TestTwoHostsWantAGatewayAtOnce(t *testing.T) {
 
 func TestPoolDeletedWhileAnAddressIsClaimed(t *testing.T) {
 	r := newRig(t, 2, "fd00::/64", false)
+	deleted := false
 	r.hosts[0].claimer.Store = raced{r.store, func() {
+		if deleted {
+			return
+		}
+		deleted = true
 		for _, host := range r.hosts {
 			if err := host.leave(t.Context(), r.pool); err != nil {
 				t.Error(err)

@@ -41,3 +41,9 @@ func (c *Claimer) ReleaseAddress(ctx context.Context, id string, addr netip.Addr
 	}
 	return err
 }
+
+// ReleasePool ends a use that this host has of a pool: see [Records.ReleasePool].
+func (c *Claimer) ReleasePool(ctx context.Context, id string, global bool) error {
+	c.forget(id)
+	return c.Records.ReleasePool(ctx, id, global)
+}

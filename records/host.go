@@ -187,6 +187,9 @@ func (r Records) releaseAll(ctx context.Context) (int, error) {
 	if err := r.releaseClaims(ctx); err != nil {
 		return endpoints, err
 	}
+	if err := r.releasePools(ctx); err != nil {
+		return endpoints, err
+	}
 	if err := r.ReleaseMembers(ctx); err != nil {
 		return endpoints, err
 	}
@@ -194,6 +197,38 @@ func (r Records) releaseAll(ctx context.Context) (int, error) {
 	txn.Then = []kvstore.Op{kvstore.DeletePrefix(HostAttachments(r.Host)), kvstore.Delete(HostKey(r.Host))}
 	_, err = r.Store.Commit(ctx, txn)
 	return endpoints, err
+}
+
+// releasePools gives back the host's blocks of its networks' pools, and its uses.
+func (r Records) releasePools(ctx context.Context) error {
+	snapshot, err := r.Store.List(ctx, HostAttachments(r.Host))
+	if err != nil {
+		return err
+	}
+	for _, item := range snapshot.Items {
+		attachment, err := kvstore.Decode[Attachment](item)
+		if err != nil {
+			continue
+		}
+		network, err := r.Network(ctx, attachment.Network)
+		if errors.Is(err, kvstore.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		txn := r.guarded()
+		for _, subnet := range network.Subnets {
+			if err := r.releaseBlocks(ctx, subnet.Pool); err != nil {
+				return err
+			}
+			txn.Then = append(txn.Then, kvstore.Delete(UserKey(subnet.Pool, r.Host)))
+		}
+		if _, err := r.Store.Commit(ctx, txn); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deleteEndpoints deletes the host's endpoints on all networks, and counts them.

@@ -18,7 +18,7 @@ const FirstVNI = 0x800000
 // What a network may have at most, so that its creation and its deletion are one
 // transaction each: an etcd takes 128 writes in one unless told otherwise.
 const (
-	MaxSubnets = 32
+	MaxSubnets = 30
 	MaxAux     = 48 // aux addresses, of all subnets
 
 	maxWrites = 100 // in one transaction of a batch
@@ -197,7 +197,7 @@ func (r Records) deleteNetwork(ctx context.Context, item kvstore.Item, txn kvsto
 	txn.If = append(txn.If, kvstore.Unchanged(item))
 	subnets := network.Subnets
 	for len(subnets) > MaxSubnets { // an older version created it
-		batch := min(len(subnets)-MaxSubnets, maxWrites/3)
+		batch := min(len(subnets)-MaxSubnets, maxWrites/4)
 		if _, err := r.Store.Commit(ctx, kvstore.Txn{If: txn.If, Then: deletePools(subnets[:batch])}); err != nil {
 			return err
 		}
@@ -230,8 +230,15 @@ func (r Records) deleteNetwork(ctx context.Context, item kvstore.Item, txn kvsto
 func deletePools(subnets []fabric.Subnet) []kvstore.Op {
 	var ops []kvstore.Op
 	for _, subnet := range subnets {
-		ops = append(ops, kvstore.Delete(PoolKey(subnet.Pool)),
-			kvstore.DeletePrefix(PoolAddresses(subnet.Pool)), kvstore.DeletePrefix(PoolBlocks(subnet.Pool)))
+		ops = append(ops, deletePool(subnet.Pool)...)
 	}
 	return ops
+}
+
+// deletePool deletes all records of a pool.
+func deletePool(id string) []kvstore.Op {
+	return []kvstore.Op{
+		kvstore.Delete(PoolKey(id)), kvstore.DeletePrefix(PoolAddresses(id)),
+		kvstore.DeletePrefix(PoolBlocks(id)), kvstore.DeletePrefix(PoolUsers(id)),
+	}
 }

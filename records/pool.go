@@ -76,7 +76,7 @@ func (r Records) BindPools(ctx context.Context, network *fabric.Network, dockerI
 	}
 	for i := range network.Subnets {
 		subnet := &network.Subnets[i]
-		pool := Pool{Space: space, Prefix: subnet.Prefix, Requested: map[string]time.Time{r.Host: r.now().UTC()}}
+		pool := Pool{Space: space, Prefix: subnet.Prefix, Users: []string{anyHost}, Requested: map[string]time.Time{r.Host: r.now().UTC()}}
 		if !dockerIPAM {
 			if pool, err = r.requestedPool(ctx, pools, *network, subnet.Prefix); err != nil {
 				return err
@@ -129,18 +129,48 @@ const sameMoment = 10 * time.Second
 
 // allNow says whether all who use the pool requested it a moment ago: then they
 // are taken for hosts that create one network at once.
-func (r Records) allNow(pool Pool) bool {
-	for _, user := range pool.Users {
-		if _, known := pool.Requested[user]; !known {
+func (r Records) allNow(pool Pool, users map[string]Use) bool {
+	now := func(at time.Time) bool { return r.now().Sub(at).Abs() <= sameMoment }
+	for _, use := range users {
+		if !now(use.Requested) {
 			return false
 		}
 	}
 	for _, at := range pool.Requested {
-		if r.now().Sub(at).Abs() > sameMoment {
+		if !now(at) {
 			return false
 		}
 	}
 	return true
+}
+
+// lastRequested finds the pool of prefix, of any space, that this host requested last.
+func (r Records) lastRequested(ctx context.Context, pools map[string]Pool, prefix netip.Prefix) (found Pool, err error) {
+	var ids []string
+	for _, id := range slices.Sorted(maps.Keys(pools)) {
+		if pools[id].Prefix == prefix {
+			ids = append(ids, id)
+		}
+	}
+	var last time.Time
+	for some := range slices.Chunk(ids, maxWrites) {
+		var keys []string
+		for _, id := range some {
+			keys = append(keys, UserKey(id, r.Host))
+		}
+		uses, err := r.Store.GetAll(ctx, keys)
+		if err != nil {
+			return found, err
+		}
+		for n, id := range some {
+			pool := pools[id]
+			use, _, err := r.ownUse(&pool, uses.Items[keys[n]])
+			if err == nil && !use.none() && (!found.Prefix.IsValid() || use.Requested.After(last)) {
+				found, last = pools[id], use.Requested
+			}
+		}
+	}
+	return found, nil
 }
 
 // requestedPool finds the pool of prefix that this host's Docker has requested
@@ -148,28 +178,30 @@ func (r Records) allNow(pool Pool) bool {
 // the one that was requested last. A pool that a network of another driver uses
 // is never taken: that network's containers have addresses of it.
 func (r Records) requestedPool(ctx context.Context, pools map[string]Pool, network fabric.Network, prefix netip.Prefix) (Pool, error) {
-	var found Pool
-	for _, id := range slices.Sorted(maps.Keys(pools)) {
-		pool := pools[id]
-		if pool.Prefix == prefix && slices.Contains(pool.Users, r.Host) && (!found.Prefix.IsValid() || pool.Requested[r.Host].After(found.Requested[r.Host])) {
-			found = pool
-		}
+	found, err := r.lastRequested(ctx, pools, prefix)
+	if err != nil {
+		return found, err
+	}
+	if !found.Prefix.IsValid() {
+		return found, fmt.Errorf("subnet %s was not requested from causeway's IPAM on this host: create the network again", prefix)
 	}
 	member, err := r.isMember(ctx, found.Network)
 	if err != nil {
 		return found, err
 	}
+	users, _, err := r.poolUsers(ctx, found)
+	if err != nil {
+		return found, err
+	}
 	switch {
-	case !found.Prefix.IsValid():
-		return found, fmt.Errorf("subnet %s was not requested from causeway's IPAM on this host: create the network again", prefix)
-	case found.Network != "" && !member && keptApart(network.Mode) && r.allNow(found):
+	case found.Network != "" && !member && keptApart(network.Mode) && r.allNow(found, users):
 		// Another host was first. If it created the network of this name, that one
 		// replaces this one here (see firstToBind).
-		return Pool{Space: ownSpace(network), Prefix: prefix, Instead: PoolID(found.Space, found.Prefix)}, nil
+		return Pool{Space: ownSpace(network), Prefix: prefix, Users: []string{anyHost}, Instead: PoolID(found.Space, found.Prefix)}, nil
 	case found.Network != "":
 	case len(found.Global) > 0: // swarm's leader and its nodes
 		return found, nil
-	case r.uses(found, false) == 1 && (len(found.Users) == 1 || r.allNow(found)):
+	case users[r.Host].Uses == 1 && (len(users) == 1 || r.allNow(found, users)):
 		return found, nil
 	}
 	return found, fmt.Errorf("subnet %s overlaps %s of %s: give another --subnet, or put it in an address space of its own with --ipam-opt space=NAME",
@@ -193,7 +225,10 @@ func (r Records) firstToBind(ctx context.Context, network fabric.Network) error 
 		if errors.Is(err, ErrNoPool) {
 			return nil
 		}
-		if err != nil || !r.allNow(asked) {
+		if err != nil {
+			return err
+		}
+		if users, _, err := r.poolUsers(ctx, asked); err != nil || !r.allNow(asked, users) {
 			return err
 		}
 		first, err := r.Network(ctx, asked.Network)
@@ -212,7 +247,11 @@ func (r Records) poolHolder(ctx context.Context, pool Pool) string {
 	if pool.Network != "" {
 		return "network " + r.networkName(ctx, pool.Network)
 	}
-	return fmt.Sprintf("a network on %v", slices.Compact(slices.Sorted(slices.Values(pool.Users))))
+	users, _, err := r.poolUsers(ctx, pool)
+	if err != nil {
+		return "another network"
+	}
+	return fmt.Sprintf("a network on %v", slices.Sorted(maps.Keys(users)))
 }
 
 // reserve claims the gateway and the aux addresses of a new network.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/kvstore"
@@ -35,33 +34,70 @@ func (r Records) RequestPool(ctx context.Context, want PoolRequest) (id string, 
 }
 
 func (r Records) tryRequestPool(ctx context.Context, want PoolRequest) (id string, pool Pool, err error) {
-	pools, snapshot, err := r.pools(ctx)
-	if err != nil {
-		return "", pool, err
-	}
 	if want.Prefix.Addr().IsUnspecified() {
+		pools, _, err := r.pools(ctx)
+		if err != nil {
+			return "", pool, err
+		}
 		if want.Prefix, err = pickPrefix(pools, want); err != nil {
 			return "", pool, err
 		}
 	}
 	id = PoolID(want.Space, want.Prefix)
-	key := PoolKey(id)
-	pool, there := pools[id]
-	txn := kvstore.Txn{If: []kvstore.Guard{kvstore.Unchanged(snapshot.Items[key])}}
-	if !there {
-		if other, clash := Overlapping(pools, want.Space, want.Prefix); clash {
-			return "", pool, fmt.Errorf("subnet %s overlaps %s of %s: take another, or put it in an address space of its own with --ipam-opt space=NAME",
-				want.Prefix, other.Prefix, r.poolHolder(ctx, other))
-		}
-		pool = Pool{Space: want.Space, Prefix: want.Prefix}
-		txn.If = []kvstore.Guard{kvstore.NoneNewer(PoolsPrefix, snapshot.Revision), kvstore.Missing(key)}
+	key, userKey := PoolKey(id), UserKey(id, r.Host)
+	there, err := r.Store.GetAll(ctx, []string{key, userKey})
+	if err != nil {
+		return "", pool, err
 	}
-	if !r.use(&pool, want.Global) {
+	txn := kvstore.Txn{If: []kvstore.Guard{unlessChanged(userKey, there.Items[userKey])}}
+	if item, ok := there.Items[key]; ok {
+		if pool, err = decodePool(id, item); err != nil {
+			pool = Pool{Space: want.Space, Prefix: want.Prefix} // it still takes up what its key says
+		}
+	} else if pool, err = r.newPool(ctx, want, &txn); err != nil {
+		return "", pool, err
+	}
+	use, moved, err := r.ownUse(&pool, there.Items[userKey])
+	if err != nil {
+		return "", pool, err
+	}
+	added := use.add(pool, want.Global, r.now())
+	if !added && !moved {
 		return id, pool, nil
 	}
-	txn.Then = []kvstore.Op{kvstore.Put(key, pool)}
+	txn.Then = []kvstore.Op{kvstore.Put(userKey, use)}
+	told := slices.Contains(pool.Users, anyHost) && (!want.Global || len(pool.Global) > 0)
+	if moved || !told {
+		pool.Users = append(slices.DeleteFunc(pool.Users, isAnyHost), anyHost)
+		if want.Global && len(pool.Global) == 0 {
+			pool.Global = []string{anyHost}
+		}
+		txn.If = append(txn.If, unlessChanged(key, there.Items[key]))
+		txn.Then = append(txn.Then, kvstore.Put(key, pool))
+	} else {
+		txn.If = append(txn.If, kvstore.Exists(key))
+	}
 	_, err = r.Store.Commit(ctx, txn)
 	return id, pool, err
+}
+
+func isAnyHost(host string) bool { return host == anyHost }
+
+// newPool is the pool that is wanted, where nothing overlaps it; txn guards that.
+func (r Records) newPool(ctx context.Context, want PoolRequest, txn *kvstore.Txn) (Pool, error) {
+	pools, snapshot, err := r.pools(ctx)
+	if err != nil {
+		return Pool{}, err
+	}
+	if _, there := pools[PoolID(want.Space, want.Prefix)]; there {
+		return Pool{}, fmt.Errorf("pool %s: %w", want.Prefix, kvstore.ErrConflict)
+	}
+	if other, clash := Overlapping(pools, want.Space, want.Prefix); clash {
+		return Pool{}, fmt.Errorf("subnet %s overlaps %s of %s: take another, or put it in an address space of its own with --ipam-opt space=NAME",
+			want.Prefix, other.Prefix, r.poolHolder(ctx, other))
+	}
+	txn.If = append(txn.If, kvstore.NoneNewer(PoolsPrefix, snapshot.Revision))
+	return Pool{Space: want.Space, Prefix: want.Prefix}, nil
 }
 
 // Where subnets are picked from when the user gives none: a part of RFC 1918's
@@ -96,88 +132,73 @@ func pickPrefix(pools map[string]Pool, want PoolRequest) (netip.Prefix, error) {
 	return netip.Prefix{}, fmt.Errorf("no subnet of length /%d is free in %s: give --subnet", want.Prefix.Bits(), from)
 }
 
-// use adds a use of the pool by this host, unless the request is a repeated one; it
-// says whether it did. In a pool of other drivers each request is a use, because two
-// of their networks may have one subnet and engines do not say for which they ask; a
-// request whose answer was lost keeps that pool for good. Swarm repeats requests, its
-// leaders when they start and its nodes after a crash; and the pool of a network of
-// causeway's is deleted with the network, however often it was requested.
-func (r Records) use(pool *Pool, global bool) bool {
-	once := global || pool.Network != "" || len(pool.Global) > 0
-	if once && r.uses(*pool, global) > 0 {
-		return false
-	}
-	pool.Users = append(pool.Users, r.Host)
-	if global {
-		pool.Global = append(pool.Global, r.Host)
-	}
-	if pool.Requested == nil {
-		pool.Requested = make(map[string]time.Time)
-	}
-	pool.Requested[r.Host] = r.now().UTC()
-	return true
-}
-
-// unuse deletes a use of the pool, and says whether this host had one.
-func (r Records) unuse(pool *Pool, global bool) bool {
-	if r.uses(*pool, global) == 0 {
-		return false
-	}
-	at := slices.Index(pool.Users, r.Host)
-	pool.Users = slices.Delete(pool.Users, at, at+1)
-	if global {
-		pool.Global = slices.DeleteFunc(pool.Global, func(host string) bool { return host == r.Host })
-	}
-	if !slices.Contains(pool.Users, r.Host) {
-		delete(pool.Requested, r.Host)
-	}
-	return true
-}
-
-// uses counts this host's uses of the pool in one of the address spaces.
-func (r Records) uses(pool Pool, global bool) int {
-	inGlobal := slices.Contains(pool.Global, r.Host)
-	if global {
-		if inGlobal {
-			return 1
-		}
-		return 0
-	}
-	uses := 0
-	for _, user := range pool.Users {
-		if user == r.Host {
-			uses++
-		}
-	}
-	if inGlobal {
-		uses--
-	}
-	return uses
-}
-
-// ReleasePool ends a use that this host has of a pool. One that belongs to a
-// network of causeway's is deleted with the network, another with its last use.
-// An unknown one is a success.
+// ReleasePool ends a use that this host has of a pool, and with the last one gives its
+// blocks back. A pool that belongs to a network of causeway's is deleted with the
+// network, another with its last use. An unknown one is a success.
 func (r Records) ReleasePool(ctx context.Context, id string, global bool) error {
-	key := PoolKey(id)
 	return kvstore.Retry(ctx, "pool "+id, func() error {
-		pool, item, err := kvstore.Read[Pool](ctx, r.Store, key)
-		if errors.Is(err, kvstore.ErrNotFound) {
-			return nil
-		}
+		key, userKey := PoolKey(id), UserKey(id, r.Host)
+		there, err := r.Store.GetAll(ctx, []string{key, userKey})
 		if err != nil {
 			return err
 		}
-		used := r.unuse(&pool, global)
-		then := []kvstore.Op{kvstore.Put(key, pool)}
-		if pool.Network == "" && len(pool.Users) == 0 {
-			then = []kvstore.Op{kvstore.Delete(key), kvstore.DeletePrefix(PoolAddresses(id)), kvstore.DeletePrefix(PoolBlocks(id))}
-		} else if !used {
+		item, ok := there.Items[key]
+		if !ok {
 			return nil
 		}
-		_, err = r.Store.Commit(ctx, kvstore.Txn{If: []kvstore.Guard{kvstore.Unchanged(item)}, Then: then})
+		pool, err := decodePool(id, item)
+		if err != nil {
+			return err
+		}
+		use, moved, err := r.ownUse(&pool, there.Items[userKey])
+		if err != nil {
+			return err
+		}
+		removed := use.remove(global)
+		txn := kvstore.Txn{If: []kvstore.Guard{unlessChanged(userKey, there.Items[userKey]), kvstore.Unchanged(item)}}
+		if use.none() {
+			if last, err := r.lastUse(ctx, id, pool, &txn); last || err != nil {
+				return err
+			}
+			if err := r.releaseBlocks(ctx, id); err != nil {
+				return err
+			}
+		}
+		if !removed && !moved {
+			return nil
+		}
+		if use.none() {
+			txn.Then = append(txn.Then, kvstore.Delete(userKey))
+		} else {
+			txn.Then = append(txn.Then, kvstore.Put(userKey, use))
+		}
+		if moved {
+			pool.Users = append(slices.DeleteFunc(pool.Users, isAnyHost), anyHost)
+			txn.Then = append(txn.Then, kvstore.Put(key, pool))
+		}
+		_, err = r.Store.Commit(ctx, txn)
 		return err
 	})
+}
+
+// lastUse deletes a pool of other drivers that no other host uses, and says so.
+func (r Records) lastUse(ctx context.Context, id string, pool Pool, txn *kvstore.Txn) (bool, error) {
+	if pool.Network != "" {
+		return false, nil
+	}
+	users, revision, err := r.poolUsers(ctx, pool)
+	if err != nil {
+		return false, err
+	}
+	delete(users, r.Host)
+	if len(users) > 0 {
+		return false, nil
+	}
+	_, err = r.Store.Commit(ctx, kvstore.Txn{
+		If:   append(txn.If, kvstore.NoneNewer(PoolUsers(id), revision)),
+		Then: deletePool(id),
+	})
+	return err == nil, err
 }
 
 // networkOf is the network that the pool belongs to; the zero one if it has none yet.

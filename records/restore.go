@@ -64,7 +64,7 @@ func (r Records) restorePools(ctx context.Context, network fabric.Network, txn *
 		if other, clash := Overlapping(pools, space, prefix); clash {
 			return fmt.Errorf("its subnet %s overlaps %s of %s", prefix, other.Prefix, r.poolHolder(ctx, other))
 		}
-		txn.Then = append(txn.Then, kvstore.Put(PoolKey(subnet.Pool), Pool{Space: space, Prefix: prefix, Network: network.ID}))
+		txn.Then = append(txn.Then, kvstore.Put(PoolKey(subnet.Pool), Pool{Space: space, Prefix: prefix, Network: network.ID, Users: []string{anyHost}}))
 		txn.Then = append(txn.Then, r.reserve(subnet)...)
 	}
 	return nil
@@ -82,17 +82,15 @@ func (r Records) RestoreAttachment(ctx context.Context, network fabric.Network, 
 		if err := r.join(ctx, network.ID, a.Mirror, &txn); err != nil {
 			return err
 		}
-		for _, subnet := range network.Subnets {
-			pool, item, err := kvstore.Read[Pool](ctx, r.Store, PoolKey(subnet.Pool))
-			if err != nil {
+		if a.DockerIPAM {
+			if err := r.SharePools(ctx, network, &txn); err != nil {
 				return err
 			}
-			pool.DockerIPAM = pool.DockerIPAM || a.DockerIPAM
-			if !a.DockerIPAM {
-				r.use(&pool, false)
+		} else {
+			for _, subnet := range network.Subnets {
+				txn.If = append(txn.If, kvstore.Exists(PoolKey(subnet.Pool)))
+				txn.Then = append(txn.Then, kvstore.Put(UserKey(subnet.Pool, r.Host), Use{Uses: 1, Requested: r.now().UTC()}))
 			}
-			txn.If = append(txn.If, kvstore.Unchanged(item))
-			txn.Then = append(txn.Then, kvstore.Put(item.Key, pool))
 		}
 		_, err := r.Store.Commit(ctx, txn)
 		return err

@@ -33,6 +33,7 @@ const (
 	PoolsPrefix       = "pools/"
 	AddressesPrefix   = "addresses/"
 	BlocksPrefix      = "blocks/"
+	UsersPrefix       = "users/"
 	MembersPrefix     = "members/"
 	// Those of a closed cluster: who may join, who has joined, who may not any more.
 	TokensPrefix       = "tokens/"
@@ -60,6 +61,8 @@ func TokenKey(id string) string               { return TokensPrefix + id }
 func CertificatesKey(host string) string      { return CertificatesPrefix + host }
 func RevokedKey(serial string) string         { return RevokedPrefix + serial }
 func PoolKey(pool string) string              { return PoolsPrefix + pool }
+func PoolUsers(pool string) string            { return UsersPrefix + pool + "/" }
+func UserKey(pool, host string) string        { return PoolUsers(pool) + host }
 func PoolAddresses(pool string) string        { return AddressesPrefix + pool + "/" }
 func AddressKey(pool string, ip netip.Addr) string {
 	return PoolAddresses(pool) + ip.String()
@@ -100,16 +103,15 @@ type Pool struct {
 	// alone, whatever its size: the network is routed by block. 0: the pool is given
 	// out by blocks of 64 addresses where it has more than 256.
 	BlockBits int `json:"block_bits,omitempty"`
-	// Users are the hosts whose Docker has requested the pool, once for each use.
-	Users []string `json:"users,omitempty"`
-	// Global are those of them that did so in the global address space, as
-	// swarm's leaders do.
+	// Users has anyHost for the hosts that have a [Use], and those whose older version
+	// keeps them here, once for each use. Global are those of them that requested it
+	// in the global address space.
+	Users  []string `json:"users,omitempty"`
 	Global []string `json:"global,omitempty"`
 	// Instead is the ID of the pool that the network's creating engine asked for
 	// and knows this one by: that pool was bound to another host's network first.
 	Instead string `json:"instead,omitempty"`
-	// Requested is when each host requested the pool last, from causeway's IPAM or
-	// by creating the network.
+	// Requested is when the host requested the pool that did so by creating the network.
 	Requested map[string]time.Time `json:"requested,omitempty"`
 }
 
