@@ -104,6 +104,7 @@ func (i *IPAM) releaseAddress(ctx context.Context, r *ipam.ReleaseAddressRequest
 		return err
 	}
 	if !id.global && i.Early.Take(time.Now(), records.AddressKey(id.key, addr)) {
+		i.claimer.Freed(id.key, addr)
 		return nil
 	}
 	return i.claimer.ReleaseAddress(ctx, id.key, addr, id.global)

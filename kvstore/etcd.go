@@ -160,7 +160,7 @@ func (e *Etcd) GetAll(ctx context.Context, keys []string) (Snapshot, error) {
 	for _, key := range keys {
 		reads = append(reads, clientv3.OpGet(e.prefix+key))
 	}
-	response, err := e.transact(ctx, nil, reads)
+	response, err := e.transact(ctx, nil, reads, nil)
 	if err != nil {
 		return Snapshot{}, err
 	}

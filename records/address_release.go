@@ -37,7 +37,7 @@ func (c *Claimer) ReleaseAddress(ctx context.Context, id string, addr netip.Addr
 		return c.ReleaseClaim(ctx, item)
 	})
 	if err == nil {
-		c.freed(id, addr)
+		c.Freed(id, addr)
 	}
 	return err
 }

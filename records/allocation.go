@@ -76,8 +76,8 @@ func (c *Claimer) forget(key string) {
 	delete(c.allocations, key)
 }
 
-// freed notes that an address was released.
-func (c *Claimer) freed(key string, addr netip.Addr) {
+// Freed notes that an address was released.
+func (c *Claimer) Freed(key string, addr netip.Addr) {
 	c.mu.Lock()
 	known := slices.Collect(maps.Values(c.allocations[key]))
 	c.mu.Unlock()

@@ -87,11 +87,22 @@ func (r Records) BindPools(ctx context.Context, network *fabric.Network, dockerI
 			return fmt.Errorf("subnets %s and %s of the network overlap", pool.Prefix, other.Prefix)
 		}
 		subnet.Pool, pool.Network, pool.DockerIPAM = id, network.ID, dockerIPAM
+		if network.Mode == fabric.ModeRouted {
+			pool.BlockBits = routedBits(*network, pool)
+		}
 		pools[id] = pool
 		txn.Then = append(txn.Then, kvstore.Put(PoolKey(id), pool))
 		txn.Then = append(txn.Then, r.reserve(*subnet)...)
 	}
 	return nil
+}
+
+// routedBits is the length of the blocks of a routed network's pool.
+func routedBits(network fabric.Network, pool Pool) int {
+	if pool.Prefix.Addr().Is4() && network.Block != 0 {
+		return max(network.Block, pool.Prefix.Bits())
+	}
+	return pool.blockBits()
 }
 
 // keptApart says whether networks of a mode may have equal subnets: their traffic is

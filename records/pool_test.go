@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -212,4 +213,67 @@ func TestUnreadablePoolKeepsItsSubnet(t *testing.T) {
 		t.Errorf("the pool is %s", got)
 	}
 	r.mustCreate("h1", "n2", true, "10.2.0.0/16")
+}
+
+// A routed network is routed by block, so its pools are given out by blocks alone.
+func TestRoutedNetworksPoolsHaveBlocks(t *testing.T) {
+	r := newRig(t)
+	for prefix, want := range map[string]int{"10.1.0.0/24": 26, "10.2.0.0/28": 28, "fd00:1::/64": 122} {
+		id, err := r.create("h1", "n"+prefix[:4], fabric.ModeRouted, true, prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool, err := r.host("h1").Pool(t.Context(), id)
+		if err != nil || pool.BlockBits != want {
+			t.Errorf("%s has blocks of /%d, %v; want /%d", prefix, pool.BlockBits, err, want)
+		}
+		c := Claimer{Records: r.host("h2"), Choices: func(v *PoolView) iter.Seq[netip.Addr] { return Addrs(v.First, v.Last, true) }}
+		given, err := c.Claim(t.Context(), AddressRequest{Pool: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _, err := kvstore.Read[Block](t.Context(), r.store, BlockKey(id, netip.PrefixFrom(given.Addr(), want)))
+		if err != nil || block.Host != "h2" {
+			t.Errorf("%s is of block %+v, %v; want one of h2", given, block, err)
+		}
+	}
+}
+
+// Hosts that request a pool which is there write a record each; what an older version
+// kept in the pool's record moves to its host's own, and keeps the pool until then.
+func TestUsersOfAPool(t *testing.T) {
+	r := newRig(t)
+	old := Pool{Space: DefaultSpace, Prefix: netip.MustParsePrefix("10.1.0.0/24"), Users: []string{"h1", "h1", "h3"}}
+	const id = "default-10.1.0.0-24"
+	put(t, r.store, kvstore.Put(PoolKey(id), old))
+	request := func(host string) {
+		t.Helper()
+		if _, _, err := r.host(host).RequestPool(t.Context(), PoolRequest{Space: DefaultSpace, Prefix: old.Prefix}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revision := func() int64 {
+		t.Helper()
+		item, err := r.store.Get(t.Context(), PoolKey(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return item.Revision
+	}
+	request("h2")
+	before := revision()
+	request("h4")
+	request("h2")
+	if after := revision(); after != before {
+		t.Errorf("a request rewrote the pool's record: %d, before %d", after, before)
+	}
+	for _, host := range []string{"h2", "h2", "h4", "h1", "h1", "h3"} {
+		revision() // it is there still
+		if err := r.host(host).ReleasePool(t.Context(), id, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if keys := left(t, r.store); len(keys) > 0 {
+		t.Errorf("%v are left", keys)
+	}
 }
