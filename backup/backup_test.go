@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"path/filepath"
@@ -145,6 +146,13 @@ func dump(t *testing.T, store kvstore.Store) map[string]string {
 				t.Fatal(err)
 			}
 			value = strings.Join(append([]string{pool.Space, pool.Prefix.String(), pool.Network}, pool.Users...), " ")
+		}
+		if strings.HasPrefix(key, records.UsersPrefix) {
+			use, err := kvstore.Decode[records.Use](item)
+			if err != nil {
+				t.Fatal(err)
+			}
+			value = fmt.Sprint(use.Uses, use.Global)
 		}
 		values[key] = value
 	}

@@ -135,7 +135,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"options no map":         {method: "CreateNetwork", request: &network.CreateNetworkRequest{NetworkID: dockerID3, Options: map[string]any{labelGeneric: "x"}}, want: "are not a map"},
 		"no NetworkID":           {method: "CreateNetwork", request: creation("", "10.1.0.0/24"), want: `NetworkID "" is not one of Docker's`},
 		"NetworkID is a path":    {method: "CreateNetwork", request: creation("../../x", "10.1.0.0/24"), want: `NetworkID "../../x" is not one of Docker's`},
-		"too many subnets":       {method: "CreateNetwork", request: large(dockerID3, 33, 0), want: "the network has 33 subnets, and may have 32"},
+		"too many subnets":       {method: "CreateNetwork", request: large(dockerID3, 31, 0), want: "the network has 31 subnets, and may have 30"},
 		"too many aux addresses": {method: "CreateNetwork", request: large(dockerID3, 7, 7), want: "the network has 49 aux addresses, and may have 48"},
 		"delete of nothing":      {method: "DeleteNetwork", request: &network.DeleteNetworkRequest{}, want: "the request names no network"},
 		"endpoint of nothing":    {method: "CreateEndpoint", request: endpointOn("", "e9", "192.168.1.9/24"), want: "the request names no network"},
@@ -178,8 +178,8 @@ func TestLargestNetworkFitsATransaction(t *testing.T) {
 	store := limited{storetest.New(t)}
 	h1 := startHost(t, store, 1)
 	before := contents(t, store)
-	request := large(dockerID1, 32, 1)
-	for n := range 16 {
+	request := large(dockerID1, 30, 1)
+	for n := range 18 {
 		request.IPv4Data[n].AuxAddresses["more"] = fmt.Sprintf("10.200.%d.20", n)
 	}
 	must[empty](h1, "CreateNetwork", request)
