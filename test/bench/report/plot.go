@@ -49,8 +49,8 @@ func (f *Figure) SVG(rows []Row, isOurs func(row string) bool) ([]byte, error) {
 		return nil, fmt.Errorf("plot %s: it has no values", f.ID)
 	}
 	p.NominalY(names...)
-	p.X.Min = min(p.X.Min, 0)
-	return drawn(p, vg.Points(40+19*float64(len(names))))
+	p.X.Min, p.X.Max = min(p.X.Min, 0), 1.04*p.X.Max
+	return drawn(p, vg.Points(54+19*float64(len(names))))
 }
 
 // SVG draws how the figures grow with the rows' sizes, each as a multiple of its first
@@ -107,14 +107,14 @@ func newPlot(title, unit string) *plot.Plot {
 	} {
 		style.Variant, style.Size = "Sans", vg.Points(10)
 	}
-	p.Title.Text, p.X.Label.Text = title, unit
+	p.Title.Text, p.X.Label.Text, p.Title.Padding = title, unit, vg.Points(6)
 	p.Legend.TextStyle.Font.Size = vg.Points(8)
 	return p
 }
 
 func drawn(p *plot.Plot, height vg.Length) ([]byte, error) {
 	canvas := vgsvg.New(vg.Points(520), height)
-	p.Draw(draw.New(canvas))
+	p.Draw(draw.Crop(draw.New(canvas), vg.Points(8), -vg.Points(8), vg.Points(4), -vg.Points(4)))
 	var text bytes.Buffer
 	_, err := canvas.WriteTo(&text)
 	return text.Bytes(), err
