@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/moby/moby/api/types/network"
+
 	"github.com/causeway-net/causeway/internal/grace"
 	"github.com/causeway-net/causeway/internal/health"
 )
@@ -24,6 +26,7 @@ type pass struct {
 	unlisted  grace.Tracker[string] // attachments without a network in the engine
 	strays    grace.Tracker[string] // the cluster's networks in the engine without an attachment
 	displaced displaced
+	silent    bool // the engine did not answer the last one
 }
 
 // reconcile compares whenever there is a reason to.
@@ -52,18 +55,19 @@ func (m *Mirror) reconcile(ctx context.Context) error {
 
 // once brings engine and records in line, and says whether nothing is left to do.
 func (m *Mirror) once(ctx context.Context, p *pass) bool {
+	if p.silent { // the records are copied for an engine that answers
+		if _, ok := m.listed(ctx, p); !ok {
+			return false
+		}
+	}
 	s, ready := m.recorded()
 	if !ready {
 		return true // the records wake us
 	}
-	var err error
-	if s.local, err = m.engine.Networks(ctx); err != nil {
-		if ctx.Err() == nil {
-			m.reportEngine(err)
-		}
+	var ok bool
+	if s.local, ok = m.listed(ctx, p); !ok {
 		return false
 	}
-	m.reportEngine(nil)
 	m.putBacks.observe(s)
 	s.removed = m.putBacks.removed()
 	m.track(p, s)
@@ -78,6 +82,15 @@ func (m *Mirror) once(ctx context.Context, p *pass) bool {
 	m.checkGateway(ctx, s)
 	m.checkDisplaced(ctx, &p.displaced, s)
 	return len(steps) == 0 && p.unlisted.Len() == 0 && p.strays.Len() == 0 && len(p.displaced.networks) == 0
+}
+
+// listed gives the engine's networks, if it answers.
+func (m *Mirror) listed(ctx context.Context, p *pass) ([]network.Network, bool) {
+	networks, err := m.engine.Networks(ctx)
+	if p.silent = err != nil; ctx.Err() == nil {
+		m.reportEngine(err)
+	}
+	return networks, err == nil
 }
 
 // isPrefix says that a fault is about the records below a prefix.
