@@ -82,7 +82,8 @@ type engine struct {
 	mortal     *mortal
 	allocated  map[netip.Addr]bool // by the own allocator
 	containers map[string]*container
-	life       int // counts the engine's deaths
+	starting   map[string]*container // those that have an address
+	life       int                   // counts the engine's deaths
 }
 
 // dockerID is what the engine calls a network.
@@ -122,13 +123,18 @@ func (e *engine) start(ctx context.Context, on *subnet, endpoint string) error {
 		return err
 	}
 	c.addr = netip.MustParsePrefix(given.Address).Addr()
-	e.ledger.take(on.id, c.addr, endpoint)
-	err = e.enter(ctx, a, c, life)
+	err = errDied
+	if e.take(c, life) {
+		err = e.enter(ctx, a, c, life)
+	}
 	if err == nil && time.Since(begun) > grace/2 {
 		e.ledger.did("slow starts")
 	}
+	if errors.Is(err, errDied) {
+		return err
+	}
 	if err != nil {
-		e.ledger.drop(on.id, c.addr, endpoint)
+		e.drop(c)
 		_, failed := call[nothing](ctx, a, "IpamDriver.ReleaseAddress", &ipam.ReleaseAddressRequest{PoolID: on.pool, Address: c.addr.String()})
 		return errors.Join(err, failed)
 	}
@@ -141,25 +147,38 @@ func (e *engine) startOwn(ctx context.Context, a *agent, c *container, life int)
 	first, last := records.Bounds(c.on.prefix)
 	var err error
 	for addr := range records.Addrs(first.Next(), last, false) { // the first is the gateway
-		e.mu.Lock()
-		taken := e.allocated[addr]
-		e.allocated[addr] = true
-		e.mu.Unlock()
-		if taken {
+		if !e.allocate(addr) {
 			continue
 		}
 		c.addr = addr
 		if err = e.enter(ctx, a, c, life); err == nil {
 			return nil
 		}
-		e.mu.Lock()
-		delete(e.allocated, addr)
-		e.mu.Unlock()
-		if !strings.Contains(err.Error(), "in use") {
+		if !e.unallocate(addr, life) || !strings.Contains(err.Error(), "in use") {
 			return err
 		}
 	}
 	return err
+}
+
+func (e *engine) allocate(addr netip.Addr) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.allocated[addr] {
+		return false
+	}
+	e.allocated[addr] = true
+	return true
+}
+
+// unallocate gives an address back, unless the engine died: then it may be another's.
+func (e *engine) unallocate(addr netip.Addr, life int) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.life == life {
+		delete(e.allocated, addr)
+	}
+	return e.life == life
 }
 
 // enter creates the container's endpoint and joins it.
@@ -172,15 +191,14 @@ func (e *engine) enter(ctx context.Context, a *agent, c *container, life int) er
 	if err != nil {
 		return err
 	}
-	if c.own {
-		e.ledger.take(c.on.id, c.addr, c.endpoint)
+	if c.own && !e.take(c, life) {
+		return errDied
 	}
 	_, err = call[network.JoinResponse](ctx, a, "NetworkDriver.Join", &network.JoinRequest{NetworkID: dockerID, EndpointID: c.endpoint})
-	if err == nil && !e.keep(c, life) {
-		return errors.New("the engine died")
+	if !e.keep(c, life, err) {
+		return errDied // it does nothing any more
 	}
 	if err != nil {
-		e.ledger.drop(c.on.id, c.addr, c.endpoint)
 		e.gone(c)
 		_, failed := call[nothing](ctx, a, "NetworkDriver.DeleteEndpoint", &network.DeleteEndpointRequest{NetworkID: dockerID, EndpointID: c.endpoint})
 		return errors.Join(err, failed)
@@ -188,16 +206,44 @@ func (e *engine) enter(ctx context.Context, a *agent, c *container, life int) er
 	return nil
 }
 
-// keep has the container run, unless the engine died meanwhile.
-func (e *engine) keep(c *container, life int) bool {
+var errDied = errors.New("the engine died")
+
+// take notes that the container has its address, unless the engine died meanwhile: what a
+// dead one was told is nobody's.
+func (e *engine) take(c *container, life int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.life != life {
-		e.ledger.drop(c.on.id, c.addr, c.endpoint)
+		return false
+	}
+	e.ledger.take(c.on.id, c.addr, c.endpoint)
+	e.starting[c.endpoint] = c
+	return true
+}
+
+// drop notes that the container has its address no more.
+func (e *engine) drop(c *container) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.starting, c.endpoint)
+	e.ledger.drop(c.on.id, c.addr, c.endpoint)
+}
+
+// keep has the container run, unless err says that it could not join; false says that the
+// engine died meanwhile.
+func (e *engine) keep(c *container, life int, err error) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.life != life {
 		e.gone(c)
 		return false
 	}
-	e.containers[c.endpoint] = c
+	delete(e.starting, c.endpoint)
+	if err == nil {
+		e.containers[c.endpoint] = c
+	} else {
+		e.ledger.drop(c.on.id, c.addr, c.endpoint)
+	}
 	return true
 }
 
@@ -210,7 +256,7 @@ func (e *engine) gone(c *container) {
 func (e *engine) stopAny(ctx context.Context) (stopped bool, err error) {
 	e.awaitAgent()
 	e.mu.Lock()
-	a := e.agent
+	a, life := e.agent, e.life
 	var c *container
 	for _, c = range e.containers { // any
 		break
@@ -226,9 +272,7 @@ func (e *engine) stopAny(ctx context.Context) (stopped bool, err error) {
 	e.ledger.drop(c.on.id, c.addr, c.endpoint)
 	_, err = call[nothing](ctx, a, "NetworkDriver.DeleteEndpoint", &network.DeleteEndpointRequest{NetworkID: e.dockerID(c.on), EndpointID: c.endpoint})
 	if c.own {
-		e.mu.Lock()
-		delete(e.allocated, c.addr)
-		e.mu.Unlock()
+		e.unallocate(c.addr, life)
 		return true, err
 	}
 	_, failed := call[nothing](ctx, a, "IpamDriver.ReleaseAddress", &ipam.ReleaseAddressRequest{PoolID: c.on.pool, Address: c.addr.String()})
@@ -244,6 +288,10 @@ func (e *engine) die() {
 		e.ledger.drop(c.on.id, c.addr, id)
 		e.gone(c)
 		delete(e.containers, id)
+	}
+	for id, c := range e.starting {
+		e.ledger.drop(c.on.id, c.addr, id)
+		delete(e.starting, id)
 	}
 	clear(e.allocated)
 }

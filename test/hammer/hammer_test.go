@@ -92,7 +92,7 @@ func makeCluster(t *testing.T, store kvstore.Store, l *ledger) []*engine {
 	for n := 1; n <= hosts; n++ {
 		e := &engine{
 			n: n, kernel: hosttest.NewPlane(), ledger: l, store: store, subnets: subnets,
-			allocated: map[netip.Addr]bool{}, containers: map[string]*container{},
+			allocated: map[netip.Addr]bool{}, containers: map[string]*container{}, starting: map[string]*container{},
 		}
 		if n <= 2 {
 			e.own = subnets[1]
@@ -200,6 +200,8 @@ func outcome(what string, err error) string {
 	switch {
 	case err == nil:
 		return what
+	case errors.Is(err, errDied):
+		return what + " of an engine that died"
 	case strings.Contains(err.Error(), "is full"):
 		return what + " refused: the pool is full"
 	case strings.Contains(err.Error(), "in use"):
