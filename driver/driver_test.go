@@ -111,7 +111,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		want    string
 		on      *host // h1 unless set
 	}{
-		"unknown option":       {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "colour=red"), want: `option "colour" is not known; known are bridge, causeway.network`},
+		"unknown option":       {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "colour=red"), want: `option "colour" is not known; known are block, bridge, causeway.network`},
 		"vni too large":        {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=16777216"), want: `option vni="16777216" must be a number from 1 to 16777214`},
 		"vni taken":            {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=77"), want: "vni 77 is taken by network foo"},
 		"vni of another":       {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=4444"), want: "vni 4444 is in use by docker's overlay"},

@@ -137,6 +137,7 @@ func compatible(have, want fabric.Network) error {
 		{"bridge", have.Bridge, want.Bridge, want.Bridge != ""},
 		{"vlan", have.VLAN, want.VLAN, want.VLAN != 0},
 		{"internal", have.Internal, want.Internal, true},
+		{"encrypted", have.Encrypted, want.Encrypted, want.Encrypted},
 	} {
 		if field.given && field.have != field.want {
 			return fmt.Errorf("network %s has %s=%v in the cluster, not %v", have.Label(), field.name, field.have, field.want)

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -84,10 +85,13 @@ func setters() map[string]func(*options, string) error {
 		labelMTU: mtu,
 		"via": oneOf(func(o *options, v string) { o.network.Via = fabric.Via(v) },
 			string(fabric.ViaAuto), string(fabric.ViaDirect), string(fabric.ViaVXLAN)),
-		"block":              number(func(o *options) *int { return &o.network.Block }, minBlock, maxBlock),
-		"parent":             text(func(o *options) *string { return &o.network.Parent }),
-		"bridge":             text(func(o *options) *string { return &o.network.Bridge }),
-		"vlan":               number(func(o *options) *int { return &o.network.VLAN }, 1, 4094),
+		"block":  number(func(o *options) *int { return &o.network.Block }, minBlock, maxBlock),
+		"parent": text(func(o *options) *string { return &o.network.Parent }),
+		"bridge": text(func(o *options) *string { return &o.network.Bridge }),
+		"vlan":   number(func(o *options) *int { return &o.network.VLAN }, 1, 4094),
+		"encrypted": func(o *options, v string) error { // Docker's overlay takes it without a value
+			return boolean(func(o *options, v bool) { o.network.Encrypted = v })(o, cmp.Or(v, "true"))
+		},
 		"force":              boolean(func(o *options, v bool) { o.force = v }),
 		"probe":              boolean(func(o *options, v bool) { o.network.NoProbe = !v }),
 		"names":              boolean(func(o *options, v bool) { o.network.NoNames = !v }),
@@ -172,6 +176,9 @@ func (o options) validate() error {
 		if pair.set && n.Mode != pair.mode {
 			return fmt.Errorf("option %s is for mode=%s, and this network has mode=%s", pair.option, pair.mode, n.Mode)
 		}
+	}
+	if n.Encrypted && n.Mode != fabric.ModeVXLAN {
+		return fmt.Errorf("option encrypted is for mode=%s: in mode=%s nothing leads through WireGuard", fabric.ModeVXLAN, n.Mode)
 	}
 	if !n.Mode.HasVNI() && n.VNI != 0 {
 		return fmt.Errorf("option vni is not for mode=%s: such a network has no VNI of its own", n.Mode)

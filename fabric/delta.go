@@ -56,8 +56,8 @@ func PlanDelta(s State, network Network, self string, change Change) Delta {
 		}
 		routed(before, gone)
 		routed(now, put)
-		if host, known := s.Hosts[now.Host]; known && now.Host != self && sameFamily(host.VTEP, s.Hosts[self].VTEP) {
-			d.Put = append(d.Put, Peer{Endpoint: now, VTEP: host.VTEP})
+		if host := s.Hosts[now.Host]; now.Host != self && tunnelled(network, s.Hosts[self], host) {
+			d.Put = append(d.Put, Peer{Endpoint: now, VTEP: vtepOn(network, host)})
 		}
 	}
 	s.Endpoints = map[string]map[string]Endpoint{network.ID: change.Local}
@@ -73,12 +73,12 @@ func PlanDelta(s State, network Network, self string, change Change) Delta {
 	return d
 }
 
-// FloodTo gives the VTEPs of those hosts that a tunnel leads to, sorted.
-func FloodTo(s State, self string, hosts map[string]int) []netip.Addr {
+// FloodTo gives the ends of network's tunnels on those of the hosts that one leads to, sorted.
+func FloodTo(s State, network Network, self string, hosts map[string]int) []netip.Addr {
 	flood := make(map[netip.Addr]bool, len(hosts))
 	for name := range hosts {
-		if host, known := s.Hosts[name]; known && name != self && sameFamily(host.VTEP, s.Hosts[self].VTEP) {
-			flood[host.VTEP] = true
+		if host, known := s.Hosts[name]; known && name != self && tunnelled(network, s.Hosts[self], host) {
+			flood[vtepOn(network, host)] = true
 		}
 	}
 	return slices.SortedFunc(maps.Keys(flood), netip.Addr.Compare)

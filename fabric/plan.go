@@ -40,26 +40,27 @@ func Plan(s State, self string) []Segment {
 
 func segmentOf(s State, network Network, self string) Segment {
 	network.Force = s.Forced[network.ID]
-	segment := Segment{Network: network, VTEP: s.Hosts[self].VTEP, MTU: mtuOf(s.Hosts, network)}
+	segment := Segment{Network: network, VTEP: vtepOn(network, s.Hosts[self]), MTU: mtuOf(s.Hosts, network)}
 	if network.Mode == ModeRouted {
 		segment.TunnelMTU = mtuOf(s.Hosts, Network{Mode: ModeRouted, Via: ViaVXLAN})
 	}
 	endpoints := s.Endpoints[network.ID]
-	flood := make(map[netip.Addr]bool)
+	remote := make(map[string]int)
+	vteps := make(map[string]netip.Addr)
 	for _, id := range slices.Sorted(maps.Keys(endpoints)) {
 		endpoint := endpoints[id]
 		if endpoint.Host == self {
 			segment.Local = append(segment.Local, endpoint)
 			continue
 		}
-		host, known := s.Hosts[endpoint.Host]
-		if !known || !sameFamily(host.VTEP, segment.VTEP) {
-			continue
+		if remote[endpoint.Host]++; remote[endpoint.Host] == 1 && tunnelled(network, s.Hosts[self], s.Hosts[endpoint.Host]) {
+			vteps[endpoint.Host] = vtepOn(network, s.Hosts[endpoint.Host])
 		}
-		segment.Remote = append(segment.Remote, Peer{Endpoint: endpoint, VTEP: host.VTEP})
-		flood[host.VTEP] = true
+		if vtep, ok := vteps[endpoint.Host]; ok {
+			segment.Remote = append(segment.Remote, Peer{Endpoint: endpoint, VTEP: vtep})
+		}
 	}
-	segment.Flood = slices.SortedFunc(maps.Keys(flood), netip.Addr.Compare)
+	segment.Flood = FloodTo(s, network, self, remote)
 	segment.Routes = routesOf(s, network, self)
 	return segment
 }
@@ -90,13 +91,13 @@ const defaultMTU = 1450
 // packet on its way to vtep: outer IP, tunnel header and inner Ethernet.
 // VXLAN: RFC 7348 §5; Geneve without options: RFC 8926 §3; GRE with key: RFC 2890.
 func Overhead(network Network, vtep netip.Addr) int {
-	const ethernet, ipv4, ipv6, udp, vxlan, geneve, gre = 14, 20, 40, 8, 8, 8, 8
+	const ethernet, ipv6, udp, vxlan, geneve, gre = 14, 40, 8, 8, 8, 8
 	if network.Mode == ModeUnderlay || network.Mode == ModeRouted && network.Via != ViaVXLAN {
 		return 0
 	}
-	outer := ipv4
-	if vtep.Is6() && !vtep.Is4In6() {
-		outer = ipv6
+	outer := outerHeader(vtep)
+	if network.Encrypted { // the tunnel is one of IPv6 within WireGuard's
+		outer = WireGuardOverhead(vtep) + ipv6
 	}
 	switch network.Tunnel {
 	case "gre":

@@ -57,6 +57,7 @@ func CheckChange(before, after Network) error {
 		before, after any
 	}{
 		{"mode", before.Mode, after.Mode},
+		{"encryption", before.Encrypted, after.Encrypted},
 		{"VNI", before.VNI, after.VNI},
 		{"tunnel", before.Tunnel, after.Tunnel},
 		{"parent", before.Parent, after.Parent},

@@ -51,6 +51,8 @@ type Host struct {
 	BootID string `json:"boot_id,omitempty"`
 	// Mirror says that the host's networks follow the cluster's by themselves.
 	Mirror bool `json:"mirror,omitempty"`
+	// WireGuard is the host's end of encrypted networks.
+	WireGuard WireGuard `json:"wireguard,omitzero"`
 	// StoreWish says whether the host is to hold the store of a closed cluster:
 	// auto, yes or no; StorePeer is where the other members reach it then. Both are
 	// empty with an etcd of one's own.
@@ -78,6 +80,8 @@ type Network struct {
 	// NoNames says that containers do not find each other by name across hosts.
 	NoNames bool `json:"no_names,omitempty"`
 	IPv6    bool `json:"ipv6,omitempty"`
+	// Encrypted says that the tunnels lead through WireGuard.
+	Encrypted bool `json:"encrypted,omitempty"`
 	// Swarm says that Docker's swarm brings the network to the hosts; mirrors do not.
 	Swarm bool `json:"swarm,omitempty"`
 	// Tunnel is the encapsulation of an ovs network: vxlan, geneve or gre.

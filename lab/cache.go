@@ -39,6 +39,8 @@ func cacheDir() string { return cmp.Or(os.Getenv("CAUSEWAY_LAB_CACHE"), "/var/ca
 
 func composeDir() string { return filepath.Join(cacheDir(), "compose") }
 
+func wireguardDir() string { return filepath.Join(cacheDir(), "wireguard") }
+
 func engineDir(version string) string { return filepath.Join(cacheDir(), "engines", version) }
 
 // programPath has the programs of packages found that were unpacked to roots.
@@ -102,6 +104,12 @@ func Fetch(ctx context.Context, o Options) error {
 	if o.Plugin {
 		if err := fetchForPlugin(ctx, o.Log); err != nil {
 			return fmt.Errorf("plugin: %w", err)
+		}
+	}
+	if o.WireGuard {
+		check := func(dir string) error { return checkVersion(ctx, dir, "usr/bin/wireguard-go", "") }
+		if err := unpacked(ctx, o.Log, wireguardDir(), []pkg{{"wireguard-go", "bookworm"}, {"wireguard-tools", "bookworm"}}, check); err != nil {
+			return fmt.Errorf("wireguard: %w", err)
 		}
 	}
 	if o.OVS {

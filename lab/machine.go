@@ -90,6 +90,9 @@ func (m *Machine) roots() (dirs []string) {
 		if m.lab.state.Options.OVS {
 			dirs = append(dirs, ovsDir())
 		}
+		if m.lab.state.Options.WireGuard {
+			dirs = append(dirs, wireguardDir())
+		}
 		if m.lab.state.Options.Compose {
 			dirs = append(dirs, composeDir())
 		}

@@ -59,6 +59,8 @@ type Options struct {
 	VTEP6 bool `json:"vtep6,omitempty"`
 	// OVS runs Open vSwitch on each host, on its datapath in user space.
 	OVS bool `json:"ovs,omitempty"`
+	// WireGuard puts wireguard-go and wg on each host's PATH: for kernels without it.
+	WireGuard bool `json:"wireguard,omitempty"`
 	// Compose puts docker-compose on each host's PATH.
 	Compose bool `json:"compose,omitempty"`
 	// Log gets a line for each step; nil: nobody does.

@@ -71,6 +71,9 @@ func (l *Loop) apply(ctx context.Context, local fabric.Segment, whole bool) erro
 	if err != nil {
 		return err
 	}
+	if err := l.encrypt(ctx, local.Network); err != nil {
+		return err
+	}
 	if delta, ok := l.view.Delta(id); ok && !whole && plane.Update(ctx, delta) == nil {
 		l.view.Applied(id, true)
 		return nil
@@ -84,6 +87,17 @@ func (l *Loop) apply(ctx context.Context, local fabric.Segment, whole bool) erro
 			Warn("the kernel had lost entries of the network; they are restored")
 	}
 	return err
+}
+
+// encrypt has an encrypted network's devices be there before anything of it is.
+func (l *Loop) encrypt(ctx context.Context, network fabric.Network) error {
+	if !network.Encrypted {
+		return nil
+	}
+	if l.Encryption == nil {
+		return errors.New("this causeway has no encryption")
+	}
+	return l.Encryption.Ensure(ctx)
 }
 
 // report notes how the last Apply of a network ended.

@@ -69,7 +69,9 @@ func (l *Loop) Check(ctx context.Context, network fabric.Network) error {
 	if err != nil {
 		return err
 	}
-	_, err = ask(ctx, l, func(ctx context.Context) (struct{}, error) { return struct{}{}, plane.Check(ctx, network) })
+	_, err = ask(ctx, l, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, errors.Join(l.encrypt(ctx, network), plane.Check(ctx, network))
+	})
 	return err
 }
 

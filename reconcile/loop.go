@@ -39,6 +39,12 @@ type Membership interface {
 	HostsChanged(ctx context.Context, change kvstore.Change[fabric.Host])
 }
 
+// Encryption is this host's ends of encrypted networks.
+type Encryption interface {
+	// Ensure has them be there, or says what is missing. It costs nothing while they are.
+	Ensure(ctx context.Context) error
+}
+
 // Config is what a Loop works with; Names and Timing may be left out.
 type Config struct {
 	Host       fabric.Host
@@ -47,6 +53,8 @@ type Config struct {
 	Membership Membership
 	// Names answers by name; nil: nobody does.
 	Names Names
+	// Encryption has what encrypted networks need on this host.
+	Encryption Encryption
 	// Hosts is told the hosts in view after each change, in order; nil: nobody is.
 	Hosts  func(map[string]fabric.Host)
 	Board  *health.Board

@@ -68,6 +68,7 @@ func TestImportsPointDown(t *testing.T) {
 		"cmd/causeway-lab":   {"lab"},
 
 		"internal/hostfilter": {"internal/nl"},
+		"wireguard":           {"fabric", "internal/nl", "internal/health", "internal/statefile"},
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, module+"...").Output()
 	if err != nil {

@@ -1,8 +1,10 @@
 package test
 
 import (
+	"cmp"
 	wire "encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -59,13 +61,22 @@ func intrusion(c *cluster) {
 // vtep is the address that tunnels to the host end at.
 func (h *host) vtep() netip.Addr {
 	h.c.Helper()
-	for _, host := range h.c.status(h).Hosts {
-		if host.Name == h.Name() {
-			return host.VTEP
+	return h.record().VTEP
+}
+
+// record is what the cluster knows of the host.
+func (h *host) record() (found agent.Host) {
+	h.c.Helper()
+	eventually(h.c.T, "status lists "+h.Name(), func() error {
+		s := h.c.status(h)
+		for _, found = range s.Hosts {
+			if found.Name == h.Name() {
+				return nil
+			}
 		}
-	}
-	h.c.Fatalf("status does not list %s", h.Name())
-	return netip.Addr{}
+		return errors.New(cmp.Or(s.Store, "it does not"))
+	})
+	return found
 }
 
 func (c *cluster) status(h *host) (s agent.Status) {
@@ -88,7 +99,9 @@ const (
 
 // injection is a frame for a container as its host's tunnel takes it.
 type injection struct {
-	to      netip.AddrPort
+	to netip.AddrPort
+	// from is the sender's own address; zero: what its routes say.
+	from    netip.Addr
 	payload []byte
 }
 
@@ -115,7 +128,7 @@ func (c *cluster) frameFor(victim container, network string) injection {
 	payload = append(payload, mac[:]...)
 	payload = append(payload, 0x02, 0, 0, 0, 0, 0x66, 0x08, 0x00)
 	payload = append(payload, datagram(addr.Prev(), addr, intruderPort, "injected")...)
-	return injection{netip.AddrPortFrom(victim.vtep(), port), payload}
+	return injection{to: netip.AddrPortFrom(victim.vtep(), port), payload: payload}
 }
 
 // datagram is a UDP packet in IPv4, without UDP's checksum (RFC 768).
@@ -152,7 +165,11 @@ func (c *cluster) injected(pid int, victim container, frame injection) bool {
 	defer ear.Close()
 	for range 3 {
 		err := inside(pid, func() error {
-			socket, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(frame.to))
+			var from *net.UDPAddr
+			if frame.from.IsValid() {
+				from = net.UDPAddrFromAddrPort(netip.AddrPortFrom(frame.from, 0))
+			}
+			socket, err := net.DialUDP("udp", from, net.UDPAddrFromAddrPort(frame.to))
 			if err != nil {
 				return err
 			}

@@ -41,8 +41,9 @@ func (c *cluster) runAll(t *testing.T, only ...string) {
 }
 
 func TestVXLAN(t *testing.T) {
-	c := up(t, lab.Options{Hosts: 3})
+	c := up(t, lab.Options{Hosts: 3, WireGuard: true})
 	c.runAll(t)
+	t.Run("encryption", func(t *testing.T) { encryption(c.sub(t)) })
 	t.Run("changed by hand", func(t *testing.T) { changedByHand(c.sub(t)) })
 }
 

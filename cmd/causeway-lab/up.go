@@ -42,6 +42,7 @@ func upCommand(name *string) *cobra.Command {
 	flags.BoolVar(&o.Plugin, "plugin", false, "install causeway as a managed plugin, built by the working folder's Makefile and installed from a registry in the lab")
 	flags.BoolVar(&o.NoCauseway, "no-causeway", false, "run Docker alone")
 	flags.BoolVar(&o.OVS, "ovs", false, "run Open vSwitch on each host, on its datapath in user space")
+	flags.BoolVar(&o.WireGuard, "wireguard", false, "put wireguard-go on each host's PATH")
 	flags.IntVar(&o.MTU, "mtu", 1500, "MTU of all links in `bytes`")
 	flags.BoolVar(&o.VTEP6, "vtep6", false, "tunnel over IPv6")
 	return cmd

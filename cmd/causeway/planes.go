@@ -22,6 +22,7 @@ import (
 	"github.com/causeway-net/causeway/routed"
 	"github.com/causeway-net/causeway/underlay"
 	"github.com/causeway-net/causeway/vxlan"
+	"github.com/causeway-net/causeway/wireguard"
 )
 
 // planes are the data planes of this host.
@@ -31,6 +32,8 @@ type planes struct {
 	underlay *underlay.Plane
 	filter   *hostfilter.Filter
 	routed   *routed.Plane
+	// encryption is this host's end of encrypted networks.
+	encryption *wireguard.Device
 }
 
 // openUnderlay finishes what a crash may have broken off: before that, the host
@@ -125,6 +128,9 @@ func (p *planes) close() error {
 	}
 	if p.ovs != nil {
 		errs = append(errs, p.ovs.Close())
+	}
+	if p.encryption != nil {
+		errs = append(errs, p.encryption.Close())
 	}
 	if p.filter != nil {
 		errs = append(errs, p.filter.Close())

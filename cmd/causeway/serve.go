@@ -28,6 +28,7 @@ import (
 	"github.com/causeway-net/causeway/reconcile"
 	"github.com/causeway-net/causeway/reconcile/collect"
 	"github.com/causeway-net/causeway/records"
+	"github.com/causeway-net/causeway/wireguard"
 )
 
 func serveCommand() *cobra.Command {
@@ -89,6 +90,13 @@ func serve(ctx context.Context, s settings) error {
 	if err := planes.openTunnels(s, host, board, log); err != nil {
 		return err
 	}
+	if planes.encryption, err = wireguard.Open(wireguard.Config{
+		Host: host, Port: s.wireguardPort, Path: filepath.Join(s.dataDir, "wireguard.json"), Managed: s.managed(),
+		Filter: planes.filter, Board: board, Log: log,
+	}); err != nil {
+		return err
+	}
+	host.WireGuard = planes.encryption.End()
 	store, err := openStore(ctx, s, self, host, board, log)
 	if err != nil {
 		return err
@@ -127,7 +135,7 @@ func (o opened) run(ctx context.Context) error {
 	}
 	resolver := newNames(o.settings, host, board, log)
 	loop := reconcile.New(reconcile.Config{
-		Host: host, Store: shared, Planes: planes, Membership: member, Names: resolver, Hosts: o.protect, Board: board, Log: log,
+		Host: host, Store: shared, Planes: planes, Membership: member, Names: resolver, Encryption: o.planes.encryption, Hosts: o.protect, Board: board, Log: log,
 	})
 	collector := collect.New(collect.Config{
 		Records: records.Records{Store: shared, Host: host.Name}, Loop: loop, Refusal: member.Refusal, Board: board, Log: log,
@@ -160,6 +168,7 @@ func (o opened) run(ctx context.Context) error {
 	})
 	group.Go(func() error { return loop.Run(ctx) })
 	group.Go(func() error { return o.planes.filter.Watch(ctx) })
+	group.Go(func() error { return o.planes.encryption.Run(ctx) })
 	group.Go(func() error { return resolver.Run(ctx) })
 	group.Go(func() error { return collector.Run(ctx) })
 	if host.Mirror {
@@ -171,12 +180,14 @@ func (o opened) run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// protect keeps this host's containers away from the tunnels and ports of all hosts.
+// protect keeps this host's containers away from the tunnels and ports of all hosts,
+// and tells whom encrypted networks lead to.
 func (o opened) protect(hosts map[string]fabric.Host) {
 	addresses := make([]netip.Addr, 0, len(hosts))
 	for _, host := range hosts {
 		addresses = append(addresses, host.VTEP.Unmap())
 	}
+	o.planes.encryption.SetHosts(hosts)
 	o.board.Report(health.Scope{Part: health.Filter}, o.planes.filter.Protect(addresses))
 }
 

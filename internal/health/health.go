@@ -44,6 +44,7 @@ const (
 	Names       Part = "names"       // names are served, by sandbox or network
 	Environment Part = "environment" // the host's own settings
 	Filter      Part = "filter"      // strangers and containers are kept from the hosts' tunnels and ports
+	WireGuard   Part = "wireguard"   // the devices of encrypted networks are as they should be
 	Certificate Part = "certificate" // this host's certificate, and what the cluster lets in
 )
 

@@ -13,7 +13,7 @@ type Drop struct {
 	Packets uint64 `json:"packets"`
 }
 
-func counters() []string { return []string{strangers, injected, knocked} }
+func counters() []string { return []string{strangers, injected, knocked, clear} }
 
 // Drops tells what was dropped and why; reasons that never came up are left out.
 func (f *Filter) Drops() ([]Drop, error) {
@@ -26,6 +26,7 @@ func (f *Filter) Drops() ([]Drop, error) {
 		strangers: "tunnelled by a sender without an endpoint on the network",
 		injected:  "from a container to a tunnel's port on a host",
 		knocked:   "from a container to a port of causeway on a host",
+		clear:     "of an encrypted network, not by its WireGuard device",
 	}
 	var drops []Drop
 	for _, name := range counters() {

@@ -89,6 +89,14 @@ func fromGateway() []expr.Any {
 	}
 }
 
+// notBy says that a packet's device is no WireGuard device of ours (cw-wg*).
+func notBy(device expr.MetaKey) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: device, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte("cw-wg")},
+	}
+}
+
 // notIn says that the link which a packet came in on is not in set.
 func notIn(set *nftables.Set) []expr.Any {
 	return []expr.Any{

@@ -29,11 +29,9 @@ func sendFragments(t *testing.T, from *lantest.Machine, source, destination neti
 }
 
 func sendRaw(destination netip.Addr, packet []byte) error {
-	family, to := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{})
-	if destination.Is6() {
-		family, to = unix.AF_INET6, &unix.SockaddrInet6{Addr: destination.As16()}
-	} else {
-		to = &unix.SockaddrInet4{Addr: destination.As4()}
+	family, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: destination.As16()})
+	if destination.Is4() {
+		family, to = unix.AF_INET, &unix.SockaddrInet4{Addr: destination.As4()}
 	}
 	socket, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {

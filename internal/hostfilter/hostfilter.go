@@ -67,6 +67,8 @@ type wanted struct {
 	// hosts are the VTEPs of all hosts, lans the bridges that are parts of the LAN; sorted.
 	hosts []netip.Addr
 	lans  []string
+	// sealed are this host's addresses that its WireGuard devices alone may use; sorted.
+	sealed []netip.Addr
 }
 
 // Open writes the table. The elements of one that is there stay: containers that run
@@ -166,6 +168,17 @@ func (f *Filter) Protect(hosts []netip.Addr) error {
 	return f.write("say which addresses hosts have", hostElements(added), hostElements(gone))
 }
 
+// Seal has what comes for these addresses, and what leaves from them, pass WireGuard
+// devices of ours alone.
+func (f *Filter) Seal(addrs []netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	addrs = slices.Compact(slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare))
+	added, gone := difference(f.sealed, addrs, netip.Addr.Compare)
+	f.sealed = addrs
+	return f.write("seal addresses", elements{sealedSet: addrElements(added)}, elements{sealedSet: addrElements(gone)})
+}
+
 // difference compares two sorted lists.
 func difference[T any](before, now []T, compare func(a, b T) int) (added, gone []T) {
 	missing := func(in []T) func(T) bool {
@@ -182,7 +195,7 @@ func difference[T any](before, now []T, compare func(a, b T) int) (added, gone [
 // write adds and deletes elements in one transaction. Where the table is not as it was
 // written, it is written as a whole.
 func (f *Filter) write(what string, add, gone elements) error {
-	if len(add)+len(gone) == 0 {
+	if add.empty() && gone.empty() {
 		return nil
 	}
 	sets := f.sets()
@@ -199,7 +212,7 @@ func (f *Filter) write(what string, add, gone elements) error {
 // all are the elements of all sets.
 func (f *Filter) all() elements {
 	all := hostElements(f.hosts)
-	all[lansSet] = lanElements(f.lans)
+	all[lansSet], all[sealedSet] = lanElements(f.lans), addrElements(f.sealed)
 	for _, vni := range slices.Sorted(maps.Keys(f.senders)) {
 		all[networksSet] = append(all[networksSet], networkElements(vni)...)
 		for set, more := range f.senderElements(vni, f.senders[vni]) {

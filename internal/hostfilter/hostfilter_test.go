@@ -2,6 +2,7 @@ package hostfilter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/internal/await"
 	"github.com/causeway-net/causeway/internal/lantest"
@@ -109,6 +111,46 @@ func TestSetsFollow(t *testing.T) {
 	must(t, again.Allow(0x800001, addrs("10.0.0.4")))
 	must(t, again.Forget(8))
 	want("by the next process", map[string]string{networksSet: "0x00800001", senders4Set: "0x00800001 . 10.0.0.4"})
+}
+
+// TestSealedAddresses holds that an address of a WireGuard device is not used in clear text.
+func TestSealedAddresses(t *testing.T) {
+	l := newLAN(t)
+	l.host.IP(`link add cw-wg0 type bridge
+		addr add fd77::1/128 dev cw-wg0 nodad
+		link set cw-wg0 up`)
+	l.machine.IP("route add fd77::1 via fd00::1")
+	f := open(t, l.host, "10.0.0.1")
+	heard, answered := listen(t, l.host, 7777), listen(t, l.machine, 7777)
+	send := func() {
+		t.Helper()
+		say(t, l.machine, "[fd77::1]:7777", []byte("in"))
+		err := nl.Do(l.host.NS, func() error {
+			from, to := &net.UDPAddr{IP: net.ParseIP("fd77::1")}, &net.UDPAddr{IP: net.ParseIP("fd00::2"), Port: 7777}
+			socket, err := net.DialUDP("udp", from, to)
+			if err != nil {
+				return err
+			}
+			defer socket.Close()
+			_, err = socket.Write([]byte("out"))
+			return err
+		})
+		if err != nil && !errors.Is(err, unix.EPERM) { // what a filter of output says
+			t.Fatal(err)
+		}
+	}
+	send()
+	if in, out := heard(), answered(); in != 1 || out != 1 {
+		t.Fatalf("before it is sealed, %d came in and %d went out", in, out)
+	}
+	must(t, f.Seal(addrs("fd77::1")))
+	send()
+	if in, out := heard(), answered(); in != 0 || out != 0 {
+		t.Errorf("%d came in and %d went out by another device", in, out)
+	}
+	if drops, err := f.Drops(); err != nil || len(drops) != 1 || drops[0].Packets != 2 {
+		t.Errorf("counted %v, %v", drops, err)
+	}
 }
 
 // TestManySenders holds that the table of a large cluster can be written at once.

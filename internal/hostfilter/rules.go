@@ -23,6 +23,7 @@ const (
 	strangers = "strangers" // tunnelled by who has no endpoint on the network
 	injected  = "injected"  // for a host's tunnel, from a container
 	knocked   = "knocked"   // for a port of causeway, from a container
+	clear     = "cleartext" // of an encrypted network, and not by WireGuard
 )
 
 // priority is before filters of the users' own.
@@ -33,8 +34,12 @@ const priority = -10
 //
 //	table inet causeway-tunnels {
 //	  chain input { type filter hook input priority -10;
+//	    ip6 daddr @sealed iifname != "cw-wg*" counter name cleartext drop
 //	    udp dport 4789 @th,88,32 & 0x00ffffff @networks jump senders
 //	    jump containers
+//	  }
+//	  chain output { type filter hook output priority -10;
+//	    ip6 saddr @sealed oifname != "cw-wg*" counter name cleartext drop
 //	  }
 //	  chain senders {
 //	    @th,88,32 & 0x00ffffff . ip saddr @senders4 return
@@ -86,6 +91,7 @@ func (f *Filter) addRules(sets map[string]*nftables.Set) error {
 	}
 	senders, closed, containers := chain("senders"), chain("closed"), chain("containers")
 	input, forward := hooked("input", nftables.ChainHookInput), hooked("forward", nftables.ChainHookForward)
+	output := hooked("output", nftables.ChainHookOutput)
 	rule := func(chain *nftables.Chain, parts ...[]expr.Any) {
 		var all []expr.Any
 		for _, part := range parts {
@@ -105,6 +111,9 @@ func (f *Filter) addRules(sets map[string]*nftables.Set) error {
 		// IPv6 puts fragments together after this hook, unless connections are tracked.
 		rule(input, []expr.Any{&expr.Ct{Register: 1, Key: expr.CtKeySTATE}})
 	}
+	six := families()[1]
+	rule(input, six.is(), six.destination(firstRegister), in(sets[sealedSet], firstRegister), notBy(expr.MetaKeyIIFNAME), dropAs(clear))
+	rule(output, six.is(), six.source(firstRegister), in(sets[sealedSet], firstRegister), notBy(expr.MetaKeyOIFNAME), dropAs(clear))
 	rule(input, protocol(unix.IPPROTO_UDP), destinationPort(f.VXLANPort), vni(firstRegister), in(sets[networksSet], firstRegister), jump(senders))
 	rule(input, jump(containers))
 	for _, family := range families() {

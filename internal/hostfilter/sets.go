@@ -19,7 +19,8 @@ const (
 	senders6Set = "senders6"
 	hosts4Set   = "hosts4"
 	hosts6Set   = "hosts6"
-	lansSet     = "lans" // bridges that are parts of the LAN
+	lansSet     = "lans"   // bridges that are parts of the LAN
+	sealedSet   = "sealed" // addresses of this host's WireGuard devices
 )
 
 // elements are those of some sets, by the sets' names.
@@ -37,6 +38,15 @@ func (e elements) each(sets map[string]*nftables.Set, do func(*nftables.Set, []n
 	return errors.Join(errs...)
 }
 
+func (e elements) empty() bool {
+	for _, all := range e {
+		if len(all) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 func (f *Filter) sets() map[string]*nftables.Set {
 	sets := make(map[string]*nftables.Set)
 	add := func(name string, key ...nftables.SetDatatype) {
@@ -50,6 +60,7 @@ func (f *Filter) sets() map[string]*nftables.Set {
 	add(hosts4Set, nftables.TypeIPAddr)
 	add(hosts6Set, nftables.TypeIP6Addr)
 	add(lansSet, nftables.TypeIFName)
+	add(sealedSet, nftables.TypeIP6Addr)
 	sets[networksSet].KeyByteOrder = binaryutil.NativeEndian
 	sets[lansSet].KeyByteOrder = binaryutil.NativeEndian
 	return sets
@@ -86,6 +97,14 @@ func hostElements(hosts []netip.Addr) elements {
 		host = host.Unmap()
 		set := familyOf(host, hosts4Set, hosts6Set)
 		all[set] = append(all[set], nftables.SetElement{Key: host.AsSlice()})
+	}
+	return all
+}
+
+func addrElements(addrs []netip.Addr) []nftables.SetElement {
+	all := make([]nftables.SetElement, 0, len(addrs))
+	for _, addr := range addrs {
+		all = append(all, nftables.SetElement{Key: addr.AsSlice()})
 	}
 	return all
 }
@@ -130,6 +149,7 @@ func (f *Filter) readSenders() error {
 		slices.SortFunc(vteps, netip.Addr.Compare)
 	}
 	slices.SortFunc(f.hosts, netip.Addr.Compare)
+	slices.SortFunc(f.sealed, netip.Addr.Compare)
 	return nil
 }
 
@@ -139,6 +159,11 @@ func (f *Filter) takeOver(set string, key []byte) {
 	case hosts4Set, hosts6Set:
 		if addr, ok := netip.AddrFromSlice(key); ok {
 			f.hosts = append(f.hosts, addr)
+		}
+		return
+	case sealedSet:
+		if addr, ok := netip.AddrFromSlice(key); ok {
+			f.sealed = append(f.sealed, addr)
 		}
 		return
 	case networksSet, senders4Set, senders6Set:

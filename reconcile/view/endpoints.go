@@ -138,7 +138,7 @@ func (v *View) Delta(id string) (fabric.Delta, bool) {
 		return fabric.Delta{}, false
 	}
 	if changes.flood == nil {
-		changes.flood = fabric.FloodTo(v.state, v.self.Name, v.on[id])
+		changes.flood = fabric.FloodTo(v.state, network, v.self.Name, v.on[id])
 	}
 	change := fabric.Change{Local: v.own[id], Before: changes.before, Flood: changes.flood}
 	return fabric.PlanDelta(v.state, network, v.self.Name, change), true

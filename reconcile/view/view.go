@@ -84,7 +84,7 @@ func (v *View) HostsChanged(c kvstore.Change[fabric.Host]) []string {
 		if host.Name == "" || name == v.self.Name {
 			continue
 		}
-		if old := v.state.Hosts[name]; old.VTEP != host.VTEP {
+		if old := v.state.Hosts[name]; old.VTEP != host.VTEP || old.WireGuard != host.WireGuard {
 			maps.Copy(concerned, v.networksOn(name))
 		}
 		v.state.Hosts[name] = host

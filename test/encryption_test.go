@@ -1,0 +1,162 @@
+package test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// encryption has nothing of an encrypted network be readable between the hosts, also
+// while its device is missing, and nobody get in with a host's address.
+func encryption(c *cluster) {
+	c.network("secret", "--subnet=192.168.95.0/24", "-o", "encrypted=true")
+	c.network("open", "--subnet=192.168.96.0/24")
+	from := c.host(1).run("teller", "--net=secret")
+	to := c.host(2).run("hearer", "--net=secret")
+	c.host(1).docker("network", "connect", "open", "teller")
+	c.host(2).docker("network", "connect", "open", "hearer")
+	from.pings(to.addr("secret"))
+	if mtu := strings.Fields(from.must("cat", "/sys/class/net/eth0/mtu"))[0]; mtu != fmt.Sprint(c.linkMTU()-60-70) {
+		c.Errorf("the MTU is %s", mtu)
+	}
+	words := "nobody-else-reads-this"
+	overheard := c.overhear(c.host(1), words)
+	c.tells(from, to, "open", words)
+	eventually(c.T, "what an open network carries is overheard", func() error {
+		if overheard() == 0 {
+			c.tells(from, to, "open", words)
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	overheard = c.overhear(c.host(1), words)
+	for range 50 {
+		c.tells(from, to, "secret", words)
+	}
+	if _, err := c.host(1).try("ip", "link", "del", "cw-wg0"); err != nil {
+		c.Fatal(err)
+	}
+	for range 50 { // while it is mended
+		c.tells(from, to, "secret", words)
+	}
+	began := time.Now()
+	eventually(c.T, "the deleted device is back", func() error {
+		_, err := from.exec("ping", "-c", "1", "-W", "1", to.addr("secret"))
+		return err
+	})
+	c.Logf("the network carries again after %s", time.Since(began))
+	if n := overheard(); n != 0 {
+		c.Errorf("%d packets of the encrypted network were readable on the wire", n)
+	}
+	c.forges(to)
+}
+
+// linkMTU is that of the hosts' NICs.
+func (c *cluster) linkMTU() int { return c.host(1).record().MTU }
+
+// tells sends a datagram from one container to another.
+func (c *cluster) tells(from, to container, network, words string) {
+	c.Helper()
+	err := inside(from.pid(), func() error {
+		socket, err := net.Dial("udp", net.JoinHostPort(to.addr(network), "9"))
+		if err != nil {
+			return err
+		}
+		defer socket.Close()
+		_, err = socket.Write([]byte(words))
+		return err
+	})
+	if err != nil && !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.EHOSTUNREACH) {
+		c.Fatal(err)
+	}
+}
+
+// overhear listens on the NIC of a host, and counts the frames with the words in them
+// when it is asked, which ends it.
+func (c *cluster) overhear(on *host, words string) func() int {
+	c.Helper()
+	var socket *os.File
+	err := inside(on.PID(), func() error {
+		const all = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8&0xff00 // network order
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, all)
+		if err != nil {
+			return err
+		}
+		socket = os.NewFile(uintptr(fd), "packets")
+		nic, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: nic.Index, Protocol: all})
+	})
+	if err != nil {
+		c.Fatal(err)
+	}
+	var mu sync.Mutex
+	count := 0
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for frame := make([]byte, 1<<16); ; {
+			n, err := socket.Read(frame)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			if bytes.Contains(frame[:n], []byte(words)) {
+				count++
+			}
+			mu.Unlock()
+		}
+	}()
+	c.Cleanup(func() { _ = socket.Close(); <-done })
+	return func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return count
+	}
+}
+
+// forges has a machine of the LAN send a frame for the victim from the address of a host
+// that is on the network: it arrives on one that is not encrypted, as IP has no sender's
+// proof, and not on one that is.
+func (c *cluster) forges(victim container) {
+	c.Helper()
+	plain := c.machine("plain")
+	for network, want := range map[string]bool{"open": true, "secret": false} {
+		frame := c.frameFor(victim, network)
+		member := c.host(1).vtep()
+		if network == "secret" {
+			member, frame.to = c.wireguardAddr(c.host(1)), netip.AddrPortFrom(c.wireguardAddr(c.host(2)), frame.to.Port())
+			for _, line := range []string{"-6 route replace " + frame.to.Addr().String() + " via fd99::2"} {
+				if out, err := plain.Run(c.Context(), append([]string{"ip"}, strings.Fields(line)...)...); err != nil {
+					c.Fatalf("%v: %s", err, out)
+				}
+			}
+		}
+		if out, err := plain.Run(c.Context(), "ip", "addr", "add", netip.PrefixFrom(member, member.BitLen()).String(), "dev", "lo"); err != nil {
+			c.Fatalf("%v: %s", err, out)
+		}
+		frame.from = member
+		if got := c.injected(plain.PID(), victim, frame); got != want {
+			c.Errorf("network %s: a frame with a host's forged address arrived: %t", network, got)
+		}
+		if out, err := plain.Run(c.Context(), "ip", "addr", "del", netip.PrefixFrom(member, member.BitLen()).String(), "dev", "lo"); err != nil {
+			c.Fatalf("%v: %s", err, out)
+		}
+	}
+}
+
+func (c *cluster) wireguardAddr(h *host) netip.Addr {
+	c.Helper()
+	return h.record().WireGuard.Addr()
+}
