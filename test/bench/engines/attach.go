@@ -34,7 +34,7 @@ type attachment struct {
 // long it takes from Join's answer until the other host answers the new endpoint's first
 // packet.
 func attaching(ctx context.Context, a *attempt) error {
-	id, err := docker(ctx, a.hosts[0], "network", "inspect", "-f", "{{.Id}}", a.row.network(false))
+	id, err := docker(ctx, a.hosts[0], "network", "inspect", "-f", "{{.Id}}", a.network(false))
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,6 @@ type stand struct {
 	row
 	hosts          []*lab.Host
 	client, server place // on the first host and on the second
-	guest          string
 }
 
 // rig is what is up.

@@ -90,10 +90,7 @@ func (p *page) figure(f *Figure, rows []Row, plots map[string]string) {
 	if f.How != "" {
 		p.line("%s\n", f.How)
 	}
-	head := []string{f.Unit}
-	for _, column := range f.Columns {
-		head = append(head, column)
-	}
+	head := append([]string{f.Unit}, f.Columns...)
 	if f.Base != "" {
 		head = append(head, map[bool]string{true: "over ", false: "× "}[f.Over]+f.Base)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -24,8 +25,8 @@ func theirs() color.Color { return color.NRGBA{R: 0xa0, G: 0xae, B: 0xc0, A: 0xf
 func (f *Figure) SVG(rows []Row, isOurs func(row string) bool) ([]byte, error) {
 	p := newPlot(f.Title, f.Unit)
 	var names []string
-	for n := len(rows) - 1; n >= 0; n-- { // the first row on top
-		values := f.Values(rows[n].Name, f.Columns[0])
+	for _, row := range slices.Backward(rows) { // the first row on top
+		values := f.Values(row.Name, f.Columns[0])
 		if len(values) == 0 {
 			continue
 		}
@@ -34,7 +35,7 @@ func (f *Figure) SVG(rows []Row, isOurs func(row string) bool) ([]byte, error) {
 			return nil, err
 		}
 		bar.Horizontal, bar.XMin, bar.LineStyle.Width, bar.Color = true, float64(len(names)), 0, theirs()
-		if isOurs(rows[n].Name) {
+		if isOurs(row.Name) {
 			bar.Color = ours()
 		}
 		at := float64(len(names))
@@ -43,7 +44,7 @@ func (f *Figure) SVG(rows []Row, isOurs func(row string) bool) ([]byte, error) {
 			return nil, err
 		}
 		p.Add(bar, spread)
-		names = append(names, rows[n].Name)
+		names = append(names, row.Name)
 	}
 	if len(names) == 0 {
 		return nil, fmt.Errorf("plot %s: it has no values", f.ID)
