@@ -2,6 +2,7 @@ package records
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -89,9 +90,7 @@ func (r Records) readKeys(ctx context.Context, c *chunk) (ours bool, err error) 
 			return false, err
 		}
 		all.Revision = read.Revision
-		for key, item := range read.Items {
-			all.Items[key] = item
-		}
+		maps.Copy(all.Items, read.Items)
 	}
 	ours = all.Items[c.block.Key].Revision == c.block.Revision
 	delete(all.Items, c.block.Key)
