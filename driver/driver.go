@@ -33,7 +33,7 @@ type Reconciler interface {
 	Created(ctx context.Context, endpoint fabric.Endpoint, revision int64) error
 	// Plug waits until the endpoint's segment is applied, and returns the link
 	// that Docker moves into the container.
-	Plug(ctx context.Context, network, endpoint string) (link string, plugged fabric.Endpoint, err error)
+	Plug(ctx context.Context, network, endpoint string) (fabric.Plugged, error)
 	// Alive says whether an endpoint of this host has its container's link. One
 	// that is not in view yet counts as alive.
 	Alive(ctx context.Context, network, endpoint string) (bool, error)

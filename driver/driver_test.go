@@ -38,8 +38,12 @@ func TestEndpointsOfOneNetworkArePeers(t *testing.T) {
 		t.Errorf("MAC %s, want %s", first.Interface.MacAddress, want)
 	}
 	joined := must[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1"})
-	if joined.InterfaceName.SrcName != fabric.DeviceName("cwc", "e1") || joined.InterfaceName.DstPrefix != "eth" || joined.Gateway != "" {
+	if joined.InterfaceName.SrcName != fabric.DeviceName("cwc", "e1") || joined.InterfaceName.DstPrefix != "eth" || joined.Gateway != "192.168.1.1" {
 		t.Errorf("Join answers %+v", joined)
+	}
+	publishing := map[string]any{labelPorts: []any{map[string]any{"Proto": 6, "Port": 80, "HostPort": 8080}}}
+	if joined := must[network.JoinResponse](h1, "Join", &network.JoinRequest{NetworkID: dockerID1, EndpointID: "e1", Options: publishing}); joined.Gateway != "" {
+		t.Errorf("a container that publishes ports has the gateway %s: Docker can't publish them", joined.Gateway)
 	}
 	enter(h2, dockerID2, "e2", "192.168.1.3/24")
 
@@ -111,6 +115,9 @@ func TestBadInputChangesNothing(t *testing.T) {
 		want    string
 		on      *host // h1 unless set
 	}{
+		"gateway of underlay":  {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "mode=underlay", "parent=eth1", "gateway=docker"), want: "option gateway has no effect here: the gateway is the physical network's router"},
+		"masquerade, Docker's": {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "gateway=docker", "masquerade=false"), want: "option masquerade has no effect here: with gateway=docker it is Docker's"},
+		"gateway elsewhere":    {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "gateway=none"), want: `option gateway="none" must be one of host, docker`},
 		"unknown option":       {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "colour=red"), want: `option "colour" is not known; known are block, bridge, causeway.network`},
 		"vni too large":        {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=16777216"), want: `option vni="16777216" must be a number from 1 to 16777214`},
 		"vni taken":            {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=77"), want: "vni 77 is taken by network foo"},

@@ -94,6 +94,9 @@ func setters() map[string]func(*options, string) error {
 		},
 		"force":              boolean(func(o *options, v bool) { o.force = v }),
 		"probe":              boolean(func(o *options, v bool) { o.network.NoProbe = !v }),
+		"gateway":            oneOf(func(o *options, v string) { o.network.DockerGateway = v == gatewayOfDocker }, gatewayOfHost, gatewayOfDocker),
+		"masquerade":         boolean(func(o *options, v bool) { o.network.NoMasquerade = !v }),
+		"host-access":        boolean(func(o *options, v bool) { o.network.HostAccess = v }),
 		"names":              boolean(func(o *options, v bool) { o.network.NoNames = !v }),
 		fabric.OptionNetwork: text(func(o *options) *string { return &o.join }),
 		// The engine itself acts on these (28.0 and newer).
@@ -101,6 +104,12 @@ func setters() map[string]func(*options, string) error {
 		"com.docker.network.advertise_addr_ms":    ignored,
 	}
 }
+
+// What -o gateway= may be: the network's own on each host, or docker_gwbridge.
+const (
+	gatewayOfHost   = "host"
+	gatewayOfDocker = "docker"
+)
 
 func oneOf(set func(*options, string), words ...string) func(*options, string) error {
 	return func(o *options, v string) error {
@@ -189,8 +198,32 @@ func (o options) validate() error {
 	if n.VLAN != 0 && n.Parent == "" {
 		return fmt.Errorf("option vlan needs the option parent")
 	}
+	if err := o.validateGateway(); err != nil {
+		return err
+	}
 	if n.MTU != 0 && n.IPv6 && n.MTU < fabric.MinMTU6 {
 		return fmt.Errorf("option mtu must be at least %d on an IPv6 network (RFC 8200)", fabric.MinMTU6)
+	}
+	return nil
+}
+
+// validateGateway refuses what has no effect without a gateway of the network's own.
+func (o options) validateGateway() error {
+	why := ""
+	switch n := o.network; {
+	case n.Mode == fabric.ModeUnderlay:
+		why = "the gateway is the physical network's router"
+	case n.Internal:
+		why = "an internal network has no gateway"
+	}
+	for _, option := range []string{"gateway", "masquerade", "host-access"} {
+		_, set := o.network.Options[option]
+		if set && why == "" && option != "gateway" && o.network.DockerGateway {
+			why = "with gateway=docker it is Docker's"
+		}
+		if set && why != "" {
+			return fmt.Errorf("option %s has no effect here: %s", option, why)
+		}
 	}
 	return nil
 }

@@ -3,11 +3,20 @@ package fabric
 import (
 	"context"
 	"errors"
+	"net/netip"
 )
 
 // ErrPartial is in the error of an Apply that did all but some entries, which
 // the kernel refuses: containers are plugged all the same.
 var ErrPartial = errors.New("the kernel refuses some of the network's entries")
+
+// Plugged is an endpoint whose link Docker can take.
+type Plugged struct {
+	Endpoint
+	Link string
+	// Gateways are as [Dataplane] has them.
+	Gateways []netip.Addr
+}
 
 // Dataplane applies the segments of one mode to this host's kernel or switch.
 // One goroutine calls it, one call at a time; Watch alone runs beside.
@@ -26,6 +35,9 @@ type Dataplane interface {
 	// before, and returns the name of the end that Docker takes; idempotent. Of the
 	// segment, what other hosts have is left out.
 	Plug(ctx context.Context, segment Segment, endpoint Endpoint) (link string, err error)
+	// Gateways gives the addresses that containers on the segment's network may have
+	// their default route to, as far as they are up on this host.
+	Gateways(segment Segment) []netip.Addr
 	// Alive tells which of the segment's local endpoints have a container: the
 	// host's end of the pair is there and the other has left the host's namespace.
 	Alive(ctx context.Context, segment Segment) (map[string]bool, error)

@@ -41,6 +41,14 @@ func (m *MAC) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// LinkLocal gives the IPv6 link-local address that m makes (RFC 4291, appendix A).
+func (m MAC) LinkLocal() netip.Addr {
+	const universal = 2 // the bit is inverted
+	addr := [16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ universal, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe}
+	copy(addr[13:], m[3:])
+	return netip.AddrFrom16(addr)
+}
+
 // DeriveMAC gives the MAC of the endpoint with addr on network: an address that
 // moves to another container keeps its MAC, so no neighbour cache goes stale.
 // It is locally administered and unicast.

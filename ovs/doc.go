@@ -12,6 +12,7 @@
 //
 //	table             match                                    action
 //	 0 classify       in_port=container                        reg0=VNI, to 10
+//	                  in_port=gateway, dl_src=its MAC          reg0=VNI, reg1=1, to 20
 //	                  in_port=tunnel, tun_id=VNI, tun_src=VTEP reg0=VNI, reg1=1, to 30
 //	10 anti-spoof     the container's own MAC and addresses,   to 20
 //	                  in Ethernet, ARP, IPv4 and IPv6
@@ -22,6 +23,7 @@
 //	                  all else                                 to 30
 //	25 ND answer      -                                        set the link address, to in_port
 //	30 local          reg0, dl_dst=local MAC                   output to the container
+//	                  reg0, reg1=0, dl_dst=the gateway's MAC   output to the gateway
 //	                  group address                            to 50
 //	                  reg1=0                                   to 40
 //	40 remote         reg0, dl_dst=remote MAC                  tun_id=VNI, tun_dst=VTEP, to the tunnel
@@ -30,7 +32,7 @@
 //	groups            type all, a bucket for each VTEP         tun_dst=VTEP, to the tunnel
 //
 // reg0 holds the VNI, so that equal subnets never meet; reg1 is 1 for what came
-// from a tunnel, so that it never leaves through one. Each flow carries the
+// from a tunnel or the gateway, so that it never leaves through a tunnel. Each flow carries the
 // cookie 0xca05e3a1 in its upper half and its network's VNI in the lower: zero
 // for the flows that serve all. Flows with other cookies are another's and are
 // left alone, and so are ports without our external_ids.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/gateway"
 
 	"github.com/causeway-net/causeway/internal/vswitch"
 )
@@ -75,6 +76,10 @@ func (w *writer) places(places []place) {
 			w.add(tableRemote, 100, w.at(at.MAC), w.send(at.vtep))
 			continue
 		}
+		if gateway.IsEndpoint(*at.Endpoint) {
+			w.gateway(*at.Endpoint, at.port)
+			continue
+		}
 		w.container(*at.Endpoint, at.port)
 		w.add(tableLocal, 100, w.at(at.MAC), output(at.port))
 	}
@@ -132,7 +137,9 @@ func (w *writer) answer(e fabric.Endpoint) {
 func (w *writer) flood(local []place, vteps int) {
 	var ports, everywhere []string
 	for _, at := range local {
-		ports = append(ports, output(at.port))
+		if !gateway.IsEndpoint(*at.Endpoint) { // the host takes no part
+			ports = append(ports, output(at.port))
+		}
 	}
 	everywhere = slices.Clone(ports)
 	if vteps > 0 {
@@ -182,9 +189,7 @@ func addresses(e fabric.Endpoint) []netip.Addr {
 		six = six || addrs[len(addrs)-1].Is6()
 	}
 	if six {
-		link := [16]byte{0: 0xfe, 1: 0x80, 8: e.MAC[0] ^ 2, 9: e.MAC[1], 10: e.MAC[2], 11: 0xff, 12: 0xfe}
-		copy(link[13:], e.MAC[3:])
-		addrs = append(addrs, netip.AddrFrom16(link))
+		addrs = append(addrs, e.MAC.LinkLocal())
 	}
 	return addrs
 }

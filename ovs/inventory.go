@@ -24,6 +24,7 @@ type inventory struct {
 	ports    map[string]portRow // by endpoint ID
 	groups   map[uint32]string  // buckets, by group ID
 	foreign  int                // ports and groups of others on the bridge
+	gateways map[string]bool    // looked at, by network
 	// internal names the devices that bridges have on the host.
 	internal map[string]bool
 }
@@ -45,7 +46,7 @@ func (p *Plane) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	have := &inventory{tunnels: map[string]vswitch.Interface{}, ports: map[string]portRow{}, internal: map[string]bool{}, groups: map[uint32]string{}}
+	have := &inventory{tunnels: map[string]vswitch.Interface{}, ports: map[string]portRow{}, internal: map[string]bool{}, groups: map[uint32]string{}, gateways: map[string]bool{}}
 	for _, bridge := range bridges {
 		if bridge.Name != p.Bridge {
 			continue

@@ -12,7 +12,8 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/causeway-net/causeway/fabric"
-
+	"github.com/causeway-net/causeway/internal/gateway"
+	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
@@ -35,7 +36,9 @@ type Config struct {
 	HostNS netns.NsHandle
 	// Exec runs the commands; nil runs the real ones.
 	Exec vswitch.Exec
-	Log  *logrus.Entry
+	// Board is told where a network's gateway can't be here; nil: nobody is.
+	Board *health.Board
+	Log   *logrus.Entry
 }
 
 // Plane applies the segments of mode=ovs. It is for one goroutine.
@@ -49,6 +52,9 @@ type Plane struct {
 
 	have  *inventory // nil: to be read
 	known map[string]programme
+
+	gateways *gateway.Gateways
+	places   map[string]fabric.Endpoint // of the gateways on this host, by network
 }
 
 // New returns a Plane. It does not touch the switch, which need not run yet.
@@ -72,7 +78,8 @@ func New(config Config) (*Plane, error) {
 	}
 	plane := &Plane{
 		Config: config, vswitch: vswitch.New(config.RunDir, config.Bridge, config.Exec), links: links,
-		activity: newActivity(), known: map[string]programme{},
+		activity: newActivity(), known: map[string]programme{}, places: map[string]fabric.Endpoint{},
+		gateways: gateway.New(gateway.Config{Mode: fabric.ModeOVS, Host: links.Handle, Board: config.Board, Log: config.Log}),
 	}
 	plane.neighbours = newNeighbours(plane)
 	return plane, nil
@@ -162,24 +169,27 @@ func (p *Plane) apply(ctx context.Context, segment fabric.Segment, program func(
 	steps := []func() (int, error){
 		func() (int, error) { return p.ensureBridge(ctx, segment.VTEP) },
 		func() (int, error) { return p.ensureTunnel(ctx, segment) },
-		func() (int, error) { return p.connect(ctx, segment) },
+		func() (int, error) { return p.connect(ctx, p.withGateway(segment)) },
+		func() (int, error) { return p.ensureGateway(ctx, segment) },
 		func() (int, error) { return p.filterPorts() },
 		func() (int, error) { return 0, p.label(ctx, segment) },
-		func() (int, error) { return 0, p.disconnect(ctx, segment) },
+		func() (int, error) { return 0, p.disconnect(ctx, p.withGateway(segment)) },
 		func() (int, error) { return p.resolve(ctx, segment) },
 		program,
 	}
+	var partial error
 	for _, step := range steps {
 		n, err := step()
 		repaired += n
-		if err != nil {
+		if partial = errors.Join(partial, err); err != nil && !errors.Is(err, fabric.ErrPartial) {
 			return repaired, err
 		}
 	}
-	return repaired, nil
+	return repaired, partial
 }
 
 func (p *Plane) programme(segment fabric.Segment) programme {
+	segment = p.withGateway(segment)
 	ports := numbers{tunnel: p.have.tunnels[tunnelPort(segment.Network)].Port, local: map[string]int{}}
 	for _, endpoint := range segment.Local {
 		if number := p.have.ports[endpoint.ID].number; number > 0 {
@@ -211,6 +221,7 @@ func (p *Plane) Invalidate() {
 
 func (p *Plane) invalidate() {
 	p.have = nil
+	p.gateways.Invalidate()
 	p.neighbours.reroute()
 	for id, programme := range p.known {
 		programme.stale = true

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/gateway"
 	"github.com/causeway-net/causeway/internal/nl"
 
 	"github.com/causeway-net/causeway/internal/vswitch"
@@ -34,14 +35,24 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 	}
 	var endpoints []fabric.Endpoint
 	kept, tunnels := make(map[string]bool), make(map[string]bool)
+	var networks []fabric.Network
 	for _, segment := range keep {
+		networks = append(networks, segment.Network)
 		tunnels[tunnelPort(segment.Network)] = true
-		endpoints = append(endpoints, segment.Local...)
-		for _, endpoint := range segment.Local {
+		local := segment.Local
+		if wanted, ok := gateway.Of(segment.Network); ok {
+			local = append(slices.Clone(local), wanted.Endpoint())
+		}
+		endpoints = append(endpoints, local...)
+		for _, endpoint := range local {
 			kept[endpoint.ID] = true
 		}
 	}
+	maps.DeleteFunc(p.places, func(_ string, place fabric.Endpoint) bool { return !kept[place.ID] })
 	if err := p.unplug(ctx, func(endpoint string, _ portRow) bool { return !kept[endpoint] }); err != nil {
+		return err
+	}
+	if err := p.gateways.Prune(ctx, networks); err != nil {
 		return err
 	}
 	if err := p.links.pairs.Prune(endpoints); err != nil { // those that have lost their port

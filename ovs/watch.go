@@ -33,6 +33,7 @@ func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	group.Go(func() error { return w.repeat(ctx, w.flows) })
 	group.Go(func() error { return w.repeat(ctx, w.database) })
 	group.Go(func() error { return w.neighbours(ctx) })
+	group.Go(func() error { return w.watchGateways(ctx) })
 	return group.Wait()
 }
 
@@ -125,6 +126,16 @@ func (w watcher) changed(seen map[openflow.Change]int) []string {
 		}
 	}
 	return stale
+}
+
+// watchGateways has the next operation look at the switch and the gateways again.
+func (w watcher) watchGateways(ctx context.Context) error {
+	return w.gateways.Watch(ctx, func(network string) {
+		w.activity.mu.Lock()
+		w.activity.stale[network] = true
+		w.activity.mu.Unlock()
+		w.drifted(network)
+	})
 }
 
 // mark has the plane read back at its next operation.

@@ -44,7 +44,7 @@ func TestFaultIsReportedOnceAndItsEndOnce(t *testing.T) {
 	h1.Plane.Set(func(s *hosttest.State) { s.Fault, s.Living["e1"] = errors.New("the kernel is out of sorts"), true })
 	foo := h1.CreateNetwork(t, "foo", "192.168.1.0/24")
 	h1.PutEndpoint(t, foo, "e1", "192.168.1.2")
-	if _, _, err := h1.Loop.Plug(t.Context(), foo.ID, "e1"); err == nil || !strings.Contains(err.Error(), "the kernel is out of sorts") {
+	if _, err := h1.Loop.Plug(t.Context(), foo.ID, "e1"); err == nil || !strings.Contains(err.Error(), "the kernel is out of sorts") {
 		t.Errorf("Plug: %v", err)
 	}
 	if got := h1.Fault(health.Network, foo.ID); !strings.Contains(got, "network foo cannot be applied, it is retried: the kernel is out of sorts") {

@@ -20,9 +20,8 @@ type join struct {
 }
 
 type plugged struct {
-	link     string
-	endpoint fabric.Endpoint
-	err      error
+	fabric.Plugged
+	err error
 }
 
 func (j joins) add(network string, wait *join) { j[network] = append(j[network], wait) }
@@ -41,26 +40,26 @@ func (j joins) keep(network string, waiting []*join) {
 
 // Plug waits until the endpoint's segment is applied, and returns the link that
 // Docker moves into the container.
-func (l *Loop) Plug(ctx context.Context, network, endpoint string) (string, fabric.Endpoint, error) {
+func (l *Loop) Plug(ctx context.Context, network, endpoint string) (fabric.Plugged, error) {
 	wait := &join{endpoint: endpoint, reply: make(chan plugged, 1)}
 	err := l.post(ctx, func(context.Context) {
 		l.joins.add(network, wait)
 		l.schedule.hurry(time.Now(), network)
 	})
 	if err != nil {
-		return "", fabric.Endpoint{}, err
+		return fabric.Plugged{}, err
 	}
 	select {
 	case done := <-wait.reply:
-		return done.link, done.endpoint, done.err
+		return done.Plugged, done.err
 	case <-l.done:
-		return "", fabric.Endpoint{}, errStopping
+		return fabric.Plugged{}, errStopping
 	case <-ctx.Done():
 	}
 	go func() { // the loop may be what took so long
 		_ = l.post(context.WithoutCancel(ctx), func(context.Context) { l.joins.remove(network, wait) })
 	}()
-	return "", fabric.Endpoint{}, fmt.Errorf("endpoint %.12s is not ready: its record was not read back from the store in time", endpoint)
+	return fabric.Plugged{}, fmt.Errorf("endpoint %.12s is not ready: its record was not read back from the store in time", endpoint)
 }
 
 // answer plugs the endpoints of the Joins that wait for segment and are in it.
@@ -73,11 +72,13 @@ func (l *Loop) answer(ctx context.Context, segment fabric.Segment) {
 			waiting = append(waiting, wait)
 			continue
 		}
-		done := plugged{endpoint: segment.Local[index], err: l.faults[id]}
+		done := plugged{fabric.Plugged{Endpoint: segment.Local[index]}, l.faults[id]}
 		if done.err == nil || errors.Is(done.err, fabric.ErrPartial) {
-			if done.link, done.err = l.Planes[segment.Network.Mode].Plug(ctx, segment, done.endpoint); done.err != nil {
+			plane := l.Planes[segment.Network.Mode]
+			if done.Link, done.err = plane.Plug(ctx, segment, done.Endpoint); done.err != nil {
 				l.view.Applied(id, false) // the next time, the plane reads back
 			}
+			done.Gateways = plane.Gateways(segment)
 		}
 		wait.reply <- done
 	}

@@ -18,6 +18,8 @@ func capabilities() map[string]func(*cluster) {
 		"dual stack":                     dualStack,
 		"broadcast and multicast":        broadcastAndMulticast,
 		"published port and way out":     publishedPort,
+		"way out by its own gateway":     wayOut,
+		"choice of gateways":             gatewayChosen,
 		"connect and disconnect":         connectDisconnect,
 		"shared sandbox":                 sharedSandbox,
 		"from none onto the network":     fromNone,

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -143,6 +144,20 @@ func (p *Plane) Update(ctx context.Context, delta fabric.Delta) error {
 	}
 	_, err := p.Apply(ctx, delta.Segment)
 	return err
+}
+
+// Gateways gives the physical network's routers.
+func (p *Plane) Gateways(segment fabric.Segment) []netip.Addr {
+	if segment.Network.Internal {
+		return nil
+	}
+	var gateways []netip.Addr
+	for _, subnet := range segment.Network.Subnets {
+		if subnet.Gateway.IsValid() {
+			gateways = append(gateways, subnet.Gateway)
+		}
+	}
+	return gateways
 }
 
 // reconcile reads the kernel, and counts what it set right.

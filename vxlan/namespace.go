@@ -33,8 +33,10 @@ type segment struct {
 	// trusted says that the kernel has what is noted here; else Apply reads back.
 	trusted bool
 	// settled says that the last Apply did not fail: one that did is retried anyway.
-	settled        bool
-	applied        shape
+	settled bool
+	applied shape
+	// gateway is the network's place on this host; nil where it has none here.
+	gateway        *fabric.Endpoint
 	device         *netlink.Vxlan // as vxlan0 should be
 	bridge, tunnel int32          // link indexes
 	// ends are the indexes of the host's ends in the namespace, by name.

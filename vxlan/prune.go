@@ -19,9 +19,11 @@ import (
 // in Dir that have our name, and touches only those that have our marker.
 func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 	kept := make(map[string]bool)
+	var networks []fabric.Network
 	for _, segment := range keep {
 		if segment.Network.Mode == fabric.ModeVXLAN {
 			kept[p.path(segment.Network.ID)] = true
+			networks = append(networks, segment.Network)
 		}
 	}
 	var errs []error
@@ -36,6 +38,7 @@ func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 		p.forget(id)
 		errs = append(errs, s.Close())
 	}
+	errs = append(errs, p.gateways.Prune(ctx, networks))
 	paths, err := filepath.Glob(filepath.Join(p.Dir, nsPrefix+"*"))
 	errs = append(errs, err)
 	for _, path := range paths {

@@ -1,6 +1,8 @@
 package vxlan
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -25,23 +27,24 @@ func shapeOf(want fabric.Segment) shape {
 
 // readBack repairs the namespace's name and the devices, and notes what entries
 // there are. It returns how many objects were found wrong that had been right.
-func (p *Plane) readBack(s *segment, want fabric.Segment) (repaired int, err error) {
+func (p *Plane) readBack(ctx context.Context, s *segment, want fabric.Segment) (repaired int, err error) {
 	known := s.written != nil && s.applied == shapeOf(want)
 	s.device = p.tunnelOf(want)
+	var partial error
 	for _, step := range []func() (int, error){
 		func() (int, error) { return p.repairName(s, want) },
-		func() (int, error) { return p.repairDevices(s, want) },
+		func() (int, error) { return p.repairDevices(ctx, s, want) },
 		s.readEntries,
 	} {
 		count, err := step()
 		if known {
 			repaired += count
 		}
-		if err != nil {
+		if partial = errors.Join(partial, err); err != nil && !errors.Is(err, fabric.ErrPartial) {
 			return repaired, err
 		}
 	}
-	return repaired, nil
+	return repaired, partial
 }
 
 func (p *Plane) repairName(s *segment, want fabric.Segment) (repaired int, err error) {
@@ -53,8 +56,8 @@ func (p *Plane) repairName(s *segment, want fabric.Segment) (repaired int, err e
 	return 1, nil
 }
 
-// repairDevices repairs br0, vxlan0 and the host's ends, in this order.
-func (p *Plane) repairDevices(s *segment, want fabric.Segment) (repaired int, err error) {
+// repairDevices repairs br0, vxlan0, the gateway and the host's ends, in this order.
+func (p *Plane) repairDevices(ctx context.Context, s *segment, want fabric.Segment) (repaired int, err error) {
 	links, err := s.links()
 	if err != nil {
 		return 0, err
@@ -68,9 +71,6 @@ func (p *Plane) repairDevices(s *segment, want fabric.Segment) (repaired int, er
 		func() (int, error) { return p.repairTunnel(s, links, flags, want) },
 	}
 	s.noteEnds(links)
-	for _, name := range slices.Sorted(maps.Keys(s.ends)) {
-		steps = append(steps, func() (int, error) { return repairAll(s.endFlaws(links[name]), s.portFlaws(links[name], flags)) })
-	}
 	for _, step := range steps {
 		count, err := step()
 		repaired += count
@@ -78,7 +78,18 @@ func (p *Plane) repairDevices(s *segment, want fabric.Segment) (repaired int, er
 			return repaired, err
 		}
 	}
-	return repaired, nil
+	count, partial := p.repairGateway(ctx, s, want)
+	repaired += count
+	for _, name := range slices.Sorted(maps.Keys(s.ends)) {
+		if link, ok := links[name]; ok && link.Attrs().Index == int(s.ends[name]) { // else it was created just now
+			count, err := repairAll(s.endFlaws(link), s.portFlaws(link, flags))
+			repaired += count
+			if err != nil {
+				return repaired, err
+			}
+		}
+	}
+	return repaired, partial
 }
 
 // flaw is something about a link that is not as it should be. Apply repairs
@@ -153,7 +164,7 @@ func (s *segment) endFlaws(link netlink.Link) []flaw {
 func (s *segment) portFlaws(link netlink.Link, flags map[int]netlink.Protinfo) []flaw {
 	have, ok := flags[link.Attrs().Index]
 	if !ok || link.Attrs().MasterIndex != int(s.bridge) {
-		have = netlink.Protinfo{Learning: true} // as the kernel makes a port
+		have = netlink.Protinfo{Learning: true, Flood: true} // as the kernel makes a port
 	}
 	return s.flagFlaws(link, have)
 }
@@ -161,11 +172,17 @@ func (s *segment) portFlaws(link netlink.Link, flags map[int]netlink.Protinfo) [
 // flagFlaws are those of a port's flags. A port that learns would let a frame
 // move another container's MAC to it, and fill the table.
 func (s *segment) flagFlaws(link netlink.Link, have netlink.Protinfo) (flaws []flaw) {
+	if s.isGateway(link) {
+		return s.secludedFlaw(link, have)
+	}
 	if have.Learning {
 		flaws = append(flaws, flaw{"keep " + bridgeName + " from learning", func() error { return s.StopLearning(link) }})
 	}
 	if link.Attrs().Index == int(s.tunnel) && !have.NeighSuppress {
 		flaws = append(flaws, flaw{"have " + bridgeName + " answer ARP and ND", func() error { return s.LinkSetBrNeighSuppress(link, true) }})
+	}
+	if link.Attrs().Index == int(s.tunnel) && !have.Isolated {
+		flaws = append(flaws, flaw{"keep the tunnel from the gateway", func() error { return s.LinkSetIsolated(link, true) }})
 	}
 	return flaws
 }

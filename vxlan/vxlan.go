@@ -48,6 +48,8 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/gateway"
+	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
@@ -63,7 +65,9 @@ type Config struct {
 	HostNS netns.NsHandle
 	// Senders keeps strangers out of the tunnels.
 	Senders Senders
-	Log     *logrus.Entry
+	// Board is told where a network's gateway can't be here; nil: nobody is.
+	Board *health.Board
+	Log   *logrus.Entry
 }
 
 // Senders say which VTEPs may deliver into a network.
@@ -80,6 +84,7 @@ type Plane struct {
 	host     *nl.Handle
 	segments map[string]*segment // by network ID; changed under watcher.mu
 	watcher  watcher
+	gateways *gateway.Gateways
 }
 
 // New opens the host's namespace; nothing is changed before Apply.
@@ -94,7 +99,10 @@ func New(config Config) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vxlan: %w", err)
 	}
-	return &Plane{Config: config, host: host, segments: make(map[string]*segment)}, nil
+	return &Plane{
+		Config: config, host: host, segments: make(map[string]*segment),
+		gateways: gateway.New(gateway.Config{Mode: fabric.ModeVXLAN, Host: host, Board: config.Board, Log: config.Log}),
+	}, nil
 }
 
 // Close closes the sockets and changes nothing in the kernel: traffic goes on.
@@ -122,14 +130,14 @@ func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (repaired int, e
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	repaired, err = p.reconcile(s, want)
+	repaired, err = p.reconcile(ctx, s, want)
 	if err != nil {
 		return repaired, fmt.Errorf("vxlan: network %s: %w", nameOf(want.Network), err)
 	}
 	return repaired, nil
 }
 
-func (p *Plane) reconcile(s *segment, want fabric.Segment) (repaired int, err error) {
+func (p *Plane) reconcile(ctx context.Context, s *segment, want fabric.Segment) (repaired int, err error) {
 	// Before the device is there: what comes in is checked from the first frame.
 	if err := p.Senders.Allow(want.Network.VNI, want.Flood); err != nil {
 		s.trusted, s.settled = false, false
@@ -137,12 +145,13 @@ func (p *Plane) reconcile(s *segment, want fabric.Segment) (repaired int, err er
 	}
 	if !s.trusted || s.applied != shapeOf(want) {
 		s.trusted, s.settled = false, false
-		if repaired, err = p.readBack(s, want); err != nil {
+		if repaired, err = p.readBack(ctx, s, want); err != nil && !errors.Is(err, fabric.ErrPartial) {
 			return repaired, err
 		}
 		s.applied = shapeOf(want)
 	}
-	err = s.pruneEnds(want.Local)
+	want.Local = s.withGateway(want.Local)
+	err = errors.Join(err, s.pruneEnds(want.Local))
 	failed := s.write(s.entriesOf(want))
 	s.flood = want.Flood
 	s.trusted = err == nil && !failed.Doubt
@@ -165,6 +174,7 @@ func (p *Plane) Update(ctx context.Context, d fabric.Delta) error {
 	if !s.settled || s.applied != shapeOf(d.Segment) {
 		return fmt.Errorf("vxlan: network %s is to be read back", nameOf(d.Network))
 	}
+	d.Local = s.withGateway(d.Local)
 	err := errors.Join(p.Senders.Allow(d.Network.VNI, d.Flood), s.pruneEnds(d.Local))
 	failed := s.writeDelta(d)
 	s.flood = d.Flood
@@ -234,6 +244,7 @@ func (p *Plane) Alive(ctx context.Context, want fabric.Segment) (map[string]bool
 
 // Invalidate makes the next Apply of each segment read the kernel back.
 func (p *Plane) Invalidate() {
+	p.gateways.Invalidate()
 	for _, s := range p.segments {
 		s.invalidate()
 	}

@@ -57,27 +57,30 @@ func (p *Plane) forget(network string) {
 func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	var running sync.WaitGroup
 	defer running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
 	failed := make(chan error, 1)
-	fail := func(network string, err error) {
+	fail := func(object string, err error) {
 		select {
-		case failed <- fmt.Errorf("vxlan: watch network %s: %w", network, err):
+		case failed <- fmt.Errorf("vxlan: watch %s: %w", object, err):
 		default:
 		}
 	}
 	p.watchAll(func(s *segment, before bool) {
 		events, err := s.subscribe()
 		if err != nil {
-			fail(s.network, err)
+			fail("network "+s.network, err)
 			return
 		}
 		running.Go(func() {
 			if err := s.watch(events, before, drifted); !errors.Is(err, os.ErrClosed) {
-				fail(s.network, err)
+				fail("network "+s.network, err)
 			}
 		})
 	})
 	defer p.watchNone()
 
+	defer cancel()
+	running.Go(func() { fail("the gateways", p.watchGateways(ctx, drifted)) })
 	names := time.NewTicker(nameCheck)
 	defer names.Stop()
 	for {

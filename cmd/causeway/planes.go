@@ -98,7 +98,7 @@ func (p *planes) openTunnels(s settings, host fabric.Host, board *health.Board, 
 		return err
 	}
 	if p.vxlan, err = vxlan.New(vxlan.Config{
-		Senders: p.filter, Port: int(s.vxlanPort), Dir: s.onHost("/run/netns"), EngineDir: s.onHost("/run/docker/netns"), Log: log,
+		Senders: p.filter, Port: int(s.vxlanPort), Dir: s.onHost("/run/netns"), EngineDir: s.onHost("/run/docker/netns"), Board: board, Log: log,
 	}); err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (p *planes) openTunnels(s settings, host fabric.Host, board *health.Board, 
 		return err
 	}
 	p.ovs, err = ovs.New(ovs.Config{
-		Datapath: s.ovsDatapath, VXLANPort: s.ovsVXLANPort, VTEP: host.VTEP, RunDir: cmp.Or(os.Getenv("OVS_RUNDIR"), s.onHost("/run/openvswitch")), HostNS: netns.None(), Log: log,
+		Datapath: s.ovsDatapath, VXLANPort: s.ovsVXLANPort, VTEP: host.VTEP, RunDir: cmp.Or(os.Getenv("OVS_RUNDIR"), s.onHost("/run/openvswitch")), HostNS: netns.None(), Board: board, Log: log,
 	})
 	return err
 }

@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -103,7 +104,17 @@ const aliasPrefix = "causeway gateway "
 // Endpoint is the gateway's place on its network: to a data plane it is one more
 // container of this host.
 func (g Gateway) Endpoint() fabric.Endpoint {
-	return fabric.Endpoint{ID: endpointPrefix + g.Network, Network: g.Network, MAC: g.MAC, Addrs: g.Addrs, Name: "gateway"}
+	return fabric.Endpoint{ID: endpointPrefix + g.Network, Network: g.Network, MAC: g.MAC, Addrs: g.all(), Name: "gateway"}
+}
+
+// all are the addresses of the interface: with IPv6 a link-local one, too, which the host
+// asks for containers with (RFC 4861 §7.2.2).
+func (g Gateway) all() []netip.Prefix {
+	const bits = 64
+	if !slices.ContainsFunc(g.Addrs, func(a netip.Prefix) bool { return a.Addr().Is6() }) {
+		return g.Addrs
+	}
+	return append(slices.Clone(g.Addrs), netip.PrefixFrom(g.MAC.LinkLocal(), bits))
 }
 
 const endpointPrefix = "gateway-"

@@ -183,6 +183,7 @@ func TestDrift(t *testing.T) {
 	for name, script := range map[string]string{
 		"address":        "ip addr del 172.31.1.1/24 dev " + link,
 		"IPv6 address":   "ip addr del fd31:1::1/64 dev " + link,
+		"all addresses":  "ip addr flush dev " + link,
 		"down":           "ip link set " + link + " down",
 		"MAC":            "ip link set " + link + " address 02:00:00:00:00:09",
 		"ruleset":        "nft flush ruleset",

@@ -77,7 +77,7 @@ func (g *Gateways) missing(gateway Gateway, link netlink.Link) ([]netip.Prefix, 
 		return nil, fmt.Errorf("list its addresses: %w", err)
 	}
 	var missing []netip.Prefix
-	for _, want := range gateway.Addrs {
+	for _, want := range gateway.all() {
 		if !slices.ContainsFunc(list, func(have netlink.Addr) bool { return prefixOfNet(have.IPNet) == want }) {
 			missing = append(missing, want)
 		}

@@ -112,7 +112,7 @@ func (r *rig) text() string {
 	var all strings.Builder
 	tables, _ := r.host.Command("sh", "-c", "nft -s list table ip causeway-gateway-vxlan; nft -s list table ip6 causeway-gateway-vxlan")
 	all.WriteString(tables)
-	all.WriteString(r.host.Run("sh", "-c", "iptables-nft -S FORWARD; ip6tables-nft -S FORWARD; ip -br addr; ip -br link | grep cwg || true"))
+	all.WriteString(r.host.Run("sh", "-c", "iptables-nft -S FORWARD; ip6tables-nft -S FORWARD; ip -br addr | grep cwg; ip -br link | grep cwg || true"))
 	return all.String()
 }
 

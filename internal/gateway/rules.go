@@ -104,7 +104,7 @@ func (t *table) from() []rule {
 	return []rule{
 		{"a sender outside the network", join([]expr.Any{
 			&expr.Fib{Register: 1, FlagSADDR: true, FlagIIF: true, ResultOIF: true, FlagPRESENT: true},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0}},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)},
 		}, drop())},
 		{"a port that this host publishes", join(conntrack(expr.CtKeySTATUS, destinationNAT), accept())},
 		{"the network's containers on other hosts", t.network()},

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
@@ -69,7 +70,7 @@ func (t *table) set(name string) *nftables.Set {
 	set := &nftables.Set{Table: t.Table, Name: name, KeyType: t.key, Interval: true}
 	switch name {
 	case setLinks, setOpen, setInside:
-		set.KeyType, set.Interval = nftables.TypeIFName, false
+		set.KeyType, set.Interval, set.KeyByteOrder = nftables.TypeIFName, false, binaryutil.NativeEndian
 	case mapNetworks:
 		set.IsMap, set.DataType = true, nftables.TypeVerdict
 	}

@@ -63,7 +63,7 @@ func (h *Host) PutEndpoint(t testing.TB, network fabric.Network, id, address str
 func (h *Host) Enter(t testing.TB, network fabric.Network, id, address string) {
 	t.Helper()
 	h.PutEndpoint(t, network, id, address)
-	if _, _, err := h.Loop.Plug(t.Context(), network.ID, id); err != nil {
+	if _, err := h.Loop.Plug(t.Context(), network.ID, id); err != nil {
 		t.Fatal(err)
 	}
 }

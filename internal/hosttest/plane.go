@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -108,6 +109,15 @@ func (p *Plane) Plug(_ context.Context, s fabric.Segment, e fabric.Endpoint) (st
 	}
 	p.Plugged[e.ID], p.Living[e.ID] = true, true
 	return fabric.DeviceName("cwc", e.ID), nil
+}
+
+// Gateways implements [fabric.Dataplane]: those of the network's record.
+func (p *Plane) Gateways(s fabric.Segment) []netip.Addr {
+	var gateways []netip.Addr
+	for _, subnet := range s.Network.Subnets {
+		gateways = append(gateways, subnet.Gateway)
+	}
+	return gateways
 }
 
 // Alive implements [fabric.Dataplane].

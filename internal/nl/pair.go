@@ -21,6 +21,8 @@ type Pair struct {
 	HostMTU  int        // of the host's end; zero for the same
 	Alias    string     // of the host's end: says whose it is
 	Master   int        // index of the host's end's bridge; zero for none
+	// Link is the name of the container's end; empty for that of [ContainerEnd].
+	Link string
 }
 
 const (
@@ -63,7 +65,7 @@ func (p Pair) find(host, home *Handle) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	other, err := host.Link(ContainerEnd(p.Endpoint))
+	other, err := host.Link(p.link())
 	if err != nil {
 		return nil, err
 	}
@@ -78,12 +80,12 @@ func (p Pair) create(host, home *Handle) (netlink.Link, error) {
 	if err := home.Remove(HostEnd(p.Endpoint)); err != nil {
 		return nil, err
 	}
-	if err := host.Remove(ContainerEnd(p.Endpoint)); err != nil {
+	if err := host.Remove(p.link()); err != nil {
 		return nil, err
 	}
 	pair := &netlink.Veth{
 		LinkAttrs:        netlink.NewLinkAttrs(),
-		PeerName:         ContainerEnd(p.Endpoint),
+		PeerName:         p.link(),
 		PeerHardwareAddr: p.MAC.HardwareAddr(),
 		PeerNamespace:    netlink.NsFd(host.NS()),
 	}
@@ -117,6 +119,8 @@ func hostMAC(container fabric.MAC) fabric.MAC {
 	}
 	return container
 }
+
+func (p Pair) link() string { return cmp.Or(p.Link, ContainerEnd(p.Endpoint)) }
 
 func (p Pair) hostMTU() int { return cmp.Or(p.HostMTU, p.MTU) }
 

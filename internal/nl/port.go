@@ -33,16 +33,32 @@ func (h *Handle) Ports() (map[int]netlink.Protinfo, error) {
 // StopLearning has a bridge learn no MACs from port, and forget those that it
 // has learned there.
 func (h *Handle) StopLearning(port netlink.Link) error {
+	return h.setPort(port, map[int][]byte{rtnl.IFLA_BRPORT_LEARNING: {0}, rtnl.IFLA_BRPORT_FLUSH: nil})
+}
+
+// Seclude has a bridge send to port nothing but frames for the MACs that are known to be
+// behind it, and none that comes from another secluded or isolated port; and answer ARP and
+// ND for what is behind it.
+func (h *Handle) Seclude(port netlink.Link) error {
+	on, off := []byte{1}, []byte{0}
+	return h.setPort(port, map[int][]byte{
+		rtnl.IFLA_BRPORT_LEARNING: off, rtnl.IFLA_BRPORT_UNICAST_FLOOD: off, rtnl.IFLA_BRPORT_MCAST_FLOOD: off,
+		rtnl.IFLA_BRPORT_BCAST_FLOOD: off, rtnl.IFLA_BRPORT_NEIGH_SUPPRESS: on, rtnl.IFLA_BRPORT_ISOLATED: on,
+	})
+}
+
+func (h *Handle) setPort(port netlink.Link, values map[int][]byte) error {
 	request := rtnl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
 	message := rtnl.NewIfInfomsg(unix.AF_BRIDGE)
 	message.Index = int32(port.Attrs().Index)
 	request.AddData(message)
 	flags := rtnl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-	flags.AddRtAttr(rtnl.IFLA_BRPORT_LEARNING, []byte{0})
-	flags.AddRtAttr(rtnl.IFLA_BRPORT_FLUSH, nil)
+	for key, value := range values {
+		flags.AddRtAttr(key, value)
+	}
 	request.AddData(flags)
 	if _, err := h.execute(request, 0); err != nil {
-		return fmt.Errorf("turn learning of %s off: %w", port.Attrs().Name, err)
+		return fmt.Errorf("set the flags of the bridge's port %s: %w", port.Attrs().Name, err)
 	}
 	return nil
 }

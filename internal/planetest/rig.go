@@ -119,7 +119,7 @@ func (r *Rig) Network(number int) fabric.Network {
 	network := r.config.Network(number)
 	network.ID, network.Mode = fmt.Sprintf("network-%d", number), r.config.Mode
 	if network.Subnets == nil {
-		network.Subnets = []fabric.Subnet{{Prefix: subnet4}, {Prefix: subnet6}}
+		network.Subnets = []fabric.Subnet{{Prefix: subnet4, Gateway: gateway4}, {Prefix: subnet6, Gateway: gateway6}}
 	}
 	r.state.Networks[network.ID] = network
 	r.state.Endpoints[network.ID] = map[string]fabric.Endpoint{}

@@ -237,4 +237,7 @@ func restart(t *testing.T, config Config) {
 var (
 	subnet4 = netip.MustParsePrefix("172.31.7.0/24")
 	subnet6 = netip.MustParsePrefix("fd31:7::/64")
+
+	gateway4 = netip.MustParseAddr("172.31.7.1")
+	gateway6 = netip.MustParseAddr("fd31:7::1")
 )

@@ -2,6 +2,7 @@ package scale
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -39,6 +40,8 @@ func (p *plane) Update(_ context.Context, d fabric.Delta) error {
 func (p *plane) Plug(_ context.Context, _ fabric.Segment, e fabric.Endpoint) (string, error) {
 	return fabric.DeviceName("cwc", e.ID), nil
 }
+
+func (p *plane) Gateways(fabric.Segment) []netip.Addr { return nil }
 
 func (p *plane) Alive(_ context.Context, s fabric.Segment) (map[string]bool, error) {
 	alive := make(map[string]bool, len(s.Local))
