@@ -23,6 +23,7 @@ func intrusion(c *cluster) {
 	c.network("elsewhere", "--subnet=192.168.91.0/24")
 	victim, member := c.host(1).run("victim", "--net=guarded"), c.host(2).run("member", "--net=guarded")
 	bridged, outsider := c.host(2).run("bridged"), c.host(2).run("outsider", "--net=elsewhere")
+	published := c.host(2).run("published", "--net=elsewhere", "-p", "8090:80")
 	near := c.host(1).run("near")
 	member.pings(victim.addr("guarded"))
 	frame := c.frameFor(victim, "guarded")
@@ -34,14 +35,15 @@ func intrusion(c *cluster) {
 		{"a host with a container on the network", c.host(2).PID(), true},
 		{"a machine of the LAN", c.machine("plain").PID(), false},
 		{"a container on docker0", bridged.pid(), false},
-		{"a container on docker_gwbridge", outsider.pid(), false},
+		{"a container behind its network's gateway", outsider.pid(), false},
+		{"a container on docker_gwbridge", published.pid(), false},
 		{"a container of the victim's own host", near.pid(), false},
 	} {
 		if got := c.injected(from.pid, victim, frame); got != from.want {
 			c.Errorf("%s: its frame arrived: %t", from.name, got)
 		}
 	}
-	for _, from := range []container{bridged, outsider, near, victim} {
+	for _, from := range []container{bridged, outsider, published, near, victim} {
 		for n := range c.lab.Hosts() {
 			if open := openPorts(c, from.pid(), c.host(n+1).vtep()); len(open) > 0 {
 				c.Errorf("%s reaches ports %v of %s", from.name, open, c.host(n+1).Name())

@@ -25,7 +25,7 @@ func physical() []string {
 // TestUnderlay takes the NIC that carries everything, and gives it back.
 func TestUnderlay(t *testing.T) {
 	c := up(t, lab.Options{Hosts: 2})
-	c.network("tunnelled", "--subnet=192.168.80.0/24")
+	c.network("tunnelled", "-o", "gateway=docker", "--subnet=192.168.80.0/24")
 	c.host(1).docker("run", "--rm", "--net=tunnelled", "busybox", "true") // Docker makes its docker_gwbridge
 	c.options, c.overhead = []string{"mode=underlay", "parent=eth0"}, 0
 	before := []string{c.host(1).network(), c.host(2).network()}
