@@ -234,6 +234,9 @@ func (c *Cluster) reload(ctx context.Context, etcd *kvstore.Etcd, here records.R
 	if err := c.afterMembers(ctx, etcd, here, r); err != nil {
 		return err
 	}
+	if err := c.yield(ctx, etcd); err != nil {
+		return err
+	}
 	if err := c.stopMember(); err != nil {
 		return err
 	}
@@ -270,6 +273,29 @@ func (c *Cluster) afterMembers(ctx context.Context, etcd *kvstore.Etcd, here rec
 		}
 	}
 	return nil
+}
+
+// yield has another member lead if this host's does: what was asked of a leader that
+// stops waits seconds for an answer. The last by name leads then, which is the last to
+// stop, and hands on to the one before it.
+func (c *Cluster) yield(ctx context.Context, etcd *kvstore.Etcd) error {
+	const takes = 5 * time.Second
+	own := c.Member()
+	if own == nil || !own.Leads() {
+		return nil
+	}
+	members, err := etcd.Members(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range slices.Backward(members) { // by name
+		if m.ID != own.ID() && !m.Learner && m.Name != "" {
+			bounded, cancel := context.WithTimeout(ctx, takes)
+			defer cancel()
+			return own.Yield(bounded, m.ID)
+		}
+	}
+	return nil // it is alone
 }
 
 func sum(bundle []byte) [sha256.Size]byte { return sha256.Sum256(bundle) }

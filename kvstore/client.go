@@ -10,6 +10,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/raft/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -168,8 +169,8 @@ func (e *Etcd) noteCause(ctx context.Context, method string, request, reply any,
 	return err
 }
 
-// isStopping says that a member is just being stopped and has not done what it was
-// asked for: it says so, or it answers nothing at all where gRPC has ended and the
+// isStopping says that a member is just being stopped, or hands its leadership over
+// before that, and has not done what it was asked for: it says so, or it answers nothing at all where gRPC has ended and the
 // HTTP server that it is behind has not. What was being done has been drained by then.
 func isStopping(err error) bool {
 	s := status.Convert(err)
@@ -179,7 +180,9 @@ func isStopping(err error) bool {
 	case codes.Internal:
 		return strings.Contains(s.Message(), "server closed the stream without sending trailers")
 	case codes.Unknown:
-		return strings.Contains(s.Message(), "received from server: 200") && strings.Contains(s.Message(), "missing HTTP content-type")
+		// A leader that is handing over takes nothing meanwhile.
+		return s.Message() == raft.ErrProposalDropped.Error() ||
+			strings.Contains(s.Message(), "received from server: 200") && strings.Contains(s.Message(), "missing HTTP content-type")
 	}
 	return false
 }

@@ -65,9 +65,11 @@ func StartMember(ctx context.Context, config MemberConfig) (*Member, error) {
 	return m, nil
 }
 
-// Close stops the member; the others go on.
+// Close stops the member; the others go on. One that leads has another lead first, while
+// it still answers: etcd alone does so after it has closed its listeners.
 func (m *Member) Close() error {
 	m.stop()
+	_ = m.Embed.Server.TryTransferLeadershipOnShutdown() // nobody may be there to take it
 	m.room.Wait()
 	m.Server.Close()
 	return nil
@@ -78,6 +80,15 @@ func (m *Member) ID() uint64 { return uint64(m.Embed.Server.MemberID()) }
 
 // Leads says whether the member is the leader.
 func (m *Member) Leads() bool { return m.Embed.Server.Leader() == m.Embed.Server.MemberID() }
+
+// Yield has the voter with ID to lead in place of this member, which leads.
+func (m *Member) Yield(ctx context.Context, to uint64) error {
+	err := m.Embed.Server.MoveLeader(ctx, uint64(m.Embed.Server.MemberID()), to)
+	if err != nil {
+		return fmt.Errorf("move the leadership of the store to member %x: %w", to, err)
+	}
+	return nil
+}
 
 // Learner says whether the member has no vote yet.
 func (m *Member) Learner() bool { return m.Embed.Server.IsLearner() }

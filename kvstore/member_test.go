@@ -137,6 +137,14 @@ func TestMembersComeAndGo(t *testing.T) {
 	if leader, err := store.Leader(t.Context()); err != nil || leader == 0 {
 		t.Errorf("leader %d, %v", leader, err)
 	}
+	for _, m := range c.members {
+		if m.Leads() && m != h3 {
+			must(t, m.Yield(t.Context(), h3.ID()))
+		}
+	}
+	if leader, err := store.Leader(t.Context()); err != nil || leader != h3.ID() {
+		t.Errorf("the leadership was handed to h3, and %x leads, %v", leader, err)
+	}
 	store.SetEndpoints([]string{ClientURL(c.members["h2"].config.Client), ClientURL(h3.config.Client)})
 	must(t, c.members["h1"].Close())
 	await.Within(t, 20*time.Second, "a write without h1", func() error { return put("two") })
