@@ -101,7 +101,9 @@ func (c *cluster) powerOff(n int) {
 	if _, err := c.host(n).try("ip", "link", "set", "eth0", "down"); err != nil {
 		c.Fatal(err)
 	}
-	for _, daemon := range []lab.Service{c.host(n).Causeway, c.host(n).Docker} {
+	// An engine that still runs would disable a managed plugin that is killed, and not
+	// start it again with itself.
+	for _, daemon := range []lab.Service{c.host(n).Docker, c.host(n).Causeway} {
 		if err := daemon.Kill(c.Context()); err != nil {
 			c.Fatal(err)
 		}
