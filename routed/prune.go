@@ -39,8 +39,13 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 			delete(p.networks, id)
 		}
 	}
-	if len(p.networks) == len(keep) { // what is used is known
-		errs = append(errs, p.pruneTunnel())
+	switch {
+	case len(keep) == 0:
+		p.settled = false
+		errs = append(errs, p.pruneTunnel(), p.Senders.Forget(fabric.RoutedVNI))
+	case len(p.networks) == len(keep): // what is used is known
+		p.settled = true
+		errs = append(errs, p.pruneTunnel(), p.allowSenders())
 	}
 	return errors.Join(errs...)
 }

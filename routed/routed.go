@@ -32,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/sirupsen/logrus"
@@ -51,8 +52,18 @@ type Config struct {
 	VTEP netip.Addr
 	// HostNS is the host's namespace. It stays the caller's to close.
 	HostNS netns.NsHandle
-	Board  *health.Board
-	Log    *logrus.Entry
+	// Senders keeps strangers out of the tunnel.
+	Senders Senders
+	Board   *health.Board
+	Log     *logrus.Entry
+}
+
+// Senders say which VTEPs may deliver into a tunnel.
+type Senders interface {
+	// Allow has the VTEPs, which are sorted, and no others deliver to vni.
+	Allow(vni uint32, vteps []netip.Addr) error
+	// Forget ends what Allow began.
+	Forget(vni uint32) error
 }
 
 // Plane realises routed networks. Its methods come one at a time; Watch runs beside.
@@ -67,6 +78,9 @@ type Plane struct {
 	tunnel   tunnel
 	// fresh says that table and tunnel were read since Invalidate.
 	fresh bool
+	// settled says that all networks of this host were applied once: the senders of all
+	// are known.
+	settled bool
 	// links are those that a VTEP was found on, 0 for none.
 	links map[netip.Addr]int32
 }
@@ -134,6 +148,9 @@ func (p *Plane) apply(ctx context.Context, n *network, want fabric.Segment) (rep
 	n.planned = plannedRoutes(want)
 	n.segment = want
 	n.segment.Routes, n.segment.Remote = nil, nil
+	if err := p.allowSenders(); err != nil {
+		return repaired, err
+	}
 	if err := p.pairsOf(want.Network.ID).Prune(want.Local); err != nil {
 		return repaired, err
 	}
@@ -159,11 +176,14 @@ func (p *Plane) Update(ctx context.Context, d fabric.Delta) error {
 	if n == nil || !n.trusted || !sameShape(n.segment, d.Segment) {
 		return wrap(d.Network, errors.New("it is to be read back"))
 	}
-	before := n.segment.Local
+	before := n.segment
 	n.segment = d.Segment
 	d.MergeRoutes(n.planned)
 	var failed nl.Failures
-	if anyGone(before, d.Local) {
+	if !slices.Equal(before.Flood, d.Flood) {
+		failed.Add(p.allowSenders())
+	}
+	if anyGone(before.Local, d.Local) {
 		failed.Add(p.pairsOf(d.Network.ID).Prune(d.Local))
 	}
 	p.writeDelta(n, d, &failed)

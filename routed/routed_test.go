@@ -17,6 +17,7 @@ import (
 	"github.com/causeway-net/causeway/internal/await"
 	"github.com/causeway-net/causeway/internal/gateway"
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/hostfilter"
 	"github.com/causeway-net/causeway/internal/nl"
 	"github.com/causeway-net/causeway/internal/planetest"
 )
@@ -32,7 +33,12 @@ func suite(vtep string, via fabric.Via) planetest.Config {
 			logger.SetOutput(t.Output())
 			until(t, func() bool { return run(t, host, "ip -6 address show tentative") == "" }) // the host asks its neighbours with it
 			log := logrus.NewEntry(logger)
-			plane, err := New(Config{VTEP: host.VTEP, HostNS: host.NS, Board: health.New(log), Log: log})
+			filter, err := hostfilter.Open(hostfilter.Config{NS: host.NS, VTEP: host.VTEP, Log: log})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { filter.Close() })
+			plane, err := New(Config{Senders: filter, VTEP: host.VTEP, HostNS: host.NS, Board: health.New(log), Log: log})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,3 +119,60 @@ func TestSuiteDirect(t *testing.T) { planetest.Run(t, suite("fd99::", fabric.Via
 
 // TestSuiteAuto has IPv4 routed direct, and IPv6 through the tunnel.
 func TestSuiteAuto(t *testing.T) { planetest.Run(t, suite("10.99.0.0", fabric.ViaAuto)) }
+
+// TestSenders are the hosts with an endpoint on a routed network, and no others.
+func TestSenders(t *testing.T) {
+	rig, network, _, _ := planetest.Two(t, suite("10.99.0.0", fabric.ViaVXLAN))
+	senders := func() string { return run(t, rig.Hosts[0], "nft list set inet causeway-tunnels senders4") }
+	rig.Prune()
+	if out := senders(); !strings.Contains(out, "10.99.0.2") || strings.Contains(out, "10.99.0.1") {
+		t.Errorf("senders are %s", out)
+	}
+	for _, endpoint := range rig.Segment(rig.Hosts[1], network).Local {
+		rig.Forget(endpoint)
+	}
+	rig.Apply()
+	if out := senders(); strings.Contains(out, "10.99.0.2") {
+		t.Errorf("a host that left the network may send: %s", out)
+	}
+}
+
+// TestHostsRoutes has Check name what a subnet overlaps, and Apply leave others' routes alone.
+func TestHostsRoutes(t *testing.T) {
+	rig := planetest.NewRig(t, suite("10.99.0.0", fabric.ViaAuto), 2)
+	host, network := rig.Hosts[0], rig.Network(1)
+	run(t, host, "ip route add 172.31.0.0/16 via 10.99.0.2")
+	err := host.Plane.Check(t.Context(), network)
+	if err == nil || !strings.Contains(err.Error(), "its subnet 172.31.7.0/24 overlaps a route of this host: 172.31.0.0/16 on eth0 by 10.99.0.2") {
+		t.Errorf("overlapping: %v", err)
+	}
+	run(t, host, "ip route del 172.31.0.0/16")
+	if err := host.Plane.Check(t.Context(), network); err != nil {
+		t.Errorf("when the route is gone: %v", err)
+	}
+	const theirs = "172.31.7.3 via 10.99.0.2 dev eth0 metric 7"
+	run(t, host, "ip route add "+theirs)
+	a, b := rig.Start(host, network, 2), rig.Start(rig.Hosts[1], network, 3)
+	if !a.Ping(t, b.Endpoint.Addrs[0].Addr()) {
+		t.Error("the other container is not reached")
+	}
+	rig.Forget(a.Endpoint)
+	rig.Forget(b.Endpoint)
+	rig.Prune()
+	if got := strings.TrimSpace(run(t, host, "ip route show 172.31.7.3")); got != theirs {
+		t.Errorf("another's route is now %q", got)
+	}
+	for name, change := range map[string]func(*fabric.Network){
+		"has no gateway address":              func(n *fabric.Network) { n.Subnets[0].Gateway = netip.Addr{} },
+		"is larger than subnet 172.31.7.0/24": func(n *fabric.Network) { n.Block = 20 },
+		"fd31:7::/64 cannot be routed direct": func(n *fabric.Network) { n.Via = fabric.ViaDirect },
+		"MTU 1000 is less than IPv6's least":  func(n *fabric.Network) { n.MTU = 1000 },
+	} {
+		bad := network
+		bad.Subnets = slices.Clone(network.Subnets)
+		change(&bad)
+		if err := host.Plane.Check(t.Context(), bad); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}

@@ -3,7 +3,9 @@ package routed
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -235,4 +237,20 @@ func (p *Plane) repairTunnel(want fabric.Segment) (repaired int, err error) {
 		}
 	}
 	return repaired, nil
+}
+
+// allowSenders lets the hosts with an endpoint on a routed network, and no others, send
+// into the tunnel. Until all networks were applied, who was let in before is, and may be
+// a sender of one that is still to come.
+func (p *Plane) allowSenders() error {
+	if !p.settled {
+		return nil
+	}
+	senders := make(map[netip.Addr]bool)
+	for _, n := range p.networks {
+		for _, vtep := range n.segment.Flood {
+			senders[vtep] = true
+		}
+	}
+	return p.Senders.Allow(fabric.RoutedVNI, slices.SortedFunc(maps.Keys(senders), netip.Addr.Compare))
 }
