@@ -132,6 +132,13 @@ func (c *cluster) overhear(on *host, words string) func() int {
 func (c *cluster) forges(victim container) {
 	c.Helper()
 	plain := c.machine("plain")
+	// It takes packets' source alone, not the host's place on the LAN: by ARP it neither
+	// answers for the host's address nor asks from it.
+	for _, setting := range []string{"net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2"} {
+		if out, err := plain.Run(c.Context(), "sysctl", "-qw", setting); err != nil {
+			c.Fatalf("%v: %s", err, out)
+		}
+	}
 	for network, want := range map[string]bool{"open": true, "secret": false} {
 		frame := c.frameFor(victim, network)
 		member := c.host(1).vtep()
