@@ -39,11 +39,7 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 			delete(p.networks, id)
 		}
 	}
-	switch {
-	case len(keep) == 0:
-		p.settled = false
-		errs = append(errs, p.pruneTunnel(), p.Senders.Forget(fabric.RoutedVNI))
-	case len(p.networks) == len(keep): // what is used is known
+	if len(p.networks) == len(keep) { // what is used is known
 		p.settled = true
 		errs = append(errs, p.pruneTunnel(), p.allowSenders())
 	}

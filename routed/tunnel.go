@@ -246,6 +246,9 @@ func (p *Plane) allowSenders() error {
 	if !p.settled {
 		return nil
 	}
+	if len(p.networks) == 0 {
+		return p.Senders.Forget(fabric.RoutedVNI)
+	}
 	senders := make(map[netip.Addr]bool)
 	for _, n := range p.networks {
 		for _, vtep := range n.segment.Flood {
