@@ -11,8 +11,8 @@ import (
 
 // TestIdle measures one agent with many networks while nothing happens.
 func TestIdle(t *testing.T) {
-	s := size{hosts: sized(20, 3), agents: 1, endpoints: 100, networks: sized(200, 20)}
-	s.on = s.networks
+	s := size{hosts: sized(20, 3), agents: 1, networks: sized(200, 20)}
+	s.on, s.endpoints = s.networks, 2*s.networks
 	row := fmt.Sprint(s.networks, " networks")
 	out := &section{report.Section{
 		ID: "idle", Title: "One idle agent", Rows: []report.Row{{Name: row}},
