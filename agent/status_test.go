@@ -15,6 +15,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/hostfilter"
 	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
@@ -49,6 +50,7 @@ func TestStatus(t *testing.T) {
 			{Prefix: foo.Subnets[0].Prefix, Used: 2, Free: 252}, {Prefix: foo.Subnets[1].Prefix, Free: -1},
 		}}},
 		Endpoints: []Endpoint{{Endpoint: e1, NetworkName: "foo"}},
+		Drops:     []hostfilter.Drop{},
 		Troubles:  []string{"a trouble", "host h2 runs causeway 0.9, this one 1.0: bring all hosts to one version"},
 	}
 	got := status(t.Context(), store, h1, []health.Fault{{Text: "a trouble"}})

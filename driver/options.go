@@ -67,20 +67,12 @@ func setters() map[string]func(*options, string) error {
 			return nil
 		}
 	}
-	ignored := func(*options, string) error { return nil }
 	mtu := number(func(o *options) *int { return &o.network.MTU }, fabric.MinMTU, fabric.MaxMTU)
 	return map[string]func(*options, string) error{
 		"mode": oneOf(func(o *options, v string) { o.network.Mode = fabric.Mode(v) },
 			string(fabric.ModeVXLAN), string(fabric.ModeOVS), string(fabric.ModeUnderlay), string(fabric.ModeRouted)),
 		"tunnel": oneOf(func(o *options, v string) { o.network.Tunnel = v }, "vxlan", "geneve", "gre"),
-		"vni": func(o *options, v string) error {
-			n, err := strconv.ParseUint(v, 0, 32)
-			if err != nil || n < 1 || n > maxVNI {
-				return fmt.Errorf("must be a number from 1 to %d", maxVNI)
-			}
-			o.network.VNI = uint32(n)
-			return nil
-		},
+		"vni":    setVNI,
 		"mtu":    mtu,
 		labelMTU: mtu,
 		"via": oneOf(func(o *options, v string) { o.network.Via = fabric.Via(v) },
@@ -104,6 +96,17 @@ func setters() map[string]func(*options, string) error {
 		"com.docker.network.advertise_addr_ms":    ignored,
 	}
 }
+
+func setVNI(o *options, v string) error {
+	n, err := strconv.ParseUint(v, 0, 32)
+	if err != nil || n < 1 || n > maxVNI {
+		return fmt.Errorf("must be a number from 1 to %d", maxVNI)
+	}
+	o.network.VNI = uint32(n)
+	return nil
+}
+
+func ignored(*options, string) error { return nil }
 
 // What -o gateway= may be: the network's own on each host, or docker_gwbridge.
 const (

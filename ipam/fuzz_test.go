@@ -69,7 +69,8 @@ func FuzzCalls(f *testing.F) {
 		}
 		if addr, _, _ := strings.Cut(answer.Address, "/"); addr != "" {
 			var request ipam.RequestAddressRequest
-			if err := json.Unmarshal(body, &request); err == nil {
+			err := json.Unmarshal(body, &request)
+			if err == nil {
 				err = i.release(t.Context(), request.PoolID, addr)
 			}
 			if err != nil {

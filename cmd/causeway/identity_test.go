@@ -69,7 +69,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		"--store-member is \"maybe\"": func(s *settings) { s.storeMember = "maybe" },
 		"--cluster-port is 65534":     func(s *settings) { s.clusterPort = 65534 },
 	} {
-		s := settings{scope: "local", vxlanPort: 4789, ovsVXLANPort: 8472, clusterPort: 2378, storeMember: "auto"}
+		s := settings{scope: "local", vxlanPort: 4789, ovsVXLANPort: 8472, wireguardPort: 51822, clusterPort: 2378, storeMember: "auto"}
 		set(&s)
 		if err := s.check(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
@@ -96,7 +96,7 @@ func TestInsecureStoreIsRefused(t *testing.T) {
 		{"http://[::1]:2379/", false, false},
 		{"localhost:2379", false, false},
 	} {
-		base := settings{scope: "local", vxlanPort: 4789, ovsVXLANPort: 8472, clusterPort: 2378, storeMember: "auto"}
+		base := settings{scope: "local", vxlanPort: 4789, ovsVXLANPort: 8472, wireguardPort: 51822, clusterPort: 2378, storeMember: "auto"}
 		if test.secure {
 			base.cert, base.key = "/c", "/k"
 		}
