@@ -67,7 +67,9 @@ func newTable(ns netns.NsHandle, family family, name string) *table {
 
 // set describes one of the table's sets.
 func (t *table) set(name string) *nftables.Set {
-	set := &nftables.Set{Table: t.Table, Name: name, KeyType: t.key, Interval: true}
+	// The library would number sets by a counter that goroutines share without a lock.
+	id := uint32(slices.Index(setNames(), name) + 1)
+	set := &nftables.Set{Table: t.Table, ID: id, Name: name, KeyType: t.key, Interval: true}
 	switch name {
 	case setLinks, setOpen, setInside:
 		set.KeyType, set.Interval, set.KeyByteOrder = nftables.TypeIFName, false, binaryutil.NativeEndian
