@@ -140,12 +140,12 @@ func TestSealedAddresses(t *testing.T) {
 		}
 	}
 	send()
-	if in, out := heard(), answered(); in != 1 || out != 1 {
+	if in, out := heard(1), answered(1); in != 1 || out != 1 {
 		t.Fatalf("before it is sealed, %d came in and %d went out", in, out)
 	}
 	must(t, f.Seal(addrs("fd77::1")))
 	send()
-	if in, out := heard(), answered(); in != 0 || out != 0 {
+	if in, out := heard(0), answered(0); in != 0 || out != 0 {
 		t.Errorf("%d came in and %d went out by another device", in, out)
 	}
 	if drops, err := f.Drops(); err != nil || len(drops) != 1 || drops[0].Packets != 2 {
@@ -240,7 +240,8 @@ func newLAN(t *testing.T) lan {
 }
 
 // listen counts what comes to a UDP port of a machine.
-func listen(t *testing.T, on *lantest.Machine, port int) func() int {
+// listen counts what arrives at a port: it waits for what is wanted, and a moment for more.
+func listen(t *testing.T, on *lantest.Machine, port int) func(want int) int {
 	t.Helper()
 	var socket *net.UDPConn
 	must(t, nl.Do(on.NS, func() (err error) {
@@ -248,9 +249,13 @@ func listen(t *testing.T, on *lantest.Machine, port int) func() int {
 		return err
 	}))
 	t.Cleanup(func() { _ = socket.Close() })
-	return func() (count int) {
+	return func(want int) (count int) {
 		for {
-			must(t, socket.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
+			patience := 200 * time.Millisecond
+			if count < want {
+				patience = 5 * time.Second
+			}
+			must(t, socket.SetReadDeadline(time.Now().Add(patience)))
 			if _, err := socket.Read(make([]byte, 9000)); err != nil {
 				return count
 			}
@@ -296,12 +301,12 @@ func TestOnlySendersDeliver(t *testing.T) {
 				"in fragments":               {append(vxlan(6), make([]byte, 4000)...), 0},
 			} {
 				say(t, l.machine, to, test.payload)
-				if got := heard(); got != test.want {
+				if got := heard(test.want); got != test.want {
 					t.Errorf("%s: %d came through", name, got)
 				}
 			}
 			sendFragments(t, l.machine, netip.MustParseAddr(vtep.sender), netip.MustParseAddr(vtep.own), vxlan(6))
-			if got := heard(); got != 0 {
+			if got := heard(0); got != 0 {
 				t.Errorf("%d came through whose first fragment ends before the VNI", got)
 			}
 			drops, err := f.Drops()
@@ -333,10 +338,10 @@ func TestContainersDoNotReachHosts(t *testing.T) {
 				tunnel, else4 := listen(t, on.machine, 8472), listen(t, on.machine, 5353)
 				say(t, l.container, net.JoinHostPort(on.address, "8472"), []byte("in"))
 				say(t, l.container, net.JoinHostPort(on.address, "5353"), []byte("in"))
-				if n := tunnel(); n != 0 {
+				if n := tunnel(0); n != 0 {
 					t.Errorf("%s: the tunnel's port heard a container", on.machine.Name)
 				}
-				if n := else4(); n != 1 {
+				if n := else4(1); n != 1 {
 					t.Errorf("%s: another port heard %d of a container's packets", on.machine.Name, n)
 				}
 				for port, want := range map[string]bool{"2378": false, "2379": false, "8080": true} {
