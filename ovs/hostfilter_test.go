@@ -38,15 +38,15 @@ func TestTheHostsStackHearsNoContainer(t *testing.T) {
 		}
 	}
 	quiet()
-	within(t, host.NS, "nft", "flush", "ruleset")
+	within(t, host.NS, "nft", "delete", "table", "netdev", filterTable)
 	host.Plane.Invalidate()
-	if repaired := rig.Apply(host); repaired != 2 {
-		t.Errorf("repaired %d entries, want both ports", repaired)
+	if repaired := rig.Apply(host); repaired != 3 {
+		t.Errorf("repaired %d entries, want the containers' ports and the gateway's", repaired)
 	}
 	quiet()
 	rig.Forget(b.Endpoint)
 	rig.Apply()
-	if left := within(t, host.NS, "nft", "list", "table", "netdev", filterTable); strings.Count(left, "chain") != 1 {
+	if left := within(t, host.NS, "nft", "list", "table", "netdev", filterTable); strings.Count(left, "chain") != 2 {
 		t.Errorf("chains left: %s", left)
 	}
 	rig.Forget(a.Endpoint)
