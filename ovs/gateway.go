@@ -71,7 +71,13 @@ func (p *Plane) plugGateway(ctx context.Context, network fabric.Network, wanted 
 			return err
 		}
 	}
-	if port := p.have.ports[place.ID]; port.number == 0 || fresh {
+	port, known := p.have.ports[place.ID]
+	if known && fresh { // the switch would keep the device that is gone
+		if err := p.vswitch.DeletePorts(ctx, port.name); err != nil {
+			return err
+		}
+	}
+	if port.number == 0 || fresh {
 		return p.attach(ctx, network, []fabric.Endpoint{place})
 	}
 	return nil
