@@ -25,7 +25,7 @@ func wayOut(c *cluster) {
 		from.pings(outside4)
 		from.pings(outside6)
 		from.pings("192.168.31.1")
-		if _, err := from.host.try("ping", "-c", "1", "-W", "2", from.addr("leave")); err != nil {
+		if _, err := from.try("ping", "-c", "1", "-W", "2", from.addr("leave")); err != nil {
 			c.Errorf("its host does not reach %s: %v", from.name, err)
 		}
 	}
