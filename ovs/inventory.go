@@ -37,6 +37,14 @@ type portRow struct {
 	number    int    // zero where the switch lost the device
 }
 
+// newInventory is that of a switch without a bridge.
+func newInventory() *inventory {
+	return &inventory{
+		tunnels: map[string]vswitch.Interface{}, ports: map[string]portRow{}, internal: map[string]bool{},
+		groups: map[uint32]string{}, gateways: map[string]bool{},
+	}
+}
+
 // look reads the inventory if something may have changed it.
 func (p *Plane) look(ctx context.Context) error {
 	if p.have != nil {
@@ -46,7 +54,7 @@ func (p *Plane) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	have := &inventory{tunnels: map[string]vswitch.Interface{}, ports: map[string]portRow{}, internal: map[string]bool{}, groups: map[uint32]string{}, gateways: map[string]bool{}}
+	have := newInventory()
 	for _, bridge := range bridges {
 		if bridge.Name != p.Bridge {
 			continue

@@ -167,7 +167,9 @@ func (p *Plane) pruneBridge(ctx context.Context, keep int) error {
 	if err := p.vswitch.DeleteBridge(ctx); err != nil {
 		return err
 	}
-	*p.have = inventory{tunnels: p.have.tunnels, ports: p.have.ports, internal: p.have.internal, groups: map[uint32]string{}, gateways: map[string]bool{}}
+	without := newInventory()
+	without.tunnels, without.ports, without.internal = p.have.tunnels, p.have.ports, p.have.internal
+	p.have = without
 	p.Log.WithField("bridge", p.Bridge).Info("no network needs the Open vSwitch bridge any more; it is deleted")
 	return nil
 }
