@@ -51,7 +51,7 @@ func openTable(ns netns.NsHandle) (*table, error) {
 	}
 	return &table{conn: conn, set: &nftables.Set{
 		Table: &nftables.Table{Name: "causeway", Family: nftables.TableFamilyIPv4},
-		Name:  "up", KeyType: nftables.TypeIPAddr, HasTimeout: true, Timeout: expiry,
+		ID:    1, Name: "up", KeyType: nftables.TypeIPAddr, HasTimeout: true, Timeout: expiry,
 	}}, nil
 }
 

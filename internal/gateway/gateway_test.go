@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/await"
 	"github.com/causeway-net/causeway/internal/lantest"
 	"github.com/causeway-net/causeway/internal/nl"
 )
@@ -22,13 +23,13 @@ import (
 func connects(t *testing.T, from, to *lantest.Machine, at string) (peer netip.Addr, ok bool) {
 	t.Helper()
 	var listener net.Listener
-	err := nl.Do(to.NS, func() (err error) {
-		listener, err = new(net.ListenConfig).Listen(t.Context(), "tcp", ":80")
-		return err
+	// A process that is just being started holds the last one's listener for a moment.
+	await.Within(t, 5*time.Second, "port 80 is free", func() error {
+		return nl.Do(to.NS, func() (err error) {
+			listener, err = new(net.ListenConfig).Listen(t.Context(), "tcp", ":80")
+			return err
+		})
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	peers := make(chan netip.Addr, 1)
 	go func() {
 		defer close(peers)
@@ -37,7 +38,7 @@ func connects(t *testing.T, from, to *lantest.Machine, at string) (peer netip.Ad
 			_ = conn.Close()
 		}
 	}()
-	err = nl.Do(from.NS, func() error {
+	err := nl.Do(from.NS, func() error {
 		conn, err := (&net.Dialer{Timeout: 3 * time.Second}).DialContext(t.Context(), "tcp", at)
 		if err != nil {
 			return err

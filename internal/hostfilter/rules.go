@@ -99,11 +99,11 @@ func (f *Filter) addRules(sets map[string]*nftables.Set) error {
 		}
 		f.conn.AddRule(&nftables.Rule{Table: table(), Chain: chain, Exprs: all})
 	}
-	tunnels, err := f.portSet(f.Tunnels)
+	tunnels, err := f.portSet(len(sets)+1, f.Tunnels)
 	if err != nil {
 		return err
 	}
-	ports, err := f.portSet(f.Ports)
+	ports, err := f.portSet(len(sets)+2, f.Ports)
 	if err != nil {
 		return err
 	}
@@ -130,9 +130,11 @@ func (f *Filter) addRules(sets map[string]*nftables.Set) error {
 	return nil
 }
 
-// portSet adds a set of ports that never changes.
-func (f *Filter) portSet(ports []uint16) (*nftables.Set, error) {
-	set := &nftables.Set{Table: table(), Anonymous: true, Constant: true, KeyType: nftables.TypeInetService}
+// portSet adds a set of ports that never changes; its name is the kernel's to complete.
+func (f *Filter) portSet(id int, ports []uint16) (*nftables.Set, error) {
+	set := &nftables.Set{
+		ID: uint32(id), Table: table(), Name: "__set%d", Anonymous: true, Constant: true, KeyType: nftables.TypeInetService,
+	}
 	all := make([]nftables.SetElement, 0, len(ports))
 	for _, port := range ports {
 		all = append(all, nftables.SetElement{Key: binaryutil.BigEndian.PutUint16(port)})

@@ -51,7 +51,9 @@ func (f *Filter) sets() map[string]*nftables.Set {
 	sets := make(map[string]*nftables.Set)
 	add := func(name string, key ...nftables.SetDatatype) {
 		sets[name] = &nftables.Set{
-			Table: table(), Name: name, KeyType: nftables.MustConcatSetType(key...), Concatenation: len(key) > 1,
+			// The library would number sets by a counter that goroutines share without a lock.
+			ID: uint32(len(sets) + 1), Table: table(), Name: name,
+			KeyType: nftables.MustConcatSetType(key...), Concatenation: len(key) > 1,
 		}
 	}
 	add(networksSet, nftables.TypeMark)
