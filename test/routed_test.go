@@ -14,7 +14,7 @@ func TestRouted(t *testing.T) {
 	c := up(t, lab.Options{Hosts: 3})
 	c.options, c.overhead = []string{"mode=routed"}, 0
 	c.runAll(t, "ping and TCP between hosts", "internal", "dual stack", "published port and way out", "connect and disconnect",
-		"shared sandbox", "from none onto the network", "restart and recreate", "MTU", "plugin restarted under traffic", "own time")
+		"shared sandbox", "from none onto the network", "restart and recreate", "MTU", "plugin restarted under traffic")
 	t.Run("routes", func(t *testing.T) { routes(c.sub(t)) })
 }
 

@@ -26,7 +26,6 @@ func capabilities() map[string]func(*cluster) {
 		"restart and recreate":           restartAndRecreate,
 		"MTU":                            mtu,
 		"plugin restarted under traffic": pluginRestart,
-		"own time":                       ownTime,
 		"intrusion":                      intrusion,
 	}
 }
