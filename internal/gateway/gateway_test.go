@@ -217,9 +217,12 @@ func TestDrift(t *testing.T) {
 			if diff := cmp.Diff(before, r.text()); diff != "" && !strings.Contains(script, "flush ruleset") && !strings.Contains(script, "-F") {
 				t.Errorf("not as before (-before +after):\n%s", diff)
 			}
-			if !pings(a, "10.9.0.9") || !pings(a, "fd09::9") {
-				t.Errorf("the way out is not back:\n%s", r.text())
-			}
+			await.Within(t, 5*time.Second, "the way out is back", func() error {
+				if !pings(a, "10.9.0.9") || !pings(a, "fd09::9") {
+					return errors.New(r.text())
+				}
+				return nil
+			})
 			cancel()
 			if err := <-done; !errors.Is(err, context.Canceled) {
 				t.Error(err)

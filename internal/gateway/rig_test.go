@@ -6,11 +6,13 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/await"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/lantest"
 	"github.com/causeway-net/causeway/internal/nl"
@@ -38,6 +40,11 @@ func newRig(t *testing.T) *rig {
 	for machine, number := range map[*lantest.Machine]string{r.host: "1", r.outside: "9"} {
 		machine.IP(fmt.Sprintf("addr add 10.9.0.%s/24 dev eth0\n addr add fd09::%s/64 dev eth0 nodad\n link set eth0 up", number, number))
 	}
+	// The kernel takes up to a second to see that a pair is up, while others come and go.
+	await.Within(t, 5*time.Second, "the LAN is up", func() error {
+		_, err := r.host.Command("sh", "-c", "ping -n -c 1 -W 1 10.9.0.9 && ping -n -c 1 -W 1 fd09::9")
+		return err
+	})
 	// As engine 28 has it, with a bridge of its own whose port 80 is published.
 	for _, tool := range []string{"iptables-nft", "ip6tables-nft"} {
 		r.host.Script(strings.ReplaceAll(`T -P FORWARD DROP
