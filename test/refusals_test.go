@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/lab"
+	"github.com/causeway-net/causeway/records"
 )
 
 // TestRefusals has users make mistakes, and things be missing: each gets one
@@ -19,7 +20,7 @@ func TestRefusals(t *testing.T) {
 	t.Run("commands", func(t *testing.T) { c.sub(t).refusedCommands() })
 	t.Run("as many subnets as fit", func(t *testing.T) {
 		c := c.sub(t)
-		c.network("large", subnets(32)...)
+		c.network("large", subnets(records.MaxSubnets)...)
 		c.host(2).docker("network", "rm", "large")
 		for _, h := range []*host{c.host(1), c.host(2)} {
 			eventually(t, "the network is gone from "+h.Name(), func() error {
@@ -30,7 +31,7 @@ func TestRefusals(t *testing.T) {
 				return err
 			})
 		}
-		c.network("large", subnets(32)...) // nothing of the first is left
+		c.network("large", subnets(records.MaxSubnets)...) // nothing of the first is left
 	})
 	t.Run("servers", func(t *testing.T) { c.sub(t).refusedServers() })
 	t.Run("store away", func(t *testing.T) { c.sub(t).storeAway(one, two) })
@@ -62,7 +63,7 @@ func (c *cluster) refusedCommands() {
 		"overlap":              {with("--subnet=192.168.60.0/25", "-o", "mode=underlay", "-o", "parent=eth0", "x"), "subnet 192.168.60.0/25 overlaps 192.168.60.0/24 of network first"},
 		"overlap, our IPAM":    {with("--ipam-driver=causeway", "--subnet=192.168.0.0/16", "x"), "subnet 192.168.0.0/16 overlaps 192.168.60.0/24 of network first"},
 		"the same subnet":      {with("--ipam-driver=causeway", "--subnet=192.168.60.0/24", "x"), "subnet 192.168.60.0/24 overlaps 192.168.60.0/24 of network first"},
-		"too many subnets":     {with(append(subnets(33), "x")...), "the network has 33 subnets, and may have 32"},
+		"too many subnets":     {with(append(subnets(records.MaxSubnets+1), "x")...), fmt.Sprintf("and may have %d", records.MaxSubnets)},
 		"overlaps the VTEP":    {with("--subnet=10.99.0.0/16", "x"), "subnet 10.99.0.0/16 overlaps 10.99.0.0/24, the network of this host's VTEP 10.99.0.2"},
 		"unknown IPAM option":  {with("--ipam-driver=causeway", "--ipam-opt=colour=red", "--subnet=10.1.0.0/24", "x"), `IPAM option "colour" is not known`},
 		"no such plane":        {with("-o", "mode=magic", "--subnet=10.1.0.0/24", "x"), `option mode="magic" must be one of vxlan, ovs, underlay, routed`},
