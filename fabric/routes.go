@@ -53,7 +53,9 @@ func routesOf(s State, network Network, self string) []Route {
 	for _, block := range s.Blocks[network.ID] {
 		host, known := s.Hosts[block.Host]
 		if known && block.Host != self && sameFamily(host.VTEP, s.Hosts[self].VTEP) && inSubnets(network, block.Prefix) {
-			routes[block.Prefix] = host.VTEP
+			for _, part := range partsOf(network, block.Prefix) {
+				routes[part] = host.VTEP
+			}
 		}
 	}
 	endpoints := s.Endpoints[network.ID]
@@ -65,6 +67,16 @@ func routesOf(s State, network Network, self string) []Route {
 		}
 	}
 	return sortedRoutes(routes)
+}
+
+// partsOf are the prefixes that lead to a block: itself, or where it is a whole subnet
+// its halves, for the kernel has a route to the subnet of its own, to the bridge.
+func partsOf(network Network, block netip.Prefix) []netip.Prefix {
+	whole := slices.ContainsFunc(network.Subnets, func(s Subnet) bool { return s.Prefix.Masked() == block })
+	if !whole || block.IsSingleIP() {
+		return []netip.Prefix{block}
+	}
+	return Halves(block, block.Addr())
 }
 
 // endpointRoutes are those of an endpoint's addresses that lie outside of its host's

@@ -40,7 +40,7 @@ func TestRoutesLeadToEachEndpoint(t *testing.T) {
 					t.Fatalf("%s is at %s, and routed to %+v", peer.Addrs[0], peer.VTEP, route)
 				}
 			}
-			if most := len(s.Blocks[segment.Network.ID]) + len(s.Endpoints[segment.Network.ID]); len(segment.Routes) > most {
+			if most := 2*len(s.Blocks[segment.Network.ID]) + len(s.Endpoints[segment.Network.ID]); len(segment.Routes) > most {
 				t.Fatalf("%d routes for %d blocks and endpoints", len(segment.Routes), most)
 			}
 		}
@@ -82,6 +82,21 @@ func TestRoutesGrowWithHosts(t *testing.T) {
 		if !slices.Contains(routes, Route{netip.PrefixFrom(addr, 32), want}) {
 			t.Errorf("no route of %s's own to %q", addr, want)
 		}
+	}
+}
+
+// TestBlockOfWholeSubnet: the kernel's own route to the subnet leads to the bridge.
+func TestBlockOfWholeSubnet(t *testing.T) {
+	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
+	s := State{
+		Hosts:     map[string]Host{"h0": {Name: "h0", VTEP: addr("192.0.2.1")}, "h1": {Name: "h1", VTEP: addr("192.0.2.2")}},
+		Networks:  map[string]Network{"n": {ID: "n", Mode: ModeRouted, Subnets: []Subnet{{Prefix: prefix("10.0.0.0/26")}}}},
+		Endpoints: map[string]map[string]Endpoint{"n": {"a": {ID: "a", Network: "n", Host: "h0", Addrs: []netip.Prefix{prefix("10.0.0.2/26")}}}},
+		Blocks:    map[string][]Block{"n": {{prefix("10.0.0.0/26"), "h1"}}},
+	}
+	want := []Route{{prefix("10.0.0.0/27"), addr("192.0.2.2")}, {prefix("10.0.0.2/32"), netip.Addr{}}, {prefix("10.0.0.32/27"), addr("192.0.2.2")}}
+	if got := Plan(s, "h0")[0].Routes; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

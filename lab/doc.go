@@ -7,6 +7,8 @@
 //	                    ├── …
 //	                    └── plain          10.99.0.0/24, fd99::/64
 //
+// Some of the hosts can be on a second LAN behind the router, 10.98.0.0/24 and fd98::/64.
+//
 // A machine (machine.go) is a network, a mount and a UTS namespace, kept by one
 // sleeping process. Its view of the file system is the real one, except that
 // /run, /etc, /var/lib and /sys are its own: daemons use their standard paths

@@ -121,7 +121,7 @@ func dockerArgv(o Options, host string) []string {
 }
 
 // storeURL is where the records of a lab with [StoreEtcd] are.
-func storeURL() string { return fmt.Sprintf("http://%s:2379", lan4(storeNumber)) }
+func storeURL() string { return fmt.Sprintf("http://%s:2379", near().addrs(storeNumber)[0].Addr()) }
 
 // unitLimits start a binary with what causeway.service leaves it.
 func unitLimits() []string {

@@ -14,7 +14,10 @@ const (
 	plainName   = "plain"
 	storeName   = "store"
 
-	storeNumber = 253 // the last part of its addresses
+	// The last parts of their addresses.
+	plainNumber  = 200
+	storeNumber  = 253
+	routerNumber = 254
 )
 
 // nic is one end of a cable: a machine's interface and its addresses.
@@ -29,62 +32,99 @@ type spec struct {
 	nics []nic
 	// via are the default routers.
 	via []netip.Addr
+	// lan is the one that eth0 is on.
+	lan lan
 	// engine is the version of a Docker host's engine; empty for other machines.
 	engine string
 }
 
+// lan is one of the two LANs: 10.99.0.0/24 and fd99::/64, or 10.98.0.0/24 and fd98::/64,
+// and the bridge in the switch's namespace that it is.
+type lan struct {
+	number byte
+	bridge string
+}
+
+func near() lan { return lan{99, "br0"} }
+
+// far is behind the router.
+func far() lan { return lan{98, "br1"} }
+
+// addrs are those of its n-th machine, with the same digits in both.
+func (l lan) addrs(n int) []netip.Prefix {
+	return []netip.Prefix{
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{10, l.number, 0, byte(n)}), 24),
+		netip.MustParsePrefix(fmt.Sprintf("fd%d::%d/64", l.number, n)),
+	}
+}
+
+// machine is one with a NIC on the LAN.
+func (l lan) machine(name string, n int) spec {
+	s := spec{name: name, nics: []nic{{"eth0", l.addrs(n)}}, lan: l}
+	for _, router := range l.addrs(routerNumber) {
+		s.via = append(s.via, router.Addr())
+	}
+	return s
+}
+
 // layout gives the machines of a lab, the switch first, the hosts last.
 func layout(o Options) []spec {
-	hostVia := []netip.Addr{lan4(254), lan6("fe")}
+	router := near().machine(routerName, routerNumber)
+	router.via = nil
+	router.nics = append(router.nics, nic{"eth1", []netip.Prefix{netip.MustParsePrefix("203.0.113.254/24"), netip.MustParsePrefix("2001:db8::fe/64")}})
+	if o.Far > 0 {
+		router.nics = append(router.nics, nic{"eth2", far().addrs(routerNumber)})
+	}
 	specs := []spec{
 		{name: switchName},
-		{name: routerName, nics: []nic{
-			{"eth0", []netip.Prefix{netip.PrefixFrom(lan4(254), 24), netip.PrefixFrom(lan6("fe"), 64)}},
-			{"eth1", []netip.Prefix{netip.MustParsePrefix("203.0.113.254/24"), netip.MustParsePrefix("2001:db8::fe/64")}},
-		}},
+		router,
 		{
 			name: outsideName,
 			nics: []nic{{"eth0", []netip.Prefix{netip.MustParsePrefix("203.0.113.1/24"), netip.MustParsePrefix("2001:db8::1/64")}}},
 			via:  []netip.Addr{netip.MustParseAddr("203.0.113.254"), netip.MustParseAddr("2001:db8::fe")},
 		},
-		{name: plainName, nics: onLAN(200), via: hostVia},
+		near().machine(plainName, plainNumber),
 	}
 	if o.Store == StoreEtcd {
-		specs = append(specs, spec{name: storeName, nics: onLAN(storeNumber), via: hostVia})
+		specs = append(specs, near().machine(storeName, storeNumber))
 	}
 	for i, version := range o.engines() {
-		specs = append(specs, spec{name: hostName(i + 1), nics: onLAN(i + 1), via: hostVia, engine: version})
+		where := near()
+		if i >= o.Hosts-o.Far {
+			where = far()
+		}
+		host := where.machine(hostName(i+1), i+1)
+		host.engine = version
+		specs = append(specs, host)
 	}
 	return specs
 }
 
 func hostName(n int) string { return fmt.Sprint("h", n) }
 
-func lan4(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}) }
-
-func lan6(tail string) netip.Addr { return netip.MustParseAddr("fd99::" + tail) }
-
-// onLAN is the one NIC of the n-th machine: 10.99.0.n and fd99::n, with the
-// same digits in both.
-func onLAN(n int) []nic {
-	return []nic{{"eth0", []netip.Prefix{
-		netip.PrefixFrom(lan4(n), 24), netip.PrefixFrom(lan6(fmt.Sprint(n)), 64),
-	}}}
-}
-
-// switchBatch is what `ip -batch` does in the switch's namespace: a bridge, and
-// a cable to each machine, whose other end is pushed into that machine. The
-// switch's port has the machine's name. The router's second cable goes to outside.
+// switchBatch is what `ip -batch` does in the switch's namespace: a bridge for each LAN,
+// and a cable to each machine, whose other end is pushed into that machine. The switch's
+// port has the machine's name. The router has a cable to outside and one to each LAN.
 func switchBatch(specs []spec, mtu int, keeper func(machine string) int) string {
 	var b strings.Builder
-	// Without a querier, snooping would starve multicast listeners in time.
-	fmt.Fprintf(&b, "link add name br0 type bridge mcast_snooping 0\nlink set br0 up\n")
+	addBridge := func(l lan) {
+		// Without a querier, snooping would starve multicast listeners in time.
+		fmt.Fprintf(&b, "link add name %s type bridge mcast_snooping 0\nlink set %s up\n", l.bridge, l.bridge)
+	}
+	addCable := func(l lan, port, machine, link string) {
+		fmt.Fprintf(&b, "link add name %s mtu %d type veth peer name %s mtu %d netns %d\n", port, mtu, link, mtu, keeper(machine))
+		fmt.Fprintf(&b, "link set %s master %s up\n", port, l.bridge)
+	}
+	addBridge(near())
 	for _, s := range specs {
-		if s.name == switchName || s.name == outsideName {
+		switch {
+		case s.name == switchName || s.name == outsideName:
 			continue
+		case s.name == routerName && len(s.nics) > 2:
+			addBridge(far())
+			addCable(far(), "router2", s.name, s.nics[2].name)
 		}
-		fmt.Fprintf(&b, "link add name %s mtu %d type veth peer name eth0 mtu %d netns %d\n", s.name, mtu, mtu, keeper(s.name))
-		fmt.Fprintf(&b, "link set %s master br0 up\n", s.name)
+		addCable(s.lan, s.name, s.name, s.nics[0].name)
 	}
 	fmt.Fprintf(&b, "link add name tmp0 mtu %d type veth peer name eth1 mtu %d netns %d\n", mtu, mtu, keeper(routerName))
 	fmt.Fprintf(&b, "link set tmp0 name eth0 netns %d\n", keeper(outsideName))

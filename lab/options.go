@@ -31,6 +31,8 @@ type Options struct {
 	Name string `json:"name"`
 	// Hosts is the number of Docker hosts, h1 and on; default 2.
 	Hosts int `json:"hosts"`
+	// Far is how many of the hosts, the last ones, are on a second LAN behind the router.
+	Far int `json:"far,omitempty"`
 	// Engine is Docker's version, one of [Engines].
 	Engine string `json:"engine"`
 	// Engines gives single hosts another version: the first is that of h1; an
@@ -106,6 +108,8 @@ func (o Options) check() error {
 		return fmt.Errorf("lab name %q: it must have lower-case letters, digits and dashes only", o.Name)
 	case o.Hosts < 1 || o.Hosts > maxHosts:
 		return fmt.Errorf("%d hosts: a lab has 1 to %d", o.Hosts, maxHosts)
+	case o.Far < 0 || o.Far > o.Hosts:
+		return fmt.Errorf("%d far hosts: there are %d hosts", o.Far, o.Hosts)
 	case len(o.Engines) > o.Hosts:
 		return fmt.Errorf("%d engines are named for %d hosts", len(o.Engines), o.Hosts)
 	case o.Store != StoreEmbedded && o.Store != StoreEtcd:

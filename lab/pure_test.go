@@ -38,7 +38,7 @@ func TestMachineBatch(t *testing.T) {
 addr replace fd99::12/64 dev eth0 nodad
 link set eth0 up
 route replace default via 10.99.0.254
-route replace default via fd99::fe
+route replace default via fd99::254
 `
 	if diff := cmp.Diff(want, machineBatch(specs[len(specs)-1])); diff != "" {
 		t.Error(diff)
@@ -68,7 +68,7 @@ func TestCausewayArgv(t *testing.T) {
 		"IPv6 tunnels":                      {six, 2, "--host-name h2 --vtep fd99::2 --join cw1-x"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := causewayArgv(test.o, spec{name: hostName(test.host), nics: onLAN(test.host)}, "cw1-x")
+			got := causewayArgv(test.o, near().machine(hostName(test.host), test.host), "cw1-x")
 			if diff := cmp.Diff("causeway serve "+test.want, strings.Join(got, " ")); diff != "" {
 				t.Error(diff)
 			}

@@ -54,7 +54,11 @@ func (l *Lab) Cut(ctx context.Context, machine string) error {
 
 // Heal puts the cable back.
 func (l *Lab) Heal(ctx context.Context, machine string) error {
-	return l.setPort(ctx, machine, "master", "br0")
+	m, err := l.Machine(machine)
+	if err != nil {
+		return err
+	}
+	return l.setPort(ctx, machine, "master", m.lan.bridge)
 }
 
 func (l *Lab) setPort(ctx context.Context, machine string, to ...string) error {

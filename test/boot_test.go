@@ -80,9 +80,14 @@ func (c *cluster) powerCut(h *host) (begun time.Time) {
 func TestLiveRestore(t *testing.T) {
 	c := up(t, lab.Options{Hosts: 2, Plugin: true, DockerArgs: []string{"--live-restore"}})
 	c.network("live", "--subnet=192.168.8.0/24")
+	c.network("live-routed", "-o", "mode=routed", "--subnet=192.168.10.0/24")
 	first, second := c.host(1).run("live1", "--net=live"), c.host(2).run("live2", "--net=live")
 	addr := second.addr("live")
-	stop := c.steadyFrom(first, addr)
+	routed := c.host(2).run("live3", "--net=live-routed")
+	stops := []func(){
+		c.steadyFrom(first, addr), c.steadyFrom(second, outside4), c.steadyFrom(routed, outside4),
+		c.steadyFrom(c.host(1).run("live4", "--net=live-routed"), routed.addr("live-routed")),
+	}
 	h := c.host(2)
 	for _, end := range []func() error{
 		func() error { return h.Docker.Stop(c.Context()) },
@@ -96,7 +101,9 @@ func TestLiveRestore(t *testing.T) {
 		}
 		h.docker("run", "--rm", "--net=live", "busybox", "ping", "-c", "1", "-W", "3", first.addr("live"))
 	}
-	stop()
+	for _, stop := range stops {
+		stop()
+	}
 	if second.addr("live") != addr {
 		t.Errorf("the container has %s, and had %s", second.addr("live"), addr)
 	}

@@ -18,7 +18,7 @@ import (
 func physical() []string {
 	return []string{
 		"--subnet=10.99.0.0/24", "--gateway=10.99.0.254", "--ip-range=10.99.0.128/26",
-		"--ipv6", "--subnet=fd99::/64", "--gateway=fd99::fe", "--ip-range=fd99::c:0/112",
+		"--ipv6", "--subnet=fd99::/64", "--gateway=fd99::254", "--ip-range=fd99::c:0/112",
 	}
 }
 
@@ -353,7 +353,7 @@ func underlayReboot(c *cluster) {
 		for link in cw-eth0 docker_gwbridge docker0; do ip link del $link; done
 		ip link set eth0 down; ip link set eth0 up
 		ip addr add 10.99.0.2/24 dev eth0; ip addr add fd99::2/64 dev eth0 nodad; ip link set eth0 up
-		ip route replace default via 10.99.0.254; ip route replace default via fd99::fe`)
+		ip route replace default via 10.99.0.254; ip route replace default via fd99::254`)
 	if err != nil {
 		c.Fatal(err)
 	}

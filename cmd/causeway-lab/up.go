@@ -33,6 +33,7 @@ func upCommand(name *string) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.IntVar(&o.Hosts, "hosts", 2, "`number` of Docker hosts")
+	flags.IntVar(&o.Far, "far", 0, "`number` of them that are on a second LAN behind the router")
 	flags.StringVar(&o.Engine, "engine", "28.5", "Docker's `version`: "+strings.Join(lab.Engines(), ", "))
 	flags.StringSliceVar(&o.Engines, "engines", nil, "`versions` for h1, h2, … where they differ")
 	flags.StringVar(&o.Store, "store", lab.StoreEmbedded, "where the records are: embedded (in the hosts' causeways) or etcd (a server of its own)")
