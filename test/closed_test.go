@@ -42,36 +42,38 @@ func TestClosedCluster(t *testing.T) {
 	}
 }
 
-// strangers are the machine without Docker, and a container: neither gets a byte of
-// what the ports of the store serve.
+// strangers are a container, whose packets are dropped, and the machine without Docker,
+// which gets no byte of what the ports of the store serve.
 func strangers(c *cluster) {
 	container := c.host(2).run("stranger")
-	for who, pid := range map[string]int{"the machine without Docker": c.machine("plain").PID(), "a container": container.pid()} {
-		for _, port := range []string{"2379", "2380"} {
-			conn, err := dialFrom(pid, net.JoinHostPort("10.99.0.1", port))
-			if err != nil {
-				c.Errorf("%s cannot even reach port %s: %v", who, port, err)
-				continue
-			}
-			secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-			_ = secure.SetDeadline(time.Now().Add(10 * time.Second))
-			_, err = secure.Read(make([]byte, 1)) // a server that takes a client begins with its settings (RFC 9113 §3.4)
-			if err == nil || !strings.HasPrefix(err.Error(), "remote error: tls: certificate required") {
-				c.Errorf("%s at port %s: %v, want a TLS alert", who, port, err)
-			}
-			secure.Close()
-			plain, err := dialFrom(pid, net.JoinHostPort("10.99.0.1", port))
-			if err != nil {
-				c.Error(err)
-				continue
-			}
-			_ = plain.SetDeadline(time.Now().Add(10 * time.Second))
-			_, _ = io.WriteString(plain, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-			if answer, _ := io.ReadAll(plain); bytes.Contains(answer, []byte("200")) {
-				c.Errorf("%s at port %s in clear text: %q", who, port, answer)
-			}
-			plain.Close()
+	if open := openPorts(c, container.pid(), netip.MustParseAddr("10.99.0.1")); len(open) > 0 {
+		c.Errorf("a container connects to ports %d", open)
+	}
+	pid := c.machine("plain").PID()
+	for _, port := range []string{"2379", "2380"} {
+		conn, err := dialFrom(pid, net.JoinHostPort("10.99.0.1", port))
+		if err != nil {
+			c.Errorf("port %s is not even reached: %v", port, err)
+			continue
 		}
+		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		_ = secure.SetDeadline(time.Now().Add(10 * time.Second))
+		_, err = secure.Read(make([]byte, 1)) // a server that takes a client begins with its settings (RFC 9113 §3.4)
+		if err == nil || !strings.HasPrefix(err.Error(), "remote error: tls: certificate required") {
+			c.Errorf("port %s: %v, want a TLS alert", port, err)
+		}
+		secure.Close()
+		plain, err := dialFrom(pid, net.JoinHostPort("10.99.0.1", port))
+		if err != nil {
+			c.Error(err)
+			continue
+		}
+		_ = plain.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = io.WriteString(plain, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+		if answer, _ := io.ReadAll(plain); bytes.Contains(answer, []byte("200")) {
+			c.Errorf("port %s in clear text: %q", port, answer)
+		}
+		plain.Close()
 	}
 }
 
