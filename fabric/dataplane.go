@@ -41,6 +41,9 @@ type Dataplane interface {
 	// Alive tells which of the segment's local endpoints have a container: the
 	// host's end of the pair is there and the other has left the host's namespace.
 	Alive(ctx context.Context, segment Segment) (map[string]bool, error)
+	// Inspect says, one sentence each, what the kernel or switch has otherwise than the
+	// segment wants it, or that nothing of it was applied yet; it reads, and changes nothing.
+	Inspect(ctx context.Context, segment Segment) ([]string, error)
 	// Prune removes what is ours and not kept. Of what is kept only the network and
 	// its local endpoints are given.
 	Prune(ctx context.Context, keep []Segment) error

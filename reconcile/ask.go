@@ -53,6 +53,31 @@ func (l *Loop) Dead(ctx context.Context, network string) (fabric.Network, []fabr
 	return a.network, a.dead, err
 }
 
+// Inspect says what of a network's objects on this host is not as the records have it;
+// nothing where the network is not here, or was not read yet.
+func (l *Loop) Inspect(ctx context.Context, network string) (fabric.Segment, []string, error) {
+	type answer struct {
+		segment fabric.Segment
+		found   []string
+	}
+	a, err := ask(ctx, l, func(ctx context.Context) (answer, error) {
+		if f, ok := l.follows[network]; !l.view.Synced() || !ok || !l.followBlocks(network, f) {
+			return answer{}, nil
+		}
+		segment, wanted := l.view.Segment(network)
+		if !wanted {
+			return answer{}, nil
+		}
+		plane, err := l.plane(segment.Network.Mode)
+		if err != nil {
+			return answer{}, err
+		}
+		found, err := plane.Inspect(ctx, segment)
+		return answer{segment, found}, err
+	})
+	return a.segment, a.found, err
+}
+
 // Holdings are what this host has in the cluster; an error before all was read.
 func (l *Loop) Holdings(ctx context.Context) (view.Holdings, error) {
 	return ask(ctx, l, func(context.Context) (view.Holdings, error) {

@@ -88,7 +88,7 @@ func (p *Plane) lostLinks(context.Context) []string {
 	defer p.mu.Unlock()
 	var lost []string
 	for _, id := range slices.Sorted(maps.Keys(p.applied)) {
-		if p.bridgeLost(id) || p.portLost(id) {
+		if p.bridgeLost(bridgeName(p.applied[id].Network)) || p.portLost(id) {
 			lost = append(lost, id)
 			delete(p.applied, id)
 		}
@@ -96,8 +96,7 @@ func (p *Plane) lostLinks(context.Context) []string {
 	return lost
 }
 
-func (p *Plane) bridgeLost(id string) bool {
-	name := bridgeName(p.applied[id].Network)
+func (p *Plane) bridgeLost(name string) bool {
 	if !p.mover.Has(name) {
 		return false
 	}
@@ -108,23 +107,9 @@ func (p *Plane) bridgeLost(id string) bool {
 // portLost says that a container's link is not in the bridge, or that it came up
 // and was not announced since.
 func (p *Plane) portLost(id string) bool {
-	segment := p.applied[id]
-	bridge, err := p.bridge(bridgeName(segment.Network))
-	if err != nil {
-		return false
-	}
-	ends, err := p.pairsOf(id).List()
-	if err != nil {
-		return false
-	}
-	for _, endpoint := range segment.Local {
-		port, plugged := ends[nl.HostEnd(endpoint.ID)]
-		if plugged && (port.Attrs().MasterIndex != bridge.Attrs().Index || port.Attrs().RawFlags&unix.IFF_UP == 0 ||
-			p.unheard[endpoint.ID] != "" && hasCarrier(port)) {
-			return true
-		}
-	}
-	return false
+	return p.anyPort(p.applied[id], func(endpoint string, port link, bridge int) bool {
+		return astray(port, bridge) || p.unheard[endpoint] != "" && hasCarrier(port)
+	})
 }
 
 // lostRules names the networks whose firewall rule is gone.

@@ -131,6 +131,16 @@ func (p *Plane) Alive(_ context.Context, s fabric.Segment) (map[string]bool, err
 	return alive, nil
 }
 
+// Inspect implements [fabric.Dataplane]: it says that the last Apply failed.
+func (p *Plane) Inspect(context.Context, fabric.Segment) (found []string, err error) {
+	p.Set(func(s *State) {
+		if s.Fault != nil {
+			found = []string{s.Fault.Error()}
+		}
+	})
+	return found, nil
+}
+
 // Prune implements [fabric.Dataplane].
 func (p *Plane) Prune(_ context.Context, keep []fabric.Segment) error {
 	p.mu.Lock()

@@ -57,6 +57,7 @@ func Run(t *testing.T, config Config) {
 		"equal subnets are kept apart":          apart,
 		"what was cut comes back":               cut,
 		"what was cut is noticed":               heal,
+		"what was cut is named":                 inspect,
 		"each object comes back":                harmEach,
 		"a leaving endpoint takes all with it":  leave,
 		"plugging twice gives the same link":    plugTwice,
