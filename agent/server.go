@@ -14,6 +14,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/causeway-net/causeway/doctor"
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/faults"
 	"github.com/causeway-net/causeway/internal/health"
@@ -33,6 +34,8 @@ type Config struct {
 	Faults func() []health.Fault
 	// Drops tells what this host's packet filter kept out; nil where there is none.
 	Drops func() ([]hostfilter.Drop, error)
+	// Planes are asked by doctor what is not as planned.
+	Planes doctor.Planes
 	// Resolve tells what a container of this host would be told about a name, as
 	// [names.Server.Resolve] does.
 	Resolve func(name, from string) (names.Resolution, error)
@@ -124,6 +127,7 @@ func NewServer(config Config) *plugin.Server {
 	})
 	plugin.Stream(server, backupPath, config.Backup)
 	handleTokens(server, config)
+	handleDoctor(server, config)
 	if config.FaultPoints != nil {
 		server.HandleHTTP(faults.Path, config.FaultPoints.ServeHTTP)
 	}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/causeway-net/causeway/doctor"
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/hostfilter"
@@ -115,19 +116,31 @@ func all[T any](ctx context.Context, r *reader, prefix string) map[string]T {
 	return values
 }
 
-// status reads the records.
-func status(ctx context.Context, store kvstore.Store, host fabric.Host, faults []health.Fault) Status {
-	s := Status{
+// tables reads what the cluster has.
+func (r *reader) tables(ctx context.Context) doctor.Records {
+	return doctor.Records{
+		Hosts:     all[fabric.Host](ctx, r, records.HostsPrefix),
+		Alive:     all[records.Alive](ctx, r, records.AlivePrefix),
+		Networks:  all[fabric.Network](ctx, r, records.NetworksPrefix),
+		Endpoints: all[fabric.Endpoint](ctx, r, records.EndpointsPrefix),
+		Addresses: all[records.Address](ctx, r, records.AddressesPrefix),
+		Members:   all[records.Member](ctx, r, records.MembersPrefix),
+	}
+}
+
+func newStatus(host fabric.Host) Status {
+	return Status{
 		Host: host.Shown(), Version: host.Version, Troubles: []string{},
 		Hosts: []Host{}, Networks: []Network{}, Endpoints: []Endpoint{}, Drops: []hostfilter.Drop{}, // [] in JSON, not null
 	}
+}
+
+// status reads the records.
+func status(ctx context.Context, store kvstore.Store, host fabric.Host, faults []health.Fault) Status {
+	s := newStatus(host)
 	r := newReader(store)
-	hosts := all[fabric.Host](ctx, r, records.HostsPrefix)
-	alive := all[records.Alive](ctx, r, records.AlivePrefix)
-	networks := all[fabric.Network](ctx, r, records.NetworksPrefix)
-	endpoints := all[fabric.Endpoint](ctx, r, records.EndpointsPrefix)
-	addresses := all[records.Address](ctx, r, records.AddressesPrefix)
-	members := all[records.Member](ctx, r, records.MembersPrefix)
+	tables := r.tables(ctx)
+	hosts, networks, endpoints := tables.Hosts, tables.Networks, tables.Endpoints
 	if r.err != nil {
 		s.Store = r.err.Error()
 		s.Troubles = append(s.Troubles, "the lists of hosts, networks and endpoints cannot be read: "+s.Store)
@@ -154,17 +167,17 @@ func status(ctx context.Context, store kvstore.Store, host fabric.Host, faults [
 	slices.SortFunc(s.Endpoints, func(a, b Endpoint) int {
 		return cmp.Or(strings.Compare(a.NetworkName, b.NetworkName), strings.Compare(a.Host, b.Host), strings.Compare(a.ID, b.ID))
 	})
-	used := usage(addresses)
+	used := tables.Used()
 	for _, id := range slices.Sorted(maps.Keys(networks)) {
 		network := Network{Network: networks[id], Pools: []Pool{}, Hosts: append([]string{}, slices.Sorted(maps.Keys(on[id]))...)}
-		network.Configured = configuredOn(members, id)
+		network.Configured = configuredOn(tables.Members, id)
 		for _, subnet := range network.Subnets {
 			network.Pools = append(network.Pools, pool(subnet, used[subnet.Pool]))
 		}
 		s.Networks = append(s.Networks, network)
 	}
 	for _, name := range slices.Sorted(maps.Keys(hosts)) {
-		s.Hosts = append(s.Hosts, hostStatus(hosts[name], alive, on))
+		s.Hosts = append(s.Hosts, hostStatus(hosts[name], tables.Alive, on))
 		if version := hosts[name].Version; version != host.Version {
 			s.Troubles = append(s.Troubles, fmt.Sprintf("host %s runs causeway %s, this one %s: bring all hosts to one version", hosts[name].Shown(), version, host.Version))
 		}
@@ -253,22 +266,7 @@ func hostStatus(host fabric.Host, alive map[string]records.Alive, on map[string]
 	return h
 }
 
-// usage counts the addresses that are not free, by pool.
-func usage(addresses map[string]records.Address) map[string]int {
-	used := make(map[string]int)
-	for key, address := range addresses {
-		if pool, _, ok := strings.Cut(key, "/"); ok && address.Kind != records.KindFree {
-			used[pool]++
-		}
-	}
-	return used
-}
-
 // pool counts what is left of a subnet.
 func pool(subnet fabric.Subnet, used int) Pool {
-	p := Pool{Prefix: subnet.Prefix, Used: used, Free: -1}
-	if size := records.Size(records.Bounds(subnet.Prefix)); size < 1<<24 {
-		p.Free = max(0, size-used)
-	}
-	return p
+	return Pool{Prefix: subnet.Prefix, Used: used, Free: doctor.Free(subnet, used)}
 }

@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -21,10 +22,17 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := rootCommand().ExecuteContext(ctx)
 	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "causeway:", err)
-		os.Exit(1)
+	if err == nil {
+		return
 	}
+	if err.Error() != "" {
+		fmt.Fprintln(os.Stderr, "causeway:", err)
+	}
+	status := 1
+	if exit := new(exitError); errors.As(err, &exit) {
+		status = exit.status
+	}
+	os.Exit(status)
 }
 
 func rootCommand() *cobra.Command {

@@ -1,0 +1,179 @@
+// Package doctor finds what is wrong on a host, and in the cluster as that host sees it.
+//
+// Each check is a function from what the host's records, planes and kernel say
+// ([Inputs]) to findings: a cause, what shows it, and what to do. [Examine] runs them all
+// at once, each with a time limit; one that hangs or fails is a finding itself. A check is
+// added to the table in this file. Nothing is changed by a check.
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/hostfilter"
+	"github.com/causeway-net/causeway/kvstore"
+)
+
+// Severity says how much a finding matters.
+type Severity string
+
+// The severities.
+const (
+	Problem Severity = "problem" // traffic, or the start of containers, fails by it
+	Warning Severity = "warning" // it may come to that
+)
+
+// Finding is one thing that is wrong, in plain sentences.
+type Finding struct {
+	// Host is who found it.
+	Host     string   `json:"host"`
+	Check    string   `json:"check"`
+	Severity Severity `json:"severity"`
+	// Scope is what it is about, such as "network foo" or "host h2".
+	Scope    string `json:"scope"`
+	Cause    string `json:"cause"`
+	Evidence string `json:"evidence"`
+	Remedy   string `json:"remedy"`
+}
+
+// Planes are asked what of this host's networks is not as planned.
+type Planes interface {
+	// Networks are the IDs of the networks that this host needs.
+	Networks(ctx context.Context) ([]string, error)
+	// Inspect gives a network's segment, and what of it is not as planned.
+	Inspect(ctx context.Context, network string) (fabric.Segment, []string, error)
+}
+
+// Inputs are what the checks look at.
+type Inputs struct {
+	Host   fabric.Host
+	Faults []health.Fault
+	Store  kvstore.Store
+	// Records reads the cluster's tables; it is called once.
+	Records func(ctx context.Context) (Records, error)
+	Planes  Planes
+	// Drops tells what this host's packet filter kept out so far.
+	Drops func() ([]hostfilter.Drop, error)
+	// Timing is for tests.
+	Timing Timing
+}
+
+// Timing are the times of an examination; a zero field takes the default.
+type Timing struct {
+	Limit time.Duration // of each check (4 s)
+	Again time.Duration // until a second look at what may only be under way (1 s)
+}
+
+type check struct {
+	name string
+	look func(context.Context, *Inputs) ([]Finding, error)
+}
+
+// checks are in the order in which their findings are told.
+func checks() []check {
+	return []check{
+		{"faults", faults},
+		{"planes", planes},
+		{"vtep", vtep},
+		{"vteps", sharedVTEPs},
+		{"drops", drops},
+		{"store", store},
+		{"hosts", deadHosts},
+		{"versions", versions},
+		{"pools", pools},
+		{"addresses", leakedAddresses},
+	}
+}
+
+// Examine runs all checks. Findings are in the order of the checks, problems first.
+func Examine(ctx context.Context, in Inputs) []Finding {
+	return examine(ctx, in, checks())
+}
+
+func examine(ctx context.Context, in Inputs, checks []check) []Finding {
+	in.Timing.Limit = cmp.Or(in.Timing.Limit, 4*time.Second)
+	in.Timing.Again = cmp.Or(in.Timing.Again, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, in.Timing.Limit)
+	defer cancel()
+	read := in.Records
+	once := sync.OnceValues(func() (Records, error) { return read(ctx) })
+	in.Records = func(context.Context) (Records, error) { return once() }
+	outcomes := make([]chan []Finding, len(checks))
+	for i, check := range checks {
+		outcomes[i] = make(chan []Finding, 1) // it may end after we are gone
+		go func() { outcomes[i] <- check.run(ctx, &in) }()
+	}
+	found := []Finding{}
+	for i, outcome := range outcomes {
+		select {
+		case findings := <-outcome:
+			found = append(found, findings...)
+		case <-ctx.Done():
+			found = append(found, late(outcome, checks[i], in)...)
+		}
+	}
+	for i := range found {
+		found[i].Host = in.Host.Shown()
+	}
+	slices.SortStableFunc(found, func(a, b Finding) int { return cmp.Compare(a.Severity, b.Severity) }) // problems first
+	return found
+}
+
+// grace is what a check has after its limit to say what it found so far.
+const grace = 200 * time.Millisecond
+
+func late(outcome <-chan []Finding, c check, in Inputs) []Finding {
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case findings := <-outcome:
+		return findings
+	case <-timer.C:
+		return []Finding{c.hung(in)}
+	}
+}
+
+func (c check) run(ctx context.Context, in *Inputs) []Finding {
+	found, err := c.look(ctx, in)
+	switch {
+	case err == nil, errors.Is(err, errNoRecords): // which the check of the store tells
+	case errors.Is(err, context.DeadlineExceeded):
+		found = append(found, c.hung(*in))
+	default:
+		found = append(found, Finding{
+			Severity: Problem, Scope: "this host", Cause: fmt.Sprintf("The check %s could not be made.", c.name),
+			Evidence: err.Error(), Remedy: "Mend what the error says, and ask again.",
+		})
+	}
+	for i := range found {
+		found[i].Check = c.name
+	}
+	return found
+}
+
+func (c check) hung(in Inputs) Finding {
+	return Finding{
+		Check: c.name, Severity: Problem, Scope: "this host", Cause: fmt.Sprintf("The check %s did not end.", c.name),
+		Evidence: fmt.Sprintf("it was given %s", in.Timing.Limit),
+		Remedy:   "What it asks hangs, or the host is very busy: look at its load, and ask again.",
+	}
+}
+
+// pause waits, or returns ctx's error.
+func pause(ctx context.Context, length time.Duration) error {
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,158 @@
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/causeway-net/causeway/agent"
+	"github.com/causeway-net/causeway/doctor"
+	"github.com/causeway-net/causeway/lab"
+)
+
+// TestDoctor breaks one thing after another on two hosts, and reads what doctor says.
+func TestDoctor(t *testing.T) {
+	c := up(t, lab.Options{Hosts: 2})
+	c.network("ward", "--subnet=192.168.60.0/29")
+	one, two := c.host(1).run("patient1", "--net=ward"), c.host(2).run("patient2", "--net=ward")
+	one.pings(two.addr("ward"))
+	eventually(t, "nothing is wrong on either host", func() error {
+		for n := range c.lab.Hosts() {
+			if found := c.diagnose(n + 1); len(found) > 0 {
+				return fmt.Errorf("h%d: %+v", n+1, found)
+			}
+		}
+		return nil
+	})
+	out, err := c.host(1).try("causeway", "doctor")
+	if err != nil || out != "nothing found" {
+		t.Errorf("a sound host: %v\n%s", err, out)
+	}
+	for _, test := range []struct {
+		name string
+		run  func(*cluster)
+	}{
+		{"an entry that another program deletes", func(c *cluster) { fightOverEntries(c, two) }},
+		{"a stranger", func(c *cluster) { strangerKnocks(c, one) }},
+		{"a full subnet", fullSubnet},
+		{"causeway does not run", deadHost},
+		{"Docker's socket is gone", engineGone},
+		{"no VTEP", lostVTEP},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(c.sub(t)) })
+	}
+}
+
+// diagnose asks a host's doctor as its user does.
+func (c *cluster) diagnose(n int, args ...string) []doctor.Finding {
+	c.Helper()
+	began := time.Now()
+	out, err := c.host(n).try(append([]string{"causeway", "doctor", "--json"}, args...)...)
+	if took := time.Since(began); took > 10*time.Second { // five, on a machine that is busy with other labs
+		c.Errorf("doctor took %s", took)
+	}
+	var d agent.Diagnosis
+	if problem := json.Unmarshal([]byte(out), &d); problem != nil {
+		c.Fatalf("doctor: %v: %s", err, out)
+	}
+	exit := new(exec.ExitError)
+	if errors.As(err, &exit) != (len(d.Findings) > 0) || err != nil && exit.ExitCode() != 1 {
+		c.Errorf("%d findings, and doctor ends with %v", len(d.Findings), err)
+	}
+	return d.Findings
+}
+
+// finds waits until a host's doctor has a finding whose cause has the words.
+func (c *cluster) finds(n int, words string, args ...string) (found doctor.Finding) {
+	c.Helper()
+	eventually(c.T, "doctor finds: "+words, func() error {
+		all := c.diagnose(n, args...)
+		for _, found = range all {
+			if strings.Contains(found.Cause, words) {
+				return nil
+			}
+		}
+		return fmt.Errorf("it finds %+v", all)
+	})
+	c.Logf("%s: %s\n  %s\n  %s", found.Severity, found.Cause, found.Evidence, found.Remedy)
+	return found
+}
+
+// fightOverEntries deletes an entry each time that causeway has written it.
+func fightOverEntries(c *cluster, peer container) {
+	mac, namespace := peer.mac("ward"), c.host(1).namespaceWith(peer.addr("ward"))
+	defer meanwhile(func() {
+		_, _ = c.host(1).try("bridge", "-n", namespace, "fdb", "del", mac, "dev", "vxlan0", "self") // it may be gone already
+	})()
+	f := c.finds(1, "network ward is not as planned")
+	if !strings.Contains(f.Evidence, "missing: FDB "+mac+" to "+c.host(2).vtep().String()) {
+		c.Errorf("the evidence is %s", f.Evidence)
+	}
+}
+
+// meanwhile does something again and again until what it returns is called.
+func meanwhile(do func()) (end func()) {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				do()
+			}
+		}
+	}()
+	return func() { close(stop); <-stopped }
+}
+
+// strangerKnocks sends frames for a container from a machine that is no host.
+func strangerKnocks(c *cluster, victim container) {
+	frame := c.frameFor(victim, "ward")
+	defer meanwhile(func() { c.injected(c.machine("plain").PID(), victim, frame) })()
+	c.finds(1, "drops packets tunnelled by a sender without an endpoint on the network")
+}
+
+func fullSubnet(c *cluster) {
+	for n := range 3 { // of six addresses one is the gateway's and two are taken
+		c.host(1).run(fmt.Sprint("crowd", n), "--net=ward")
+	}
+	if f := c.finds(2, "The subnet 192.168.60.0/29 of network ward is full"); f.Severity != doctor.Problem {
+		c.Errorf("its severity is %s", f.Severity)
+	}
+}
+
+// lostVTEP comes last: h2's routes go with its address.
+func lostVTEP(c *cluster) {
+	c.must(c.host(2), "sh", "-c", "ip addr flush to "+c.host(2).vtep().String())
+	c.finds(2, "has lost its VTEP")
+}
+
+func engineGone(c *cluster) {
+	h := c.host(2)
+	if err := h.Docker.Kill(c.Context()); err != nil {
+		c.Fatal(err)
+	}
+	c.finds(2, "No Docker engine answers at")
+	if err := h.Docker.Start(c.Context()); err != nil {
+		c.Fatal(err)
+	}
+}
+
+func deadHost(c *cluster) {
+	c.loseHost(2)
+	c.finds(1, "causeway does not run on host h2")
+	out, err := c.host(2).try("causeway", "doctor")
+	exit := new(exec.ExitError)
+	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(out+err.Error(), "does not answer") {
+		c.Errorf("without a causeway doctor ends with %v\n%s", err, out)
+	}
+	if err := c.host(2).Causeway.Start(c.Context()); err != nil {
+		c.Fatal(err)
+	}
+}
