@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 
+	"github.com/vishvananda/netns"
+
 	"github.com/causeway-net/causeway/doctor"
 	"github.com/causeway-net/causeway/internal/plugin"
 	"github.com/causeway-net/causeway/kvstore"
@@ -10,24 +12,49 @@ import (
 
 const doctorPath = "/Agent.Doctor"
 
+// whom is the request of a diagnosis.
+type whom struct {
+	// All asks the doctors of the other hosts, too.
+	All bool
+}
+
 // Diagnosis is what doctor found.
 type Diagnosis struct {
 	Findings []doctor.Finding `json:"findings"`
 }
 
 func handleDoctor(server *plugin.Server, config Config) {
-	plugin.Handle(server, doctorPath, func(ctx context.Context, _ *nothing) (*Diagnosis, error) {
-		return &Diagnosis{doctor.Examine(kvstore.FailFast(ctx), doctor.Inputs{
-			Host: config.Host, Faults: config.Faults(), Store: config.Store, Planes: config.Planes, Drops: config.Drops,
-			Records: func(ctx context.Context) (doctor.Records, error) {
-				r := newReader(config.Store)
-				return r.tables(ctx), r.err
-			},
-		})}, nil
+	plugin.Handle(server, doctorPath, func(ctx context.Context, request *whom) (*Diagnosis, error) {
+		ctx = kvstore.FailFast(ctx)
+		if !request.All {
+			return &Diagnosis{doctor.Examine(ctx, config.inputs())}, nil
+		}
+		return &Diagnosis{doctor.ExamineAll(ctx, config.inputs(), config.rounds())}, nil
 	})
 }
 
-// Doctor asks what is wrong on the agent's host, and in the cluster as it sees it.
-func (c *Client) Doctor(ctx context.Context) (Diagnosis, error) {
-	return ask[Diagnosis](ctx, c, doctorPath, nothing{})
+// AnswerDoctor answers what other hosts ask this one's doctor, until ctx ends.
+func AnswerDoctor(ctx context.Context, config Config) error { return config.rounds().Answer(ctx) }
+
+func (c Config) rounds() doctor.Rounds {
+	return doctor.Rounds{Store: c.Store, Host: c.Host.Name, Examine: func(ctx context.Context) []doctor.Finding {
+		return doctor.ExamineHere(ctx, c.inputs())
+	}}
+}
+
+func (c Config) inputs() doctor.Inputs {
+	return doctor.Inputs{
+		Host: c.Host, Faults: c.Faults(), Store: c.Store, Planes: c.Planes, Tunnels: c.Tunnels,
+		HostNS: netns.None(), VXLANPort: c.VXLANPort, Drops: c.Drops,
+		Records: func(ctx context.Context) (doctor.Records, error) {
+			r := newReader(c.Store)
+			return r.tables(ctx), r.err
+		},
+	}
+}
+
+// Doctor asks what is wrong on the agent's host, and in the cluster as it sees it; with
+// all, on every host.
+func (c *Client) Doctor(ctx context.Context, all bool) (Diagnosis, error) {
+	return ask[Diagnosis](ctx, c, doctorPath, whom{All: all})
 }

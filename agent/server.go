@@ -35,7 +35,9 @@ type Config struct {
 	// Drops tells what this host's packet filter kept out; nil where there is none.
 	Drops func() ([]hostfilter.Drop, error)
 	// Planes are asked by doctor what is not as planned.
-	Planes doctor.Planes
+	Planes    doctor.Planes
+	Tunnels   doctor.Tunnels
+	VXLANPort uint16
 	// Resolve tells what a container of this host would be told about a name, as
 	// [names.Server.Resolve] does.
 	Resolve func(name, from string) (names.Resolution, error)

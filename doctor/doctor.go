@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vishvananda/netns"
+
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/hostfilter"
@@ -49,6 +51,14 @@ type Planes interface {
 	Networks(ctx context.Context) ([]string, error)
 	// Inspect gives a network's segment, and what of it is not as planned.
 	Inspect(ctx context.Context, network string) (fabric.Segment, []string, error)
+	// Segment gives a network as this host has it; false where it does not.
+	Segment(ctx context.Context, network string) (fabric.Segment, bool, error)
+}
+
+// Tunnels are the VXLAN devices of this host's networks of mode=vxlan.
+type Tunnels interface {
+	// Tunnel opens the namespace of a network, and names the device there.
+	Tunnel(network string) (ns netns.NsHandle, device string, err error)
 }
 
 // Inputs are what the checks look at.
@@ -59,6 +69,11 @@ type Inputs struct {
 	// Records reads the cluster's tables; it is called once.
 	Records func(ctx context.Context) (Records, error)
 	Planes  Planes
+	Tunnels Tunnels
+	// HostNS is the host's namespace, netns.None() for the caller's; VXLANPort is where
+	// its tunnels end.
+	HostNS    netns.NsHandle
+	VXLANPort uint16
 	// Drops tells what this host's packet filter kept out so far.
 	Drops func() ([]hostfilter.Drop, error)
 	// Timing is for tests.
@@ -74,27 +89,36 @@ type Timing struct {
 type check struct {
 	name string
 	look func(context.Context, *Inputs) ([]Finding, error)
+	// whole says that it is about the cluster: one host's look is enough.
+	whole bool
 }
 
 // checks are in the order in which their findings are told.
 func checks() []check {
 	return []check{
-		{"faults", faults},
-		{"planes", planes},
-		{"vtep", vtep},
-		{"vteps", sharedVTEPs},
-		{"drops", drops},
-		{"store", store},
-		{"hosts", deadHosts},
-		{"versions", versions},
-		{"pools", pools},
-		{"addresses", leakedAddresses},
+		{name: "faults", look: faults},
+		{name: "planes", look: planes},
+		{name: "vtep", look: vtep},
+		{name: "vteps", look: sharedVTEPs, whole: true},
+		{name: "tunnels", look: tunnels},
+		{name: "drops", look: drops},
+		{name: "store", look: store},
+		{name: "hosts", look: deadHosts, whole: true},
+		{name: "versions", look: versions, whole: true},
+		{name: "pools", look: pools, whole: true},
+		{name: "addresses", look: leakedAddresses, whole: true},
 	}
 }
 
 // Examine runs all checks. Findings are in the order of the checks, problems first.
 func Examine(ctx context.Context, in Inputs) []Finding {
 	return examine(ctx, in, checks())
+}
+
+// ExamineHere runs the checks of this host alone, which read no tables.
+func ExamineHere(ctx context.Context, in Inputs) []Finding {
+	in.Records = func(context.Context) (Records, error) { return Records{}, errNoRecords }
+	return examine(ctx, in, slices.DeleteFunc(checks(), func(c check) bool { return c.whole }))
 }
 
 func examine(ctx context.Context, in Inputs, checks []check) []Finding {
@@ -122,7 +146,12 @@ func examine(ctx context.Context, in Inputs, checks []check) []Finding {
 	for i := range found {
 		found[i].Host = in.Host.Shown()
 	}
-	slices.SortStableFunc(found, func(a, b Finding) int { return cmp.Compare(a.Severity, b.Severity) }) // problems first
+	return sorted(found)
+}
+
+// sorted has problems first, and else keeps the order.
+func sorted(found []Finding) []Finding {
+	slices.SortStableFunc(found, func(a, b Finding) int { return cmp.Compare(a.Severity, b.Severity) }) // as the words are spelt
 	return found
 }
 

@@ -43,10 +43,10 @@ func TestCheckThatHangsIsAFinding(t *testing.T) {
 	in.Records = func(context.Context) (Records, error) { return Records{}, nil }
 	began := time.Now()
 	found := examine(t.Context(), in, []check{
-		{"deaf", func(context.Context, *Inputs) ([]Finding, error) { <-release; return nil, nil }},
-		{"slow", func(ctx context.Context, _ *Inputs) ([]Finding, error) { <-ctx.Done(); return nil, ctx.Err() }},
-		{"broken", func(context.Context, *Inputs) ([]Finding, error) { return nil, errors.New("no device") }},
-		{"quick", func(context.Context, *Inputs) ([]Finding, error) {
+		{name: "deaf", look: func(context.Context, *Inputs) ([]Finding, error) { <-release; return nil, nil }},
+		{name: "slow", look: func(ctx context.Context, _ *Inputs) ([]Finding, error) { <-ctx.Done(); return nil, ctx.Err() }},
+		{name: "broken", look: func(context.Context, *Inputs) ([]Finding, error) { return nil, errors.New("no device") }},
+		{name: "quick", look: func(context.Context, *Inputs) ([]Finding, error) {
 			return []Finding{{Severity: Warning, Cause: "It rains."}}, nil
 		}},
 	})

@@ -9,14 +9,13 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // vtep looks whether this host still has the address that tunnels to it end at.
 func vtep(_ context.Context, in *Inputs) ([]Finding, error) {
-	host, err := nl.Open(netns.None())
+	host, err := nl.Open(in.HostNS)
 	if err != nil {
 		return nil, err
 	}

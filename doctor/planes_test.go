@@ -50,6 +50,15 @@ func (s site) Inspect(ctx context.Context, id string) (fabric.Segment, []string,
 	return fabric.Segment{}, nil, nil
 }
 
+func (s site) Segment(_ context.Context, id string) (fabric.Segment, bool, error) {
+	for _, network := range s.networks {
+		if network.ID == id {
+			return s.rig.Segment(s.host, network), true, nil
+		}
+	}
+	return fabric.Segment{}, false, nil
+}
+
 func twoHosts(t *testing.T) (s site, a, b *planetest.Container) {
 	t.Helper()
 	log := logrus.New()

@@ -61,11 +61,8 @@ func (l *Loop) Inspect(ctx context.Context, network string) (fabric.Segment, []s
 		found   []string
 	}
 	a, err := ask(ctx, l, func(ctx context.Context) (answer, error) {
-		if f, ok := l.follows[network]; !l.view.Synced() || !ok || !l.followBlocks(network, f) {
-			return answer{}, nil
-		}
-		segment, wanted := l.view.Segment(network)
-		if !wanted {
+		segment, ok := l.read(network)
+		if !ok {
 			return answer{}, nil
 		}
 		plane, err := l.plane(segment.Network.Mode)
@@ -76,6 +73,28 @@ func (l *Loop) Inspect(ctx context.Context, network string) (fabric.Segment, []s
 		return answer{segment, found}, err
 	})
 	return a.segment, a.found, err
+}
+
+// Segment gives a network as this host has it; false where it is not here, or was not read
+// yet.
+func (l *Loop) Segment(ctx context.Context, network string) (fabric.Segment, bool, error) {
+	type answer struct {
+		segment fabric.Segment
+		ok      bool
+	}
+	a, err := ask(ctx, l, func(context.Context) (answer, error) {
+		segment, ok := l.read(network)
+		return answer{segment, ok}, nil
+	})
+	return a.segment, a.ok, err
+}
+
+// read gives the segment of a network of which all is read.
+func (l *Loop) read(network string) (fabric.Segment, bool) {
+	if f, ok := l.follows[network]; !l.view.Synced() || !ok || !l.followBlocks(network, f) {
+		return fabric.Segment{}, false
+	}
+	return l.view.Segment(network)
 }
 
 // Holdings are what this host has in the cluster; an error before all was read.

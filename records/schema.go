@@ -41,6 +41,9 @@ const (
 	CertificatesPrefix = "certificates/"
 	RevokedPrefix      = "revoked/"
 	AuthorityPrefix    = "authority/"
+	// A question to the doctors of all hosts, and their answers.
+	DoctorAsksPrefix    = "doctor-asks/"
+	DoctorAnswersPrefix = "doctor-answers/"
 )
 
 // Keys of single records and of the parts of a prefix.
@@ -59,6 +62,7 @@ func NetworkEndpoints(net string) string      { return EndpointsPrefix + net + "
 func EndpointKey(net, endpoint string) string { return NetworkEndpoints(net) + endpoint }
 func TokenKey(id string) string               { return TokensPrefix + id }
 func CertificatesKey(host string) string      { return CertificatesPrefix + host }
+func DoctorAnswers(ask string) string         { return DoctorAnswersPrefix + ask + "/" }
 func RevokedKey(serial string) string         { return RevokedPrefix + serial }
 func PoolKey(pool string) string              { return PoolsPrefix + pool }
 func PoolUsers(pool string) string            { return UsersPrefix + pool + "/" }

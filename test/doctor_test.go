@@ -37,6 +37,8 @@ func TestDoctor(t *testing.T) {
 		run  func(*cluster)
 	}{
 		{"an entry that another program deletes", func(c *cluster) { fightOverEntries(c, two) }},
+		{"a firewall on the other host", firewalled},
+		{"a path that carries too little", blackHole},
 		{"a stranger", func(c *cluster) { strangerKnocks(c, one) }},
 		{"a full subnet", fullSubnet},
 		{"causeway does not run", deadHost},
@@ -118,6 +120,32 @@ func strangerKnocks(c *cluster, victim container) {
 	c.finds(1, "drops packets tunnelled by a sender without an endpoint on the network")
 }
 
+// wall drops on h2 what is tunnelled to it and matches.
+func (c *cluster) wall(match string) (open func()) {
+	c.Helper()
+	c.must(c.host(2), "nft", "add table inet wall; add chain inet wall in { type filter hook input priority 0; }; add rule inet wall in udp dport 4789 "+match+" drop")
+	return func() { c.must(c.host(2), "nft", "delete table inet wall") }
+}
+
+// firewalled is told on both sides: h2 knows that it is its own, and says so to h1, too.
+func firewalled(c *cluster) {
+	defer c.wall("")()
+	c.finds(1, "Nothing comes back through the tunnel from host h2.")
+	const own = "This host's own firewall drops what comes through the tunnel from host h1."
+	c.finds(2, own)
+	if f := c.finds(1, own, "--all"); f.Host != "h2" {
+		c.Errorf("it is found on %s", f.Host)
+	}
+}
+
+func blackHole(c *cluster) {
+	defer c.wall("meta length > 1400")()
+	c.finds(1, "Large packets are lost on the way to host h2")
+	if found := c.diagnose(2); len(found) > 0 { // what it sends is let through
+		c.Errorf("h2 finds %+v", found)
+	}
+}
+
 func fullSubnet(c *cluster) {
 	for n := range 3 { // of six addresses one is the gateway's and two are taken
 		c.host(1).run(fmt.Sprint("crowd", n), "--net=ward")
@@ -133,20 +161,17 @@ func lostVTEP(c *cluster) {
 	c.finds(2, "has lost its VTEP")
 }
 
+// engineGone leaves h2 without an engine.
 func engineGone(c *cluster) {
-	h := c.host(2)
-	if err := h.Docker.Kill(c.Context()); err != nil {
+	if err := c.host(2).Docker.Kill(c.Context()); err != nil {
 		c.Fatal(err)
 	}
 	c.finds(2, "No Docker engine answers at")
-	if err := h.Docker.Start(c.Context()); err != nil {
-		c.Fatal(err)
-	}
 }
 
 func deadHost(c *cluster) {
 	c.loseHost(2)
-	c.finds(1, "causeway does not run on host h2")
+	c.finds(1, "causeway does not run on host h2", "--all")
 	out, err := c.host(2).try("causeway", "doctor")
 	exit := new(exec.ExitError)
 	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(out+err.Error(), "does not answer") {

@@ -9,10 +9,18 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
 )
+
+// Tunnel opens the namespace of a network, and names its VXLAN device there. Any goroutine
+// may call it.
+func (p *Plane) Tunnel(network string) (ns netns.NsHandle, device string, err error) {
+	ns, err = nl.OpenNamespace(p.path(network))
+	return ns, tunnelName, err
+}
 
 // Inspect says what is not as the segment wants it: the same comparison that Apply
 // repairs by, without the repair.

@@ -33,7 +33,7 @@ func (e *exitError) Error() string {
 func (e *exitError) Unwrap() error { return e.err }
 
 func doctorCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, all bool
 	var socket string
 	command := &cobra.Command{
 		Use: "doctor", Short: "Look for what is wrong on this host and on its way to the others, and say what to do", Args: cobra.NoArgs,
@@ -44,7 +44,7 @@ func doctorCommand() *cobra.Command {
 			if err := readEnv(command.Flags()); err != nil {
 				return &exitError{exitNoLook, err}
 			}
-			diagnosis, err := agent.NewClient(socket).Doctor(command.Context())
+			diagnosis, err := agent.NewClient(socket).Doctor(command.Context(), all)
 			if err != nil {
 				return &exitError{exitNoLook, printableError(err)}
 			}
@@ -64,6 +64,7 @@ func doctorCommand() *cobra.Command {
 	}
 	command.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitNoLook, err} })
 	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	command.Flags().BoolVar(&all, "all", false, "ask the doctors of all hosts, through the store")
 	agentFlag(command, &socket)
 	return command
 }

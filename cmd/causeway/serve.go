@@ -148,17 +148,19 @@ func (o opened) run(ctx context.Context) error {
 	addresses := ipam.New(ipam.Config{
 		Host: host.Name, Store: shared, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Early: early, Probe: probe,
 	})
-	asked := agent.NewServer(agent.Config{
-		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, Planes: loop, Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
+	answers := agent.Config{
+		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, Planes: loop, Tunnels: o.planes.vxlan, VXLANPort: o.vxlanPort,
+		Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
 		NewToken: o.store.newToken, Rotate: o.store.rotate, Profiles: o.profiles, FaultPoints: points, Log: log,
-	})
+	}
 
 	log.WithFields(logrus.Fields{
 		"version": host.Version, "host": host.Shown(), "vtep": host.VTEP, "socket": o.socket, "scope": o.scope,
 	}).Info("causeway serves")
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serveDocker(ctx, o.sockets.docker, networks, addresses, log) })
-	group.Go(func() error { return asked.Serve(ctx, o.sockets.agent) })
+	group.Go(func() error { return agent.NewServer(answers).Serve(ctx, o.sockets.agent) })
+	group.Go(func() error { return ended(ctx, agent.AnswerDoctor(ctx, answers)) })
 	group.Go(func() error { return member.Run(ctx) })
 	group.Go(func() error {
 		if member.Ready(ctx) != nil {
@@ -178,6 +180,14 @@ func (o opened) run(ctx context.Context) error {
 	group.Go(func() error { kickOnHangup(ctx, loop); return nil })
 	group.Go(func() error { return notifySystemd(ctx, o.onHost(o.socket), log) })
 	return group.Wait()
+}
+
+// ended leaves out what ended because ctx did.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // protect keeps this host's containers away from the tunnels and ports of all hosts,

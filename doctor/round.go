@@ -1,0 +1,207 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/causeway-net/causeway/kvstore"
+	"github.com/causeway-net/causeway/records"
+)
+
+// A round asks the doctors of all hosts. The question is a record, which every host's agent
+// follows; each writes its answer beside it, and who asked takes all of them away.
+
+const (
+	roundLimit = 4500 * time.Millisecond // a host's own checks end by then
+	leftAfter  = time.Minute             // a question of that age was left by a crash
+	clocks     = 2 * time.Second         // that far apart clocks are told of
+	mostTold   = 50                      // findings of one host: a record is bounded
+)
+
+// Rounds are one host's part in them.
+type Rounds struct {
+	Store kvstore.Store
+	// Host is this host's key.
+	Host string
+	// Examine runs this host's own checks.
+	Examine func(ctx context.Context) []Finding
+	// Now is the clock; nil means this host's.
+	Now func() time.Time
+	// Limit is how long answers are waited for (4.5 s).
+	Limit time.Duration
+}
+
+func (r Rounds) now() time.Time {
+	if r.Now != nil {
+		return r.Now()
+	}
+	return time.Now()
+}
+
+// asked is a question.
+type asked struct {
+	Host string    `json:"host"`
+	At   time.Time `json:"at"`
+}
+
+// answer is a host's.
+type answer struct {
+	Findings []Finding `json:"findings"`
+	// At is the host's clock as it writes.
+	At time.Time `json:"at"`
+}
+
+// Answer answers other hosts' questions until ctx ends.
+func (r Rounds) Answer(ctx context.Context) error {
+	group, running := errgroup.WithContext(ctx)
+	group.SetLimit(2)
+	err := kvstore.Watch(ctx, r.Store, records.DoctorAsksPrefix, func(c kvstore.Change[asked]) {
+		for id, question := range c.Put {
+			if question.Host == r.Host || c.First { // nobody waits any more
+				continue
+			}
+			group.Go(func() error { r.answer(running, id); return nil })
+		}
+	})
+	return errors.Join(err, group.Wait())
+}
+
+// answer writes what this host finds, if the question still stands. Who asked is told
+// nothing where it cannot be written, and says that no answer came.
+func (r Rounds) answer(ctx context.Context, id string) {
+	found := r.Examine(ctx)
+	_, _ = r.Store.Commit(ctx, kvstore.Txn{
+		If:   []kvstore.Guard{kvstore.Exists(records.DoctorAsksPrefix + id)},
+		Then: []kvstore.Op{kvstore.Put(records.DoctorAnswers(id)+r.Host, answer{found[:min(len(found), mostTold)], r.now().UTC()})},
+	})
+}
+
+// ExamineAll examines this host and asks the others meanwhile.
+func ExamineAll(ctx context.Context, in Inputs, rounds Rounds) []Finding {
+	others := make(chan []Finding, 1)
+	go func() {
+		found, err := rounds.Ask(ctx)
+		if err != nil {
+			found = append(found, Finding{
+				Host: in.Host.Shown(), Check: "round", Severity: Problem, Scope: "the cluster", Cause: "The other hosts could not be asked.",
+				Evidence: err.Error(), Remedy: "They are asked through the store: mend that first, or run causeway doctor on each of them.",
+			})
+		}
+		others <- found
+	}()
+	return sorted(append(Examine(ctx, in), <-others...))
+}
+
+// Ask gives what the other hosts that are alive find, and those that do not answer as
+// findings.
+func (r Rounds) Ask(ctx context.Context) ([]Finding, error) {
+	r.Limit = cmp.Or(r.Limit, roundLimit)
+	ctx, cancel := context.WithTimeout(ctx, r.Limit)
+	defer cancel()
+	alive, err := r.Store.List(ctx, records.AlivePrefix)
+	if err != nil {
+		return nil, err
+	}
+	waiting := make(map[string]bool)
+	for key := range alive.Items {
+		if host := strings.TrimPrefix(key, records.AlivePrefix); host != r.Host {
+			waiting[host] = true
+		}
+	}
+	if len(waiting) == 0 {
+		return nil, nil
+	}
+	if err := r.tidy(ctx); err != nil {
+		return nil, err
+	}
+	id := rand.Text()
+	if _, err := r.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Put(records.DoctorAsksPrefix+id, asked{r.Host, r.now().UTC()})}}); err != nil {
+		return nil, err
+	}
+	found, err := r.collect(ctx, id, waiting)
+	ending, end := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer end()
+	return found, errors.Join(err, r.remove(ending, id))
+}
+
+// collect reads the answers until none is missing, or the time is over.
+func (r Rounds) collect(ctx context.Context, id string, waiting map[string]bool) (found []Finding, err error) {
+	ctx, done := context.WithCancel(ctx)
+	defer done()
+	err = kvstore.Watch(ctx, r.Store, records.DoctorAnswers(id), func(c kvstore.Change[answer]) {
+		for host, a := range c.Put {
+			if waiting[host] {
+				found = append(found, a.Findings...)
+				found = append(found, r.clock(host, a.At)...)
+			}
+			delete(waiting, host)
+		}
+		if len(waiting) == 0 {
+			done()
+		}
+	})
+	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return found, err
+	}
+	for _, host := range slices.Sorted(maps.Keys(waiting)) {
+		found = append(found, Finding{
+			Host: host, Check: "round", Severity: Problem, Scope: "host " + host,
+			Cause:    fmt.Sprintf("The causeway of host %s lives, and does not say how it is.", host),
+			Evidence: fmt.Sprintf("no answer within %s", r.Limit),
+			Remedy:   "It hangs, is very busy, or is of a version that knows no doctor: run causeway doctor there.",
+		})
+	}
+	return found, nil
+}
+
+// clock compares another host's clock with ours.
+func (r Rounds) clock(host string, at time.Time) []Finding {
+	apart := at.Sub(r.now())
+	if apart.Abs() < clocks {
+		return nil
+	}
+	direction := "ahead of"
+	if apart < 0 {
+		direction = "behind"
+	}
+	return []Finding{{
+		Host: host, Check: "clocks", Severity: Warning, Scope: "host " + host,
+		Cause:    fmt.Sprintf("The clock of host %s is %s that of host %s.", host, direction, r.Host),
+		Evidence: fmt.Sprintf("its answer is stamped %s away from the time that it came", apart.Abs().Round(100*time.Millisecond)),
+		Remedy:   "Let NTP set the clocks of all hosts: certificates and tokens are refused where clocks are minutes apart.",
+	}}
+}
+
+// tidy takes questions away that a crash has left.
+func (r Rounds) tidy(ctx context.Context) error {
+	left, err := r.Store.List(ctx, records.DoctorAsksPrefix)
+	if err != nil {
+		return err
+	}
+	for key, item := range left.Items {
+		question, err := kvstore.Decode[asked](item)
+		if err == nil && r.now().Sub(question.At).Abs() < leftAfter {
+			continue
+		}
+		if err := r.remove(ctx, strings.TrimPrefix(key, records.DoctorAsksPrefix)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r Rounds) remove(ctx context.Context, id string) error {
+	_, err := r.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{
+		kvstore.Delete(records.DoctorAsksPrefix + id), kvstore.DeletePrefix(records.DoctorAnswers(id)),
+	}})
+	return err
+}

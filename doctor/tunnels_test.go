@@ -1,0 +1,81 @@
+package doctor
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/causeway-net/causeway/internal/lantest"
+	"github.com/causeway-net/causeway/vxlan"
+)
+
+// through is what the check of the tunnels looks at on a host of the rig.
+func (s site) through() *Inputs {
+	in := inputs(cluster())
+	in.Planes, in.Tunnels, in.HostNS, in.VXLANPort = s, s.host.Plane.(*vxlan.Plane), s.host.NS, 4789
+	return in
+}
+
+// firewall drops on a host what is tunnelled to it and matches.
+func (s site) firewall(t *testing.T, host int, match string) (open func()) {
+	t.Helper()
+	machine := lantest.At(t, "host", s.rig.Hosts[host].NS)
+	machine.Run("nft", "add table inet wall; add chain inet wall in { type filter hook input priority 0; }; add rule inet wall in udp dport 4789 "+match+" drop")
+	return func() { machine.Run("nft", "delete table inet wall") }
+}
+
+func TestTunnelsOfTwoHosts(t *testing.T) {
+	here, _, _ := twoHosts(t)
+	there := here
+	there.host = here.rig.Hosts[1]
+	look := func(s site) []Finding {
+		t.Helper()
+		began := time.Now()
+		found, err := tunnels(t.Context(), s.through())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		return found
+	}
+	wantNone(t, look(here), nil)
+	wantNone(t, look(there), nil)
+
+	open := here.firewall(t, 1, "")
+	wantOne(t, look(here), nil, "Nothing comes back through the tunnel from host host2.")
+	f := wantOne(t, look(there), nil, "This host's own firewall drops what comes through the tunnel from host host1.")
+	if !strings.Contains(f.Evidence, "come to eth0") {
+		t.Error(f.Evidence)
+	}
+	also := here.firewall(t, 0, "")
+	wantOne(t, look(here), nil, "Nothing comes back")
+	wantOne(t, look(there), nil, "Nothing comes back")
+	also()
+	open()
+	wantNone(t, look(here), nil)
+
+	open = here.firewall(t, 1, "meta length > 1400")
+	f = wantOne(t, look(here), nil, "Large packets are lost on the way to host host2")
+	if !strings.Contains(f.Evidence, "those of 1464 bytes") {
+		t.Error(f.Evidence)
+	}
+	wantNone(t, look(there), nil)
+	open()
+}
+
+// Where two networks lead to one host it is asked on one, and a network without local
+// addresses to ask from is passed over.
+func TestEachHostIsAskedOnce(t *testing.T) {
+	here, _, _ := twoHosts(t)
+	second := here.rig.Network(2)
+	here.rig.Start(here.rig.Hosts[0], second, 2)
+	here.rig.Start(here.rig.Hosts[1], second, 3)
+	here.networks = append(here.networks, second)
+	trips, err := plan(t.Context(), here)
+	if err != nil || len(trips) != 1 || len(trips[0].routes) != 1 || trips[0].routes[0].vtep != netip.MustParseAddr("10.99.0.2") {
+		t.Errorf("trips are %+v, %v", trips, err)
+	}
+}
