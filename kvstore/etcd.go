@@ -236,7 +236,15 @@ func (e *Etcd) Commit(ctx context.Context, txn Txn) (int64, error) {
 	if Recalls(ctx) {
 		guarded = txn.guarded()
 	}
-	response, err := e.transact(ctx, e.compares(txn.If), e.operations(writes), e.gets(guarded))
+	send := func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return e.transact(ctx, e.compares(txn.If), e.operations(writes), e.gets(guarded))
+	}
+	var response *clientv3.TxnResponse
+	if txn.breaksItself() {
+		response, err = twice(ctx, sendAgain, send)
+	} else {
+		response, err = send(ctx)
+	}
 	switch {
 	case err != nil:
 		e.memory.lost(writes)
