@@ -213,6 +213,13 @@ func TestBlocksModel(t *testing.T) {
 					freed[addr] = r.now
 				}
 			},
+			"release late": func(rt *rapid.T) { // what is another's by now, or nobody's
+				n := rapid.IntRange(0, 2).Draw(rt, "host")
+				addr := netip.AddrFrom4([4]byte{10, 1, 0, byte(rapid.IntRange(1, 62).Draw(rt, "address"))})
+				if holder, taken := held[addr]; !taken || holder != n {
+					r.release(t, n, addr)
+				}
+			},
 			"by name": func(rt *rapid.T) { // as --ip and Docker's allocator choose
 				n := rapid.IntRange(0, 2).Draw(rt, "host")
 				addr := netip.AddrFrom4([4]byte{10, 1, 0, byte(rapid.IntRange(1, 62).Draw(rt, "address"))})
