@@ -26,23 +26,34 @@ func (h *host) announced() {
 	h.put(records.AliveKey(h.config.Host), records.Alive{})
 }
 
-// writeAllTheTime fails where the store takes no writes for longer than it takes etcd
-// to give up two that were lost with a leader (7 s each), or gives another error.
+// writeAllTheTime fails where a write waits as long as etcd waits for one that was lost
+// with a leader, or gives another error.
 func writeAllTheTime(ctx context.Context, h *host) error {
-	const longest = 20 * time.Second
+	const longest = 6 * time.Second
+	key := "names/" + h.config.Host
 	last, gap := time.Now(), time.Duration(0)
 	for n := 0; ctx.Err() == nil; n++ {
-		_, err := h.etcd.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Put("names/"+h.config.Host, n)}})
+		err := kvstore.Retry(ctx, key, func() error {
+			item, err := h.etcd.Get(ctx, key)
+			guard := kvstore.Unchanged(item)
+			if errors.Is(err, kvstore.ErrNotFound) {
+				guard, err = kvstore.Missing(key), nil
+			}
+			if err == nil {
+				_, err = h.etcd.Commit(ctx, kvstore.Txn{If: []kvstore.Guard{guard}, Then: []kvstore.Op{kvstore.Put(key, n)}})
+			}
+			return err
+		})
+		gap = max(gap, time.Since(last))
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
-			gap = max(gap, time.Since(last))
 			last = time.Now()
 		case !errors.Is(err, kvstore.ErrUnavailable):
 			return fmt.Errorf("%s: %w", h.config.Host, err)
 		}
-		if time.Since(last) > longest {
-			return fmt.Errorf("%s wrote nothing for %v: %w", h.config.Host, longest, err)
+		if gap > longest {
+			return fmt.Errorf("%s wrote nothing for %v: %w", h.config.Host, gap, err)
 		}
 	}
 	h.t.Logf("%s waited %v at most", h.config.Host, gap.Round(time.Millisecond))

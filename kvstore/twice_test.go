@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// TestTwice has a store lose the first of two requests, or its answer for a while.
+// TestTwice has a store lose the first request, or its answer for a while.
 func TestTwice(t *testing.T) {
 	store := startEmbedded(t, EmbeddedConfig{DataDir: t.TempDir(), Volatile: true})
 	for name, test := range map[string]struct {
@@ -32,7 +33,7 @@ func TestTwice(t *testing.T) {
 		"its answer comes late": {done: true, sent: 2, first: func(ctx context.Context, do func() (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
 			response, err := do()
 			select {
-			case <-time.After(200 * time.Millisecond):
+			case <-time.After(200 * time.Millisecond): // before a third is sent
 			case <-ctx.Done():
 			}
 			return response, err
@@ -49,8 +50,8 @@ func TestTwice(t *testing.T) {
 			}
 			writes, err := txn.writes()
 			must(t, err)
-			sent := make(chan int, 2)
-			response, err := twice(t.Context(), 20*time.Millisecond, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+			sent := make(chan int, mostSent)
+			response, err := twice(t.Context(), 100*time.Millisecond, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 				do := func() (*clientv3.TxnResponse, error) {
 					return store.transact(ctx, store.compares(txn.If), store.operations(writes), nil)
 				}
@@ -79,6 +80,7 @@ func TestBreaksItself(t *testing.T) {
 		"kept":                   {Txn{If: []Guard{Exists("a/1")}, Then: []Op{Put("a/1", 1)}}, false},
 		"changed":                {Txn{If: []Guard{Unchanged(item)}, Then: []Op{Put("a/1", 1)}}, true},
 		"deleted":                {Txn{If: []Guard{Exists("a/1")}, Then: []Op{Delete("a/1")}}, true},
+		"deleted, where none":    {Txn{If: []Guard{Unchanged(Item{Key: "a/1"})}, Then: []Op{Delete("a/1")}}, false},
 		"deleted with its like":  {Txn{If: []Guard{Unchanged(item)}, Then: []Op{DeletePrefix("a/")}}, true},
 		"the first of a prefix":  {Txn{If: []Guard{NoneNewer("a/", 7)}, Then: []Op{Put("a/1", 1)}}, true},
 		"one of another prefix":  {Txn{If: []Guard{NoneNewer("a/", 7)}, Then: []Op{Put("b/1", 1)}}, false},
@@ -134,5 +136,51 @@ func TestWritesDuringHandovers(t *testing.T) {
 		if err := <-slowest; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Writers write by a member that does not lead while the leadership goes to and fro. None
+// waits for what a leader dropped, and none, the only one of its record, is told of a
+// conflict with itself.
+func TestHandover(t *testing.T) {
+	t.Parallel()
+	c := newClosedStore(t)
+	all := c.open(c.trusted("h9"))
+	follower, other := c.join(all, "h2"), c.join(all, "h3")
+	leaders := []*closedMember{c.members["h1"], other}
+	store, err := Open(Config{Endpoints: []string{ClientURL(follower.config.Client)}, TLS: follower.dir.Client()})
+	must(t, err)
+	t.Cleanup(func() { must(t, store.Close()) })
+
+	const longest = 5 * time.Second // a member waits 7 s for what was dropped
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	var writing sync.WaitGroup
+	for n := range 8 {
+		writing.Go(func() {
+			item := Item{Key: fmt.Sprint("counters/", n)}
+			for n := 0; ctx.Err() == nil; n++ {
+				begun := time.Now()
+				var err error
+				item.Revision, err = store.Commit(t.Context(), Txn{If: []Guard{Unchanged(item)}, Then: []Op{Put(item.Key, n)}})
+				if waited := time.Since(begun); err != nil || waited > longest {
+					t.Errorf("write %d took %v: %v", n, waited, err)
+					return
+				}
+			}
+		})
+	}
+	handovers := 0
+	for ctx.Err() == nil {
+		for i, m := range leaders {
+			if m.Leads() && m.Yield(ctx, leaders[1-i].ID()) == nil {
+				handovers++
+			}
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	writing.Wait()
+	if t.Logf("%d handovers", handovers); handovers == 0 {
+		t.Error("the leadership was never handed over")
 	}
 }
