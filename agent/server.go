@@ -38,6 +38,8 @@ type Config struct {
 	Planes    doctor.Planes
 	Tunnels   doctor.Tunnels
 	VXLANPort uint16
+	// Certificates are files of the user's, which nobody renews.
+	Certificates []string
 	// Resolve tells what a container of this host would be told about a name, as
 	// [names.Server.Resolve] does.
 	Resolve func(name, from string) (names.Resolution, error)

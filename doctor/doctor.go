@@ -74,10 +74,36 @@ type Inputs struct {
 	// its tunnels end.
 	HostNS    netns.NsHandle
 	VXLANPort uint16
+	// Certificates are the files of those that the user gave for the store.
+	Certificates []string
 	// Drops tells what this host's packet filter kept out so far.
 	Drops func() ([]hostfilter.Drop, error)
 	// Timing is for tests.
 	Timing Timing
+	// once gives all segments, read one time for all checks.
+	once func() ([]fabric.Segment, error)
+}
+
+// segments are all networks of this host, by ID.
+func (in *Inputs) segments(ctx context.Context) ([]fabric.Segment, error) {
+	if in.once != nil {
+		return in.once()
+	}
+	ids, err := in.Planes.Networks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var segments []fabric.Segment
+	for _, id := range ids {
+		segment, ok, err := in.Planes.Segment(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			segments = append(segments, segment)
+		}
+	}
+	return segments, nil
 }
 
 // Timing are the times of an examination; a zero field takes the default.
@@ -99,6 +125,9 @@ func checks() []check {
 		{name: "faults", look: faults},
 		{name: "planes", look: planes},
 		{name: "vtep", look: vtep},
+		{name: "nics", look: nics},
+		{name: "firewall", look: firewall},
+		{name: "certificates", look: certificates},
 		{name: "vteps", look: sharedVTEPs, whole: true},
 		{name: "tunnels", look: tunnels},
 		{name: "drops", look: drops},
@@ -129,6 +158,8 @@ func examine(ctx context.Context, in Inputs, checks []check) []Finding {
 	read := in.Records
 	once := sync.OnceValues(func() (Records, error) { return read(ctx) })
 	in.Records = func(context.Context) (Records, error) { return once() }
+	unshared := in
+	in.once = sync.OnceValues(func() ([]fabric.Segment, error) { return unshared.segments(ctx) })
 	outcomes := make([]chan []Finding, len(checks))
 	for i, check := range checks {
 		outcomes[i] = make(chan []Finding, 1) // it may end after we are gone

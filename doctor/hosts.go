@@ -20,10 +20,7 @@ func vtep(_ context.Context, in *Inputs) ([]Finding, error) {
 		return nil, err
 	}
 	defer host.Close()
-	return vtepIn(host, in.Host.VTEP)
-}
-
-func vtepIn(host *nl.Handle, vtep netip.Addr) ([]Finding, error) {
+	vtep := in.Host.VTEP
 	addresses, err := host.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, fmt.Errorf("list this host's addresses: %w", err)
@@ -32,7 +29,7 @@ func vtepIn(host *nl.Handle, vtep netip.Addr) ([]Finding, error) {
 	for _, address := range addresses {
 		addr := nl.Addr(address.IP)
 		if addr == vtep.Unmap() {
-			return nil, nil
+			return narrowed(host, address.LinkIndex, in.Host.MTU)
 		}
 		if addr.IsGlobalUnicast() && addr.Is4() == vtep.Unmap().Is4() {
 			others = append(others, addr.String())
@@ -42,6 +39,23 @@ func vtepIn(host *nl.Handle, vtep netip.Addr) ([]Finding, error) {
 		Severity: Problem, Scope: "this host", Cause: fmt.Sprintf("This host has lost its VTEP %s: tunnels from other hosts end nowhere.", vtep),
 		Evidence: "it has the addresses " + strings.Join(others, ", ") + " (ip addr)",
 		Remedy:   "Give the host that address again, or start causeway again so that it takes the new one (--vtep says which).",
+	}}, nil
+}
+
+// narrowed is that the VTEP's NIC takes less than the cluster plans with.
+func narrowed(host *nl.Handle, index, mtu int) ([]Finding, error) {
+	link, err := host.LinkByIndex(index)
+	if err != nil {
+		return nil, fmt.Errorf("find the VTEP's NIC: %w", err)
+	}
+	have := link.Attrs()
+	if have.MTU >= mtu {
+		return nil, nil
+	}
+	return []Finding{{
+		Severity: Problem, Scope: "this host", Cause: fmt.Sprintf("The MTU of %s, which has the VTEP, was lowered: large packets to other hosts are lost or fragmented.", have.Name),
+		Evidence: fmt.Sprintf("it is %d, and was %d when causeway started (ip link show %s)", have.MTU, mtu, have.Name),
+		Remedy:   fmt.Sprintf("Set it back (ip link set %s mtu %d), or start causeway again and make the networks anew.", have.Name, mtu),
 	}}, nil
 }
 

@@ -2,10 +2,11 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/causeway-net/causeway/fabric"
 )
 
 // planes compares what the kernel and the switch have with what is planned. A difference
@@ -16,30 +17,33 @@ func planes(ctx context.Context, in *Inputs) ([]Finding, error) {
 		return nil, err
 	}
 	first := make(map[string][]string)
-	var errs []error
+	var found []Finding
 	for _, id := range ids {
-		_, differences, err := in.Planes.Inspect(ctx, id)
+		segment, differences, err := in.Planes.Inspect(ctx, id)
+		if ctx.Err() != nil {
+			return found, ctx.Err()
+		}
 		if len(differences) > 0 {
 			first[id] = differences
 		}
 		if err != nil {
-			errs = append(errs, err)
+			found = append(found, unread(segment.Network, err))
 		}
 	}
 	if len(first) == 0 {
-		return nil, errors.Join(errs...)
+		return found, nil
 	}
 	if err := pause(ctx, in.Timing.Again); err != nil {
-		return nil, err
+		return found, err
 	}
-	var found []Finding
 	for _, id := range ids {
 		if first[id] == nil {
 			continue
 		}
 		segment, differences, err := in.Planes.Inspect(ctx, id)
 		if err != nil {
-			errs = append(errs, err)
+			found = append(found, unread(segment.Network, err))
+			continue
 		}
 		lasting := slices.DeleteFunc(differences, func(d string) bool { return !slices.Contains(first[id], d) })
 		if len(lasting) == 0 {
@@ -53,7 +57,20 @@ func planes(ctx context.Context, in *Inputs) ([]Finding, error) {
 				"Look for that program, and at causeway's log; kill -HUP has all compared at once.",
 		})
 	}
-	return found, errors.Join(errs...)
+	return found, nil
+}
+
+// unread is that the kernel or the switch cannot be asked about a network.
+func unread(network fabric.Network, err error) Finding {
+	f := Finding{
+		Severity: Problem, Scope: "network " + network.Label(), Evidence: err.Error(),
+		Cause:  fmt.Sprintf("What this host has of network %s cannot be read.", network.Label()),
+		Remedy: "Do what the error says is missing; what runs keeps its traffic as long as the kernel has it.",
+	}
+	if network.Mode == fabric.ModeOVS {
+		f.Remedy = "See that ovsdb-server and ovs-vswitchd run and answer (ovs-vsctl show; systemctl restart openvswitch-switch): networks of mode=ovs change nothing meanwhile."
+	}
+	return f
 }
 
 // few lists the first of many.

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/netip"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/causeway-net/causeway/internal/lantest"
 	"github.com/causeway-net/causeway/internal/nl"
 	"github.com/causeway-net/causeway/internal/planetest"
+	"github.com/causeway-net/causeway/internal/vswitch"
 	"github.com/causeway-net/causeway/vxlan"
 )
 
@@ -131,16 +133,16 @@ func TestVTEPIsLost(t *testing.T) {
 	lan := lantest.NewLAN(t)
 	machine := lantest.NewMachine(t, "host")
 	lan.Connect(machine, "eth0", "10.99.0.1/24")
-	handle, err := nl.Open(machine.NS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer handle.Close()
-	addr := netip.MustParseAddr("10.99.0.1")
-	found, err := vtepIn(handle, addr)
+	in := &Inputs{HostNS: machine.NS, Host: fabric.Host{VTEP: netip.MustParseAddr("10.99.0.1"), MTU: 1500}}
+	found, err := vtep(t.Context(), in)
 	wantNone(t, found, err)
+	machine.IP("link set eth0 mtu 1400")
+	found, err = vtep(t.Context(), in)
+	if f := wantOne(t, found, err, "The MTU of eth0, which has the VTEP, was lowered"); !strings.HasPrefix(f.Evidence, "it is 1400, and was 1500") {
+		t.Error(f.Evidence)
+	}
 	machine.IP("addr del 10.99.0.1/24 dev eth0\naddr add 10.99.0.9/24 dev eth0")
-	found, err = vtepIn(handle, addr)
+	found, err = vtep(t.Context(), in)
 	if f := wantOne(t, found, err, "lost its VTEP 10.99.0.1"); !strings.Contains(f.Evidence, "10.99.0.9") {
 		t.Error(f.Evidence)
 	}
@@ -159,4 +161,54 @@ func tidy(t *testing.T, dir string) {
 		}
 	}
 	_ = unix.Unmount(dir, unix.MNT_DETACH) // where nothing was named it is no mount
+}
+
+func TestNICOfAnUnderlayIsDown(t *testing.T) {
+	lan, machine := lantest.NewLAN(t), lantest.NewMachine(t, "host")
+	lan.Connect(machine, "eth0", "10.99.0.1/24")
+	network := fabric.Network{ID: "n1", Name: "lan", Mode: fabric.ModeUnderlay, Parent: "eth0"}
+	in := &Inputs{HostNS: machine.NS, Planes: planned{network}}
+	found, err := nics(t.Context(), in)
+	wantNone(t, found, err)
+	machine.IP("link set eth0 down")
+	found, err = nics(t.Context(), in)
+	if f := wantOne(t, found, err, "The NIC eth0 is down"); f.Evidence != "network lan has it as its parent (ip link show eth0)" {
+		t.Error(f.Evidence)
+	}
+	machine.IP("link del eth0")
+	found, err = nics(t.Context(), in)
+	wantOne(t, found, err, "The NIC eth0 is gone")
+}
+
+// planned has networks that nothing of is looked at.
+type planned []fabric.Network
+
+func (p planned) Networks(context.Context) (ids []string, err error) {
+	for _, network := range p {
+		ids = append(ids, network.ID)
+	}
+	return ids, nil
+}
+
+func (p planned) Segment(_ context.Context, id string) (fabric.Segment, bool, error) {
+	for _, network := range p {
+		if network.ID == id {
+			return fabric.Segment{Network: network}, true, nil
+		}
+	}
+	return fabric.Segment{}, false, nil
+}
+
+func (p planned) Inspect(ctx context.Context, id string) (fabric.Segment, []string, error) {
+	segment, _, err := p.Segment(ctx, id)
+	return segment, nil, errors.Join(err, vswitch.ErrUnresponsive)
+}
+
+// A switch that hangs is a finding of each of its networks.
+func TestSwitchThatDoesNotAnswer(t *testing.T) {
+	in := &Inputs{Planes: planned{{ID: "n1", Name: "switched", Mode: fabric.ModeOVS}}}
+	found, err := planes(t.Context(), in)
+	if f := wantOne(t, found, err, "What this host has of network switched cannot be read."); f.Evidence != vswitch.ErrUnresponsive.Error() || !strings.Contains(f.Remedy, "ovs-vswitchd") {
+		t.Errorf("%+v", f)
+	}
 }

@@ -29,9 +29,13 @@ const (
 // tunnels asks containers on the other hosts, through the tunnels of mode=vxlan, by a small
 // frame and then by one as large as containers may send. Each host is asked on one network.
 func tunnels(ctx context.Context, in *Inputs) ([]Finding, error) {
-	trips, err := plan(ctx, in.Planes)
-	if err != nil || len(trips) == 0 {
+	segments, err := in.segments(ctx)
+	if err != nil {
 		return nil, err
+	}
+	trips := plan(segments)
+	if len(trips) == 0 {
+		return nil, nil
 	}
 	ear, nic, err := listen(in, trips)
 	if err != nil {
@@ -80,29 +84,22 @@ type trip struct {
 }
 
 // plan picks, for each other host, a network and containers to ask.
-func plan(ctx context.Context, planes Planes) ([]trip, error) {
-	ids, err := planes.Networks(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var trips []trip
+func plan(segments []fabric.Segment) (trips []trip) {
 	asked := make(map[netip.Addr]bool)
-	for _, id := range ids {
-		segment, ok, err := planes.Segment(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if !ok || segment.Network.Mode != fabric.ModeVXLAN {
+	for _, segment := range segments {
+		if segment.Network.Mode != fabric.ModeVXLAN {
 			continue
 		}
-		if t, ok := tripOf(segment, asked); ok {
-			trips = append(trips, t)
+		t, ok := tripOf(segment, asked)
+		if !ok {
+			continue // another network may lead to these hosts
 		}
-		for _, peer := range segment.Remote {
-			asked[peer.VTEP] = true
+		trips = append(trips, t)
+		for _, route := range t.routes {
+			asked[route.vtep] = true
 		}
 	}
-	return trips, nil
+	return trips
 }
 
 // tripOf asks on segment those hosts that are not asked yet.

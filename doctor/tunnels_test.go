@@ -74,8 +74,12 @@ func TestEachHostIsAskedOnce(t *testing.T) {
 	here.rig.Start(here.rig.Hosts[0], second, 2)
 	here.rig.Start(here.rig.Hosts[1], second, 3)
 	here.networks = append(here.networks, second)
-	trips, err := plan(t.Context(), here)
-	if err != nil || len(trips) != 1 || len(trips[0].routes) != 1 || trips[0].routes[0].vtep != netip.MustParseAddr("10.99.0.2") {
-		t.Errorf("trips are %+v, %v", trips, err)
+	segments, err := (&Inputs{Planes: here}).segments(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trips := plan(segments)
+	if len(trips) != 1 || len(trips[0].routes) != 1 || trips[0].routes[0].vtep != netip.MustParseAddr("10.99.0.2") {
+		t.Errorf("trips are %+v", trips)
 	}
 }

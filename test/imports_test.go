@@ -58,7 +58,7 @@ func TestImportsPointDown(t *testing.T) {
 		"mirror/containers":    {"fabric", "records", "internal/health", "mirror/engine", "mirror/table"},
 		"mirror/engine":        {},
 		"mirror/table":         {"kvstore"},
-		"doctor":               {"fabric", "kvstore", "records", "internal/health", "internal/hostfilter", "internal/nl", "internal/addrprobe", "internal/tunnelprobe"},
+		"doctor":               {"fabric", "kvstore", "records", "trust", "internal/health", "internal/hostfilter", "internal/nl", "internal/addrprobe", "internal/tunnelprobe"},
 		"internal/tunnelprobe": {"internal/addrprobe", "internal/wire"},
 		"agent":                {"fabric", "doctor", "kvstore", "records", "names", "trust", "internal/plugin", "internal/faults", "internal/health", "internal/hostfilter"},
 		"lab":                  {},

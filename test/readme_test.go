@@ -29,7 +29,7 @@ func TestREADME(t *testing.T) {
 		t.Fatal("the README does not say how causeway is removed")
 	}
 	t.Run("README.md", func(t *testing.T) { r.sub(t).read(readme, 10) })
-	for name, least := range map[string]int{"networks": 5, "addresses": 4, "names": 4, "underlay": 3, "operations": 3} {
+	for name, least := range map[string]int{"networks": 5, "addresses": 4, "names": 4, "underlay": 3, "operations": 3, "troubleshooting": 1} {
 		t.Run(name+".md", func(t *testing.T) { r.sub(t).read(page(t, "docs/"+name+".md"), least) })
 	}
 	t.Run("removing", func(t *testing.T) { r.sub(t).read(removing, 5) })

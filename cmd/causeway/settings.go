@@ -202,6 +202,16 @@ func (s *settings) tunnelPorts() []uint16 {
 	return []uint16{s.vxlanPort, s.ovsVXLANPort, geneve}
 }
 
+// ownCertificates are the files of the user's that the store is reached with.
+func (s *settings) ownCertificates() (paths []string) {
+	for _, path := range []string{s.caCert, s.cert} {
+		if path != "" {
+			paths = append(paths, s.onHost(path))
+		}
+	}
+	return paths
+}
+
 // ownPorts are the TCP ports that causeway offers at the VTEP. An etcd of the user's own
 // may serve containers, too.
 func (s *settings) ownPorts() []uint16 {
