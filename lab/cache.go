@@ -41,6 +41,8 @@ func composeDir() string { return filepath.Join(cacheDir(), "compose") }
 
 func wireguardDir() string { return filepath.Join(cacheDir(), "wireguard") }
 
+func prometheusDir() string { return filepath.Join(cacheDir(), "prometheus") }
+
 func engineDir(version string) string { return filepath.Join(cacheDir(), "engines", version) }
 
 // programPath has the programs of packages found that were unpacked to roots.
@@ -121,12 +123,16 @@ func Fetch(ctx context.Context, o Options) error {
 	return nil
 }
 
-// Tools fetches Open vSwitch and etcd, and gives the variables that have them found.
+// Tools fetches Open vSwitch, etcd and promtool, and gives the variables that have them found.
 func Tools(ctx context.Context, log io.Writer) (map[string]string, error) {
 	if err := Fetch(ctx, Options{Hosts: 1, OVS: true, Store: StoreEtcd, Log: log}); err != nil {
 		return nil, err
 	}
-	roots := []string{ovsDir(), etcdDir()}
+	check := func(dir string) error { return checkVersion(ctx, dir, "usr/bin/promtool", "") }
+	if err := unpacked(ctx, log, prometheusDir(), []pkg{{"prometheus", "bookworm"}}, check); err != nil {
+		return nil, fmt.Errorf("prometheus: %w", err)
+	}
+	roots := []string{ovsDir(), etcdDir(), prometheusDir()}
 	return map[string]string{
 		"PATH":            programPath(roots) + ":" + os.Getenv("PATH"),
 		"LD_LIBRARY_PATH": libraryPath(roots),

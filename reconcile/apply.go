@@ -59,7 +59,11 @@ func (l *Loop) reconcile(ctx context.Context, id string, whole bool) {
 		return
 	}
 	l.setMode(id, segment.Network.Mode)
-	l.report(segment.Network, l.apply(ctx, segment, whole))
+	err := l.apply(ctx, segment, whole)
+	if err != nil {
+		l.count(segment.Network.Mode, func(w *Work) { w.Failures++ })
+	}
+	l.report(segment.Network, err)
 	l.schedule.take(time.Now(), id)
 	l.answer(ctx, segment)
 }
@@ -76,12 +80,14 @@ func (l *Loop) apply(ctx context.Context, local fabric.Segment, whole bool) erro
 	}
 	if delta, ok := l.view.Delta(id); ok && !whole && plane.Update(ctx, delta) == nil {
 		l.view.Applied(id, true)
+		l.count(local.Network.Mode, func(w *Work) { w.Changes++ })
 		return nil
 	}
 	l.readBacks.take(time.Now(), id)
 	segment, _ := l.view.Segment(id)
 	repaired, err := plane.Apply(ctx, segment)
 	l.view.Applied(id, err == nil)
+	l.count(segment.Network.Mode, func(w *Work) { w.Wholes, w.Mended = w.Wholes+1, w.Mended+uint64(repaired) })
 	if repaired > 0 {
 		l.Log.WithFields(logrus.Fields{"network": segment.Network.Label(), "entries": repaired}).
 			Warn("the kernel had lost entries of the network; they are restored")

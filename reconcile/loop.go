@@ -86,6 +86,7 @@ type Loop struct {
 	faults    map[string]error       // by network: why the last Apply failed
 	modes     map[string]fabric.Mode // by network: whose plane it was applied by
 	prunes    prunes
+	counts    map[fabric.Mode]Work
 	missing   grace.Tracker[string] // networks without a record that this host has endpoints on
 
 	drifts *drifts
@@ -109,6 +110,7 @@ func New(config Config) *Loop {
 		faults:    map[string]error{},
 		modes:     map[string]fabric.Mode{},
 		prunes:    prunes{},
+		counts:    map[fabric.Mode]Work{},
 		drifts:    newDrifts(),
 	}
 }

@@ -27,13 +27,14 @@ import (
 // TestClosedCluster has h1 begin a cluster without any setting and h2 join it with
 // the line that "causeway token" printed.
 func TestClosedCluster(t *testing.T) {
-	c := up(t, lab.Options{Hosts: 2})
+	c := up(t, lab.Options{Hosts: 2, CausewayArgs: []string{"--metrics-listen=:" + metricsPort}})
 	for _, test := range []struct {
 		name string
 		run  func(*cluster)
 	}{
 		{"strangers get nothing", strangers},
 		{"no record in clear text on the wire", wiretap},
+		{"figures", figures},
 		{"tokens", tokens},
 		{"the authority is replaced", replacedAuthority},
 		{"a removed host's certificate is worth nothing", removedHost},

@@ -289,3 +289,11 @@ func wrap(err error) error {
 	}
 	return fmt.Errorf("underlay: %w", err)
 }
+
+// Device names the interface by which a network's bridge is on the LAN.
+func Device(network fabric.Network) string {
+	if network.VLAN != 0 {
+		return vlanName(network.Parent, network.VLAN)
+	}
+	return network.Parent
+}

@@ -188,3 +188,9 @@ func (s *segment) pruneEnds(local []fabric.Endpoint) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Device says where a network's tunnel is on this host: the path of its namespace, and
+// the name of the device in it.
+func (p *Plane) Device(network fabric.Network) (namespace, name string) {
+	return p.path(network.ID), tunnelName
+}

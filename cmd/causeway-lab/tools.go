@@ -14,7 +14,7 @@ import (
 func toolsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tools COMMAND [ARG…]",
-		Short: "Run a command with the lab's Open vSwitch and etcd on its PATH; nothing is installed",
+		Short: "Run a command with the lab's Open vSwitch, etcd and promtool on its PATH; nothing is installed",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			variables, err := lab.Tools(cmd.Context(), os.Stderr)

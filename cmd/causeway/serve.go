@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -125,6 +126,12 @@ type opened struct {
 func (o opened) run(ctx context.Context) error {
 	host, board, log, probe := o.host, o.board, o.log, o.planes.underlay.Probe
 	points, shared, planes := o.faulty()
+	var loop *reconcile.Loop
+	figures, err := o.openMetrics(ctx, func(ctx context.Context) (reconcile.Figures, error) { return loop.Figures(ctx) })
+	if err != nil {
+		return err
+	}
+	shared = figures.timed(shared)
 	member := membership.New(membership.Config{Host: host, Store: shared, Expiry: o.hostExpiry, Board: board, Log: log})
 	mirrored, err := mirror.New(mirror.Config{
 		Host: host.Name, Store: shared, Socket: o.onHost(o.docker), Driver: driverName(o.socket),
@@ -134,7 +141,7 @@ func (o opened) run(ctx context.Context) error {
 		return err
 	}
 	resolver := newNames(o.settings, host, board, log)
-	loop := reconcile.New(reconcile.Config{
+	loop = reconcile.New(reconcile.Config{
 		Host: host, Store: shared, Planes: planes, Membership: member, Names: resolver, Encryption: o.planes.encryption, Hosts: o.protect, Board: board, Log: log,
 	})
 	collector := collect.New(collect.Config{
@@ -158,16 +165,12 @@ func (o opened) run(ctx context.Context) error {
 		"version": host.Version, "host": host.Shown(), "vtep": host.VTEP, "socket": o.socket, "scope": o.scope,
 	}).Info("causeway serves")
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serveDocker(ctx, o.sockets.docker, networks, addresses, log) })
+	group.Go(func() error { return serveDocker(ctx, o.sockets.docker, networks, addresses, figures.handled(), log) })
+	group.Go(func() error { return figures.run(ctx) })
 	group.Go(func() error { return agent.NewServer(answers).Serve(ctx, o.sockets.agent) })
 	group.Go(func() error { return ended(ctx, agent.AnswerDoctor(ctx, answers)) })
 	group.Go(func() error { return member.Run(ctx) })
-	group.Go(func() error {
-		if member.Ready(ctx) != nil {
-			return nil // the end
-		}
-		return o.self.keepHost()
-	})
+	group.Go(func() error { return o.keepHost(ctx, member) })
 	group.Go(func() error { return loop.Run(ctx) })
 	group.Go(func() error { return o.planes.filter.Watch(ctx) })
 	group.Go(func() error { return o.planes.encryption.Run(ctx) })
@@ -180,6 +183,14 @@ func (o opened) run(ctx context.Context) error {
 	group.Go(func() error { kickOnHangup(ctx, loop); return nil })
 	group.Go(func() error { return notifySystemd(ctx, o.onHost(o.socket), log) })
 	return group.Wait()
+}
+
+// keepHost notes this host's key once it has been accepted under it.
+func (o opened) keepHost(ctx context.Context, member *membership.Member) error {
+	if member.Ready(ctx) != nil {
+		return nil // the end
+	}
+	return o.self.keepHost()
 }
 
 // ended leaves out what ended because ctx did.
@@ -225,8 +236,11 @@ func warn(log *logrus.Entry, do func() error) {
 }
 
 // serveDocker answers both of Docker's protocols.
-func serveDocker(ctx context.Context, listeners []net.Listener, networks *driver.Driver, addresses *ipam.IPAM, log *logrus.Entry) error {
+func serveDocker(ctx context.Context, listeners []net.Listener, networks *driver.Driver, addresses *ipam.IPAM,
+	handled func(string, time.Duration, error), log *logrus.Entry,
+) error {
 	server := plugin.NewServer(log, "NetworkDriver", "IpamDriver")
+	server.Observe = handled
 	networks.Register(server)
 	addresses.Register(server)
 	return server.Serve(ctx, listeners...)

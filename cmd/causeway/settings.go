@@ -54,6 +54,8 @@ type settings struct {
 	agentSocket   string
 	docker        string
 	logLevel      string
+	// metricsListen is where figures are offered; empty: nowhere.
+	metricsListen string
 	faultPoints   bool
 	profiles      bool
 	names         bool
@@ -93,6 +95,7 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.agentSocket, "agent-socket", defaultAgentSocket, "`path` of the socket that causeway status asks")
 	flags.StringVar(&s.docker, "docker-socket", "/run/docker.sock", "`path` of the engine's own socket, to make the cluster's networks there; none: they are made by hand")
 	flags.BoolVar(&s.names, "names", true, "answer this host's containers by name, for containers on all hosts")
+	flags.StringVar(&s.metricsListen, "metrics-listen", "", "`address` to offer figures in Prometheus' format at, such as 127.0.0.1:9468; others than loopback take this host's certificate")
 	flags.BoolVar(&s.faultPoints, "fault-points", false, "let tests end this process at a step that they name on --agent-socket, below "+faults.Path)
 	flags.BoolVar(&s.profiles, "pprof", false, "offer Go's profiles of this process on --agent-socket, below /debug/pprof/")
 	flags.StringVar(&s.logLevel, "log-level", "info", "least severe `level` to log: error, warn, info, debug")
@@ -149,6 +152,9 @@ func (s *settings) check() error {
 		return fmt.Errorf("--store-password and --store-password-file both give the password: give one of them")
 	case (s.username == "") != (s.password == "" && s.passwordFile == ""):
 		return fmt.Errorf("--store-user and --store-password or --store-password-file go together")
+	}
+	if err := s.checkMetrics(); err != nil {
+		return err
 	}
 	return s.checkInsecure()
 }
@@ -215,13 +221,25 @@ func (s *settings) ownCertificates() (paths []string) {
 // ownPorts are the TCP ports that causeway offers at the VTEP. An etcd of the user's own
 // may serve containers, too.
 func (s *settings) ownPorts() []uint16 {
+	var ports []uint16
+	if isInsecure(s.metricsListen, false) {
+		ports = portOf(s.metricsListen)
+	}
 	if s.closed() {
-		return []uint16{s.clusterPort, s.clusterPort + 1, s.clusterPort + 2}
+		return append(ports, s.clusterPort, s.clusterPort+1, s.clusterPort+2)
 	}
-	if _, text, err := net.SplitHostPort(s.storeListen[strings.Index(s.storeListen, "://")+1:]); err == nil {
-		if port, err := strconv.ParseUint(strings.TrimRight(text, "/"), 10, 16); err == nil {
-			return []uint16{uint16(port)}
-		}
+	return append(ports, portOf(s.storeListen[strings.Index(s.storeListen, "://")+1:])...)
+}
+
+// portOf gives the port of an address; none where it has none.
+func portOf(address string) []uint16 {
+	_, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil
 	}
-	return nil
+	port, err := strconv.ParseUint(strings.TrimRight(text, "/"), 10, 16)
+	if err != nil {
+		return nil
+	}
+	return []uint16{uint16(port)}
 }

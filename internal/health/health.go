@@ -8,6 +8,7 @@ package health
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -58,13 +59,14 @@ type Fault struct {
 // Board holds the faults. It is safe for concurrent use.
 type Board struct {
 	log    *logrus.Entry
-	mu     sync.Mutex // guards faults
+	mu     sync.Mutex // guards faults and begun
 	faults map[Scope]Fault
+	begun  map[Part]uint64 // how many faults ever were
 }
 
 // New makes an empty Board that logs to log.
 func New(log *logrus.Entry) *Board {
-	return &Board{log: log, faults: make(map[Scope]Fault)}
+	return &Board{log: log, faults: make(map[Scope]Fault), begun: make(map[Part]uint64)}
 }
 
 // Report notes the outcome of a task: err, or that it works. It logs a fault when
@@ -79,6 +81,7 @@ func (b *Board) Report(scope Scope, err error) {
 	case err == nil:
 		delete(b.faults, scope)
 	case !faulty:
+		b.begun[scope.Part]++
 		b.faults[scope] = Fault{Scope: scope, Since: time.Now(), Text: err.Error()}
 	default:
 		b.faults[scope] = Fault{Scope: scope, Since: last.Since, Text: err.Error()}
@@ -105,6 +108,13 @@ func (b *Board) Retain(part Part, keep func(object string) bool) {
 			delete(b.faults, scope)
 		}
 	}
+}
+
+// Begun counts the faults since the Board was made, those that ended included.
+func (b *Board) Begun() map[Part]uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.begun)
 }
 
 // Faults lists what is wrong now, by part and object.

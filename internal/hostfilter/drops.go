@@ -9,7 +9,9 @@ import (
 
 // Drop is how many packets were dropped for one reason since the host booted.
 type Drop struct {
-	Reason  string `json:"reason"`
+	Reason string `json:"reason"`
+	// Counter is the reason in one word, the name of its counter in the table.
+	Counter string `json:"counter"`
 	Packets uint64 `json:"packets"`
 }
 
@@ -31,7 +33,7 @@ func (f *Filter) Drops() ([]Drop, error) {
 	var drops []Drop
 	for _, name := range counters() {
 		if f.drops[name] > 0 {
-			drops = append(drops, Drop{reasons[name], f.drops[name]})
+			drops = append(drops, Drop{Reason: reasons[name], Counter: name, Packets: f.drops[name]})
 		}
 	}
 	return drops, nil

@@ -37,6 +37,9 @@ const (
 
 // Server is one plugin with all its services.
 type Server struct {
+	// Observe is told each call of a method, how long it took and how it ended; nil: nobody is.
+	Observe func(call string, took time.Duration, err error)
+
 	mux *http.ServeMux
 	log *logrus.Entry
 }
@@ -73,7 +76,11 @@ func Handle[Req, Resp any](s *Server, path string, method func(context.Context, 
 		defer s.recoverPanic(w, path)
 		started := time.Now()
 		response, err := method(ctx, request)
-		log := s.log.WithField("call", path[1:]).WithField("took", time.Since(started).Round(10*time.Microsecond).String())
+		took := time.Since(started)
+		if s.Observe != nil {
+			s.Observe(path[1:], took, err)
+		}
+		log := s.log.WithField("call", path[1:]).WithField("took", took.Round(10*time.Microsecond).String())
 		if err != nil {
 			log.WithError(err).Warn("call refused")
 			fail(w, http.StatusInternalServerError, err)
