@@ -50,6 +50,8 @@ type Config struct {
 	Backup func(ctx context.Context, w io.Writer) error
 	// NewToken makes a token that hosts join with for a time.
 	NewToken func(ctx context.Context, life time.Duration) (trust.Token, error)
+	// PluginName is the name of the managed plugin that this process is; empty for a binary.
+	PluginName func(ctx context.Context) string
 	// Rotate begins the replacement of the cluster's authority.
 	Rotate func(ctx context.Context) error
 	// Profiles has the socket offer what net/http/pprof does, below /debug/pprof/.

@@ -30,6 +30,8 @@ type tokenID struct {
 // NewToken is a token as it is shown once.
 type NewToken struct {
 	ID, Token string
+	// Plugin is what this host's managed plugin was installed by; empty for a binary.
+	Plugin string
 }
 
 // Tokens are the cluster's, by ID.
@@ -49,7 +51,7 @@ func handleTokens(server *plugin.Server, config Config) {
 		if err != nil {
 			return nil, err
 		}
-		return &NewToken{ID: token.ID, Token: token.String()}, nil
+		return &NewToken{ID: token.ID, Token: token.String(), Plugin: config.PluginName(ctx)}, nil
 	})
 	plugin.Handle(server, tokensPath, func(ctx context.Context, _ *nothing) (*Tokens, error) {
 		tokens, err := here.Tokens(ctx)

@@ -108,8 +108,17 @@ func tokens(c *cluster) {
 	_, rest, _ := strings.Cut(out, "serve --join ")
 	token, _, _ := strings.Cut(rest, "\n")
 	parsed, err := trust.ParseToken(token)
-	if err != nil || !strings.Contains(out, "CAUSEWAY_JOIN="+token+"\n") {
+	if err != nil {
 		c.Fatalf("%v in %s", err, out)
+	}
+	plugin := "PLUGIN"
+	if _, binary := h.Causeway.(*lab.Daemon); !binary {
+		if plugin, err = h.PluginName(c.Context()); err != nil {
+			c.Fatal(err)
+		}
+	}
+	if !strings.Contains(out, " "+plugin+" CAUSEWAY_JOIN="+token+"\n") {
+		c.Errorf("the plugin is not %s in %s", plugin, out)
 	}
 	if err := c.host(2).shows(parsed.ID, "token", "ls"); err != nil {
 		c.Error(err)

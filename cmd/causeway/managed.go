@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/mirror/engine"
 )
 
 // hostRun is where a host has sockets and the names of namespaces.
@@ -29,6 +33,26 @@ func prepare(s settings) error {
 		return err
 	}
 	return unlockSettings()
+}
+
+// pluginName is what this managed plugin can be installed by on another host; empty for
+// a binary, and where the engine does not say.
+func (s *settings) pluginName(ctx context.Context) string {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || !s.managed() || !s.mirrors() {
+		return ""
+	}
+	client, err := engine.Open(s.onHost(s.docker))
+	if err != nil {
+		return ""
+	}
+	defer client.Close()
+	// The engine mounts folders into the plugin that it names by its ID.
+	name, err := client.PluginName(ctx, func(id string) bool { return id != "" && strings.Contains(string(mounts), "/plugins/"+id) })
+	if err != nil {
+		return ""
+	}
+	return name
 }
 
 // unlockSettings makes /proc/sys writable, which engines bind read-only over

@@ -158,7 +158,7 @@ func (o opened) run(ctx context.Context) error {
 	answers := agent.Config{
 		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, Planes: loop, Tunnels: o.planes.vxlan, VXLANPort: o.vxlanPort, Certificates: o.ownCertificates(),
 		Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
-		NewToken: o.store.newToken, Rotate: o.store.rotate, Profiles: o.profiles, FaultPoints: points, Log: log,
+		NewToken: o.store.newToken, PluginName: o.pluginName, Rotate: o.store.rotate, Profiles: o.profiles, FaultPoints: points, Log: log,
 	}
 
 	log.WithFields(logrus.Fields{

@@ -47,13 +47,17 @@ func tokenCommand() *cobra.Command {
 }
 
 func printToken(w io.Writer, token agent.NewToken, ttl time.Duration) error {
+	plugin, note := token.Plugin, ""
+	if plugin == "" { // this host runs the binary
+		plugin, note = "PLUGIN", "PLUGIN is the managed plugin's name in your registry. "
+	}
 	_, err := fmt.Fprintf(w, `On each other host, one of these, within %v:
 
-    docker plugin install PLUGIN CAUSEWAY_JOIN=%[2]s
-    causeway serve --join %[2]s
+    docker plugin install %[2]s CAUSEWAY_JOIN=%[3]s
+    causeway serve --join %[3]s
 
-PLUGIN is the name that this host's was installed by. "causeway token rm %[3]s" takes the token back.
-`, ttl, token.Token, token.ID)
+%[4]s"causeway token rm %[5]s" takes the token back.
+`, ttl, plugin, token.Token, note, token.ID)
 	return err
 }
 

@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -123,6 +124,20 @@ func (e *Engine) HasPlugin(ctx context.Context, name string) (bool, error) {
 	defer cancel()
 	list, err := e.api.PluginList(ctx, client.PluginListOptions{})
 	return slices.ContainsFunc(list.Items, func(p plugin.Plugin) bool { return p.Enabled && p.Name == name }), err
+}
+
+// PluginName is the name, with its tag, that the managed plugin with an ID that is ours
+// was installed by; empty where there is none.
+func (e *Engine) PluginName(ctx context.Context, ours func(id string) bool) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	list, err := e.api.PluginList(ctx, client.PluginListOptions{})
+	for _, p := range list.Items {
+		if ours(p.ID) {
+			return cmp.Or(p.PluginReference, p.Name), nil
+		}
+	}
+	return "", err
 }
 
 // Watch calls begun when no event can be missed any more, then heard with each
