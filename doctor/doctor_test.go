@@ -79,13 +79,13 @@ func TestEachPartsFaultHasARemedy(t *testing.T) {
 func TestOnlyFreshDropsAreFound(t *testing.T) {
 	count := uint64(7)
 	in := &Inputs{Timing: Timing{Again: time.Millisecond}, Drops: func() ([]hostfilter.Drop, error) {
-		return []hostfilter.Drop{{Reason: "by a stranger", Packets: count}}, nil
+		return []hostfilter.Drop{{Reason: "by a stranger", Packets: count, Remedy: "Find it."}}, nil
 	}}
 	found, err := drops(t.Context(), in)
 	wantNone(t, found, err)
 	in.Drops = func() ([]hostfilter.Drop, error) {
 		count += 3
-		return []hostfilter.Drop{{Reason: "by a stranger", Packets: count}}, nil
+		return []hostfilter.Drop{{Reason: "by a stranger", Packets: count, Remedy: "Find it."}}, nil
 	}
 	found, err = drops(t.Context(), in)
 	if f := wantOne(t, found, err, "drops packets by a stranger"); !strings.HasPrefix(f.Evidence, "3 in 1ms, 13 since") {

@@ -75,12 +75,9 @@ func drops(ctx context.Context, in *Inputs) ([]Finding, error) {
 			found = append(found, Finding{
 				Severity: Warning, Scope: "this host", Cause: "This host drops packets " + drop.Reason + ".",
 				Evidence: fmt.Sprintf("%d in %s, %d since it booted (nft list table inet causeway-tunnels)", fresh, in.Timing.Again, drop.Packets),
-				Remedy:   dropRemedy,
+				Remedy:   drop.Remedy,
 			})
 		}
 	}
 	return found, nil
 }
-
-const dropRemedy = "Find the sender (tcpdump -ni any udp port 4789): a machine that is no host of the cluster has no business there; " +
-	"a host of the cluster that sends with another address than its VTEP needs --vtep, or NAT between the hosts taken away."
