@@ -36,7 +36,7 @@ func doctorCommand() *cobra.Command {
 	var asJSON, all bool
 	var socket string
 	command := &cobra.Command{
-		Use: "doctor", Short: "Look for what is wrong on this host and on its way to the others, and say what to do", Args: cobra.NoArgs,
+		Use: "doctor", Short: "Look for what is wrong on this host and on its way to the others, and say what to do", Args: noArgs,
 		Long: "Look for what is wrong on this host and on its way to the others. Each finding has a cause,\n" +
 			"what shows it, and a remedy. Nothing is changed, and it takes no more than five seconds.\n\n" +
 			"The exit status is 0 where nothing was found, 1 where something was, 2 where nobody could look.",
@@ -67,6 +67,14 @@ func doctorCommand() *cobra.Command {
 	command.Flags().BoolVar(&all, "all", false, "ask the doctors of all hosts, through the store")
 	agentFlag(command, &socket)
 	return command
+}
+
+// noArgs refuses arguments, and nobody has looked then.
+func noArgs(command *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(command, args); err != nil {
+		return &exitError{exitNoLook, err}
+	}
+	return nil
 }
 
 func printDiagnosis(w io.Writer, d agent.Diagnosis) error {
