@@ -15,6 +15,7 @@ import (
 	"github.com/docker/go-plugins-helpers/ipam"
 	"pgregory.net/rapid"
 
+	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/storetest"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
@@ -119,6 +120,35 @@ func TestAnAddressIsOneWrite(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The gateway that nobody names is the network's, which is read alone.
+func TestGatewayOfAFullNetwork(t *testing.T) {
+	store := &counted{Store: storetest.New(t)}
+	const gateway = "10.1.7.7"
+	first, other := newIPAM(t, store, "h1"), newIPAM(t, store, "h2")
+	pool, _ := first.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/16"})
+	key := parsed(t, pool).key
+	first.must(t, pool, gateway, asGateway)
+	prefix := netip.MustParsePrefix("10.1.0.0/16")
+	if _, err := store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{
+		kvstore.Put(records.PoolKey(key), records.Pool{Space: records.DefaultSpace, Prefix: prefix, Network: "net1", Users: []string{"*"}}),
+		kvstore.Put(records.NetworkKey("net1"), fabric.Network{ID: "net1", Name: "foo", Subnets: []fabric.Subnet{
+			{Prefix: prefix, Pool: key, Gateway: netip.MustParseAddr(gateway)},
+		}}),
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	claimed(t, store, key, addrsFrom("10.1.0.1", 1000))
+	other.pool(t, ipam.RequestPoolRequest{Pool: "10.1.0.0/16"})
+	reads, writes, items := store.reads.Load(), store.writes.Load(), store.items.Load()
+	if given := other.must(t, pool, "", asGateway); given != gateway+"/16" {
+		t.Errorf("the gateway is %s", given)
+	}
+	reads, writes, items = store.reads.Load()-reads, store.writes.Load()-writes, store.items.Load()-items
+	if reads > 2 || writes > 0 || items > 2 {
+		t.Errorf("%d reads of %d records, %d writes", reads, items, writes)
 	}
 }
 

@@ -195,10 +195,19 @@ func (r Records) bound(ctx context.Context, pool Pool, holder Address) (bool, er
 	return err == nil, err
 }
 
-// claimGateway gives the gateway that the pool has, else the lowest address. It
-// claims one only while nobody else has claimed anything: two hosts that ask at
-// once must not have two.
+// claimGateway gives the gateway that the pool's network or the pool has, else the lowest
+// address. It claims one only while nobody else has claimed anything: two hosts that ask
+// at once must not have two. The pool is read while it has no network, and few addresses.
 func (c *Claimer) claimGateway(ctx context.Context, pool Pool, want AddressRequest) (netip.Addr, error) {
+	network, err := c.networkOf(ctx, pool)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, subnet := range network.Subnets {
+		if subnet.Pool == want.Pool && subnet.Gateway.IsValid() {
+			return subnet.Gateway, nil
+		}
+	}
 	pool.DockerIPAM = false
 	v, err := c.ViewPool(ctx, want.Pool, pool, netip.Prefix{}) // --ip-range is for containers
 	if err != nil {
