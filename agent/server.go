@@ -56,6 +56,8 @@ type Config struct {
 	Rotate func(ctx context.Context) error
 	// Profiles has the socket offer what net/http/pprof does, below /debug/pprof/.
 	Profiles bool
+	// Recent has the last lines of the log; nil: it has none.
+	Recent *Recent
 	// FaultPoints has the socket answer below faults.Path; nil: it does not.
 	FaultPoints *faults.Points
 	Log         *logrus.Entry
@@ -133,6 +135,7 @@ func NewServer(config Config) *plugin.Server {
 	})
 	plugin.Stream(server, backupPath, config.Backup)
 	handleTokens(server, config)
+	handleReport(server, config)
 	handleDoctor(server, config)
 	if config.FaultPoints != nil {
 		server.HandleHTTP(faults.Path, config.FaultPoints.ServeHTTP)
@@ -199,10 +202,13 @@ func (c *Client) Resolve(ctx context.Context, name, from string) (names.Resoluti
 }
 
 // Backup writes a snapshot of the store to w.
-func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+func (c *Client) Backup(ctx context.Context, w io.Writer) error { return c.stream(ctx, backupPath, w) }
+
+// stream writes what the agent answers to w, however long it takes.
+func (c *Client) stream(ctx context.Context, path string, w io.Writer) error {
 	unbounded := *c.http
 	unbounded.Timeout = 0 // a large store takes its time
-	body, err := (&Client{socket: c.socket, http: &unbounded}).post(ctx, backupPath, nothing{})
+	body, err := (&Client{socket: c.socket, http: &unbounded}).post(ctx, path, nothing{})
 	if err != nil {
 		return err
 	}

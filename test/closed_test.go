@@ -35,6 +35,7 @@ func TestClosedCluster(t *testing.T) {
 		{"strangers get nothing", strangers},
 		{"no record in clear text on the wire", wiretap},
 		{"figures", figures},
+		{"reports", reports},
 		{"tokens", tokens},
 		{"the authority is replaced", replacedAuthority},
 		{"a removed host's certificate is worth nothing", removedHost},

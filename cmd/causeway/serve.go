@@ -61,6 +61,8 @@ func serve(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
+	recent := &agent.Recent{}
+	log.Logger.AddHook(recent)
 	if err := prepare(s); err != nil {
 		return err
 	}
@@ -105,7 +107,7 @@ func serve(ctx context.Context, s settings) error {
 	defer warn(log, store.Close)
 	store.wish(&host, s.storeMember)
 	return opened{
-		settings: s, self: self, log: log, board: board, sockets: sockets, planes: planes, host: host, vtepNet: vtepNet, store: store,
+		settings: s, self: self, log: log, recent: recent, board: board, sockets: sockets, planes: planes, host: host, vtepNet: vtepNet, store: store,
 	}.run(ctx)
 }
 
@@ -114,6 +116,7 @@ type opened struct {
 	settings
 	self    *identity
 	log     *logrus.Entry
+	recent  *agent.Recent
 	board   *health.Board
 	sockets sockets
 	planes  *planes
@@ -158,7 +161,7 @@ func (o opened) run(ctx context.Context) error {
 	answers := agent.Config{
 		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, Planes: loop, Tunnels: o.planes.vxlan, VXLANPort: o.vxlanPort, Certificates: o.ownCertificates(),
 		Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
-		NewToken: o.store.newToken, PluginName: o.pluginName, Rotate: o.store.rotate, Profiles: o.profiles, FaultPoints: points, Log: log,
+		NewToken: o.store.newToken, PluginName: o.pluginName, Rotate: o.store.rotate, Profiles: o.profiles, FaultPoints: points, Recent: o.recent, Log: log,
 	}
 
 	log.WithFields(logrus.Fields{
