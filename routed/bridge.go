@@ -86,7 +86,7 @@ func (p *Plane) repairPorts(n *network, want fabric.Segment) (repaired int, err 
 		if !there {
 			continue
 		}
-		changed, err := p.repairPort(n, port, flags[port.Attrs().Index].Learning, endpoint.MAC)
+		changed, err := p.repairPort(n, port, flags[port.Attrs().Index].Learning, want.MTU, endpoint.MAC)
 		if err != nil {
 			return repaired, fmt.Errorf("port %s of %s: %w", port.Attrs().Name, gateway.LinkName(want.Network), err)
 		}
@@ -97,8 +97,14 @@ func (p *Plane) repairPorts(n *network, want fabric.Segment) (repaired int, err 
 	return repaired, nil
 }
 
-func (p *Plane) repairPort(n *network, port netlink.Link, learns bool, mac fabric.MAC) (changed bool, err error) {
+func (p *Plane) repairPort(n *network, port netlink.Link, learns bool, mtu int, mac fabric.MAC) (changed bool, err error) {
 	have := port.Attrs()
+	if have.MTU < mtu {
+		if err := p.kernel.LinkSetMTU(port, mtu); err != nil {
+			return true, err
+		}
+		changed = true
+	}
 	if have.MasterIndex != int(n.bridge) || have.RawFlags&unix.IFF_UP == 0 {
 		if err := errors.Join(p.kernel.LinkSetMasterByIndex(port, int(n.bridge)), p.kernel.LinkSetUp(port)); err != nil {
 			return true, err

@@ -23,8 +23,21 @@ type changes struct {
 	links   map[int]netlink.Link // by index; nil for one that is gone
 	routes  map[netip.Prefix]hop // the zero hop: gone, or not of the form that we write
 	entries map[entry]bool       // of the tunnel; false: gone
+	failed  map[neighbour]bool   // those that are deleted: it tells no MAC
+	bound   map[binding]bool     // false: gone, or not as bindMAC writes it
 	// addressed are the links whose addresses changed.
 	addressed map[int]bool
+}
+
+type neighbour struct {
+	link int
+	addr netip.Addr
+}
+
+// binding is the MAC of a container behind a port of a network's bridge.
+type binding struct {
+	bridge, port int
+	mac          fabric.MAC
 }
 
 // maxChanges bounds what is kept: a read-back costs less than more of them.
@@ -33,11 +46,13 @@ const maxChanges = 1 << 14
 func newChanges() *changes {
 	return &changes{
 		links: make(map[int]netlink.Link), routes: make(map[netip.Prefix]hop),
-		entries: make(map[entry]bool), addressed: make(map[int]bool),
+		entries: make(map[entry]bool), failed: make(map[neighbour]bool), bound: make(map[binding]bool), addressed: make(map[int]bool),
 	}
 }
 
-func (c *changes) size() int { return len(c.links) + len(c.routes) + len(c.entries) + len(c.addressed) }
+func (c *changes) size() int {
+	return len(c.links) + len(c.routes) + len(c.entries) + len(c.failed) + len(c.bound) + len(c.addressed)
+}
 
 func (c *changes) empty() bool { return !c.lost && c.size() == 0 }
 
@@ -83,8 +98,16 @@ func (c *changes) addEntry(message syscall.NetlinkMessage) error {
 	if err != nil {
 		return err
 	}
+	here := message.Header.Type == unix.RTM_NEWNEIGH
 	if entry, valid := parseEntry(*neigh); valid {
-		c.entries[entry] = message.Header.Type == unix.RTM_NEWNEIGH
+		c.entries[entry] = here
+	}
+	if neigh.State&unix.NUD_FAILED != 0 {
+		c.failed[neighbour{neigh.LinkIndex, nl.Addr(neigh.IP)}] = true
+	}
+	if neigh.Family == unix.AF_BRIDGE && neigh.MasterIndex != 0 && len(neigh.HardwareAddr) == len(fabric.MAC{}) {
+		at := binding{neigh.MasterIndex, neigh.LinkIndex, fabric.MAC(neigh.HardwareAddr)}
+		c.bound[at] = here && neigh.State&unix.NUD_NOARP != 0 && neigh.Flags&netlink.NTF_STICKY != 0
 	}
 	return nil
 }
@@ -163,8 +186,24 @@ func (p *Plane) sharedDiffers(seen *changes) bool {
 			return true
 		}
 	}
+	if p.lostNeighbour(seen) {
+		return true
+	}
 	link, changed := seen.links[int(p.tunnel.index)]
-	return changed && (link == nil || link.Attrs().RawFlags&unix.IFF_UP == 0)
+	return changed && (link == nil || link.Attrs().RawFlags&unix.IFF_UP == 0 || link.Attrs().MTU != p.tunnel.mtu ||
+		link.Attrs().HardwareAddr.String() != tunnelMAC(p.VTEP).String())
+}
+
+func (p *Plane) lostNeighbour(seen *changes) bool {
+	if len(seen.failed) == 0 {
+		return false
+	}
+	for entry := range p.tunnel.have {
+		if !entry.fdb && seen.failed[neighbour{int(p.tunnel.index), entry.addr}] {
+			return true
+		}
+	}
+	return false
 }
 
 // usesEnd says whether an entry stands in the place of one of ours.
@@ -187,9 +226,21 @@ func (p *Plane) bridgeDiffers(id string, n *network, seen *changes) bool {
 		if link == nil || !strings.HasPrefix(link.Attrs().Alias, p.pairsOf(id).Mark) {
 			continue
 		}
-		if link.Attrs().MasterIndex != int(n.bridge) || link.Attrs().RawFlags&unix.IFF_UP == 0 {
+		have := link.Attrs()
+		if have.MasterIndex != int(n.bridge) || have.RawFlags&unix.IFF_UP == 0 || have.MTU < n.segment.MTU {
+			return true
+		}
+	}
+	for at, bound := range seen.bound {
+		port, told := seen.links[at.port]
+		gone := told && port == nil // and the entry with it
+		if at.bridge == int(n.bridge) && !bound && !gone && hasMAC(n.segment.Local, at.mac) {
 			return true
 		}
 	}
 	return false
+}
+
+func hasMAC(local []fabric.Endpoint, mac fabric.MAC) bool {
+	return slices.ContainsFunc(local, func(e fabric.Endpoint) bool { return e.MAC == mac })
 }

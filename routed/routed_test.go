@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/await"
@@ -51,7 +53,8 @@ func suite(vtep string, via fabric.Via) planetest.Config {
 				{Prefix: netip.MustParsePrefix(six + "/64"), Gateway: netip.MustParseAddr(six + "1")},
 			}}
 		},
-		Text: text,
+		Text:  text,
+		Space: space,
 		Cut: func(t *testing.T, host *planetest.Host, segment fabric.Segment) {
 			run(t, host, "ip route flush proto 67", "ip -6 route flush proto 67", "ip link set "+gateway.LinkName(segment.Network)+" down")
 		},
@@ -96,7 +99,7 @@ func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
 	commands := []string{
 		"ip route show proto 67", "ip -6 route show proto 67", "ip -d link show " + bridge, "ip address show " + bridge,
 		"ip -d link show " + tunnelName, "ip neigh show dev " + tunnelName, "ip -6 neigh show dev " + tunnelName, "bridge fdb show dev " + tunnelName,
-		"nft list table ip causeway-gateway-routed",
+		"nft list table ip causeway-gateway-routed", "nft list table ip6 causeway-gateway-routed",
 	}
 	for _, endpoint := range segment.Local {
 		commands = append(commands, "bridge -d link show dev "+nl.HostEnd(endpoint.ID), "bridge fdb show dev "+nl.HostEnd(endpoint.ID))
@@ -112,6 +115,15 @@ func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
 		all.WriteString("# " + command + strings.Join(lines, "\n") + "\n")
 	}
 	return all.String()
+}
+
+// space is the host's namespace, with what the plane makes for all networks.
+func space(_ *testing.T, host *planetest.Host, _ fabric.Segment) (planetest.Space, error) {
+	ns, err := unix.Dup(int(host.NS))
+	return planetest.Space{
+		NS:  netns.NsHandle(ns),
+		Own: regexp.MustCompile(`cwgr-|cw-routed|proto 67|gateway-routed`), Foreign: regexp.MustCompile(`proto kernel`),
+	}, err
 }
 
 // TestSuiteDirect has IPv4 routes with IPv6 next hops, too.

@@ -22,6 +22,7 @@ const tunnelName = "cw-routed"
 // that says the MAC's VTEP.
 type tunnel struct {
 	index int32 // 0: there is none
+	mtu   int   // as it was written
 	// uses counts the routes by their next hop.
 	uses map[end]int
 	have map[entry]bool
@@ -198,7 +199,7 @@ func (p *Plane) createTunnel(segment fabric.Segment) error {
 	if err := p.kernel.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", tunnelName, err)
 	}
-	p.tunnel.index = int32(link.Attrs().Index)
+	p.tunnel.index, p.tunnel.mtu = int32(link.Attrs().Index), device.MTU
 	return nil
 }
 
@@ -224,6 +225,7 @@ func (p *Plane) repairTunnel(want fabric.Segment) (repaired int, err error) {
 		}
 		return 1, p.readBack()
 	}
+	p.tunnel.mtu = device.MTU
 	if have.MTU != device.MTU {
 		repaired++
 		if err := p.kernel.LinkSetMTU(link, device.MTU); err != nil {

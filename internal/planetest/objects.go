@@ -11,12 +11,18 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// Space is where a plane has objects of its own alone: a namespace, and what the kernel
-// lists there. A kind of object that the kernel lists is harmed by itself.
+// Space is where a plane has its objects: a namespace, and what the kernel lists there. A
+// kind of object that the kernel lists is harmed by itself.
 type Space struct {
 	NS netns.NsHandle
-	// Foreign are lines of listings that are not the plane's but the kernel's.
+	// Own are the lines of listings that are the plane's, nil: all are.
+	Own *regexp.Regexp
+	// Foreign are those of them that are not the plane's but the kernel's.
 	Foreign *regexp.Regexp
+}
+
+func (s Space) has(line string) bool {
+	return (s.Own == nil || s.Own.MatchString(line)) && (s.Foreign == nil || !s.Foreign.MatchString(line))
 }
 
 // listing is a command that lists objects of a kind, and what harms each of its lines.
@@ -45,6 +51,8 @@ func listings() []listing {
 			"ip neigh del $1 dev $2", "ip neigh replace $1 lladdr 02:00:00:00:00:77 dev $2 nud permanent",
 		}},
 		{"ip route show table all", regexp.MustCompile(`^((?:unicast )?\S+ .*)$`), []string{"ip route del $1"}},
+		{"ip -6 route show table all", regexp.MustCompile(`^((?:unicast )?\S+ .*)$`), []string{"ip -6 route del $1"}},
+		{"ip -o address show", regexp.MustCompile(`^\d+: (\S+)\s+inet6? (\S+) .*scope global`), []string{"ip address del $2 dev $1"}},
 		{"ip rule show", regexp.MustCompile(`^(\d+):`), []string{"ip rule del pref $1"}},
 		{"nft list tables", regexp.MustCompile(`^table (\S+) (\S+)`), []string{"nft delete table $1 $2", "nft flush table $1 $2"}},
 		{"tc qdisc show", regexp.MustCompile(`^qdisc (clsact|ingress|tbf|htb) \S+ dev (\S+)`), []string{"tc qdisc del dev $2 $1"}},
@@ -65,6 +73,9 @@ func (s Space) harms(t *testing.T) []harm {
 				continue
 			}
 			for _, template := range l.harms {
+				if s.Own != nil && strings.Contains(template, " alias ") {
+					continue // among others' links it is what says whose one is
+				}
 				command := harm(l.lines.ExpandString(nil, template, line, match))
 				if !slices.Contains(found, command) {
 					found = append(found, command)
@@ -85,7 +96,7 @@ func (s Space) list(t *testing.T, command string) string {
 	}
 	var own strings.Builder
 	for line := range strings.Lines(out) {
-		if line = strings.TrimSpace(line); s.Foreign == nil || !s.Foreign.MatchString(line) {
+		if line = strings.TrimSpace(line); s.has(line) {
 			own.WriteString(line + "\n")
 		}
 	}
