@@ -163,6 +163,7 @@ type outcome int
 
 const (
 	silent outcome = iota // no answer
+	sealed                // no answer through WireGuard
 	kept                  // answers come to the NIC, and no further
 	narrow                // only small frames are answered
 )
@@ -200,6 +201,8 @@ func (t trip) make(ctx context.Context, tunnels Tunnels, ear *tunnelprobe.Ear) (
 			large = append(large, t.routes[i].to...)
 		case ear != nil && slices.ContainsFunc(route.to, ear.Heard):
 			came[kept] = append(came[kept], route)
+		case t.encrypted:
+			came[sealed] = append(came[sealed], route)
 		default:
 			came[silent] = append(came[silent], route)
 		}
@@ -229,6 +232,11 @@ func tell(ctx context.Context, in *Inputs, results map[outcome][]route, nic stri
 			f.Evidence = fmt.Sprintf("%s: no answer to three frames for its containers (VXLAN, UDP port %d), and none came to this host's NIC", asked, in.VXLANPort)
 			f.Remedy = fmt.Sprintf("If the host is up, a firewall there, here or between drops UDP port %d one way or both: let it through. "+
 				"causeway doctor on the other host says whether it drops what comes; tcpdump -ni any udp port %d on both shows how far frames get.", in.VXLANPort, in.VXLANPort)
+		case sealed:
+			f.Cause = fmt.Sprintf("Nothing comes back through the encrypted tunnel from %s.", hosts)
+			f.Evidence = asked + ", the address of its WireGuard device: no answer to three frames for its containers"
+			f.Remedy = "If networks that are not encrypted reach the host, a firewall drops the UDP port of WireGuard (--wireguard-port, 51822): let it through, both ways. " +
+				"wg show cw-wg0 on both hosts says when they last heard from one another."
 		case kept:
 			f.Cause = fmt.Sprintf("This host's own firewall drops what comes through the tunnel from %s.", hosts)
 			f.Evidence = fmt.Sprintf("%s: answers of its containers come to %s (UDP port %d), and do not come out of the tunnel", asked, nic, in.VXLANPort)
@@ -256,6 +264,7 @@ func hostsOf(ctx context.Context, in *Inputs, routes []route) []string {
 		names = append(names, "host "+name)
 	}
 	slices.Sort(names)
+	names = slices.Compact(names)
 	const most = 5
 	if more := len(names) - most; more > 0 {
 		return append(names[:most], fmt.Sprint(more, " more"))

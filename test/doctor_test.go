@@ -120,16 +120,16 @@ func strangerKnocks(c *cluster, victim container) {
 	c.finds(1, "drops packets tunnelled by a sender without an endpoint on the network")
 }
 
-// wall drops on h2 what is tunnelled to it and matches.
+// wall drops on h2 what comes to it and matches.
 func (c *cluster) wall(match string) (open func()) {
 	c.Helper()
-	c.must(c.host(2), "nft", "add table inet wall; add chain inet wall in { type filter hook input priority 0; }; add rule inet wall in udp dport 4789 "+match+" drop")
+	c.must(c.host(2), "nft", "add table inet wall; add chain inet wall in { type filter hook input priority 0; }; add rule inet wall in "+match+" drop")
 	return func() { c.must(c.host(2), "nft", "delete table inet wall") }
 }
 
 // firewalled is told on both sides: h2 knows that it is its own, and says so to h1, too.
 func firewalled(c *cluster) {
-	defer c.wall("")()
+	defer c.wall("udp dport 4789")()
 	c.finds(1, "Nothing comes back through the tunnel from host h2.")
 	const own = "This host's own firewall drops what comes through the tunnel from host h1."
 	c.finds(2, own)
@@ -139,7 +139,7 @@ func firewalled(c *cluster) {
 }
 
 func blackHole(c *cluster) {
-	defer c.wall("meta length > 1400")()
+	defer c.wall("udp dport 4789 meta length > 1400")()
 	c.finds(1, "Large packets are lost on the way to host h2")
 	if found := c.diagnose(2); len(found) > 0 { // what it sends is let through
 		c.Errorf("h2 finds %+v", found)

@@ -58,6 +58,9 @@ func encryption(c *cluster) {
 		c.Errorf("%d packets of the encrypted network were readable on the wire", n)
 	}
 	c.forges(to)
+	open := c.wall("udp dport 51822")
+	c.finds(1, "Nothing comes back through the encrypted tunnel from host h2.")
+	open()
 }
 
 // linkMTU is that of the hosts' NICs.
