@@ -23,7 +23,7 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 # sudo leaves Go out of the PATH, and a user's has no sbin.
 export PATH := $(PATH):$(patsubst %/,%,$(dir $(GO))):/usr/sbin:/sbin
 
-.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale bench-go bench-report fuzz fuzz-short hammer demo lab-down clean
+.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale bench-go bench-report fuzz fuzz-short hammer test-faults soak demo lab-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -130,6 +130,18 @@ fuzz: ## Fuzz what comes in from outside, each target for FUZZTIME=10m
 
 fuzz-short:
 	$(MAKE) fuzz FUZZ='$(FUZZ_PURE)' FUZZTIME=2s
+
+# FAULTS is a part of some faults' names, or several with commas; each takes one to three minutes.
+FAULTS ?= all
+
+test-faults: deps build ## One fault after the other on three hosts under load, as a table (FAULTS=killed,cut SEED=)
+	CAUSEWAY_FAULTS='$(FAULTS)' SEED=$(filter-out 0,$(SEED)) $(GO) test -count=1 -v -parallel=1 -timeout=3h -run 'TestFaults$$|TestBootStorm$$' ./test
+
+LENGTH ?= 2h
+
+soak: deps build ## Random faults for LENGTH=2h on three hosts under load; what the agents use stays flat (SEED=)
+	mkdir -p docs/faults
+	CAUSEWAY_SOAK='$(LENGTH)' SEED=$(filter-out 0,$(SEED)) $(GO) test -count=1 -v -timeout=5h -run 'TestSoak$$' ./test
 
 demo: deps build ## Two Docker hosts, one network
 	./demo.sh

@@ -209,6 +209,9 @@ func (r Records) requestedPool(ctx context.Context, pools map[string]Pool, netwo
 		// Another host was first. If it created the network of this name, that one
 		// replaces this one here (see firstToBind).
 		return Pool{Space: ownSpace(network), Prefix: prefix, Users: []string{anyHost}, Instead: PoolID(found.Space, found.Prefix)}, nil
+	case member: // or Docker 20.10 looked for the name before this host's mirror had it
+		return found, fmt.Errorf("subnet %s overlaps %s of %s, which already exists on this host: give another --subnet, or put it in an address space of its own with --ipam-opt space=NAME",
+			prefix, found.Prefix, r.poolHolder(ctx, found))
 	case found.Network != "":
 	case len(found.Global) > 0: // swarm's leader and its nodes
 		return found, nil

@@ -1,8 +1,10 @@
 package test
 
 import (
+	"context"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -42,14 +44,7 @@ func TestBoot(t *testing.T) {
 // the store last: when the plugin answers the engine already.
 func (c *cluster) powerCut(h *host) (begun time.Time) {
 	c.Helper()
-	pids := h.docker("ps", "--quiet")
-	pids = h.docker(append([]string{"inspect", "--format={{.State.Pid}}"}, strings.Fields(pids)...)...)
-	for _, service := range []lab.Service{h.Docker, h.Causeway, c.lab.Etcd} {
-		if err := service.Kill(c.Context()); err != nil {
-			c.Fatal(err)
-		}
-	}
-	if _, err := h.try("sh", "-c", "kill -9 "+strings.ReplaceAll(pids, "\n", " ")); err != nil {
+	if err := h.die(c.lab.Etcd); err != nil {
 		c.Fatal(err)
 	}
 	begun = time.Now()
@@ -74,6 +69,94 @@ func (c *cluster) powerCut(h *host) (begun time.Time) {
 	}
 	wait.Wait()
 	return begun
+}
+
+// die ends the host's services, its containers, and what else is named, as one.
+func (h *host) die(also ...lab.Service) error {
+	pids, err := h.try("sh", "-c", "docker inspect --format={{.State.Pid}} $(docker ps --quiet) | tr '\\n' ' '")
+	if err != nil {
+		return err
+	}
+	for _, service := range append([]lab.Service{h.Docker, h.Causeway}, also...) {
+		if err := service.Kill(h.c.Context()); err != nil {
+			return err
+		}
+	}
+	_, err = h.try("sh", "-c", "kill -9 "+pids)
+	return err
+}
+
+// TestBootStorm has all hosts lose their power at once, each with a third of 200
+// containers that are to run always. make test-faults has it.
+func TestBootStorm(t *testing.T) {
+	if which := os.Getenv("CAUSEWAY_FAULTS"); which != "all" && which != "storm" {
+		t.Skip("200 containers: make test-faults has them; TestQuorum has a few")
+	}
+	c := up(t, lab.Options{Hosts: 3})
+	c.storeHeldBy("h1", "h2", "h3")
+	bootStorm(c, 67)
+}
+
+// bootStorm has all hosts, the store's among them, lose their power at once, and come back
+// together: their containers are on their network again without anybody's help.
+func bootStorm(c *cluster, each int) {
+	c.network("storm", "--subnet=192.168.92.0/22")
+	eachHost := func(do func(*host) error) {
+		var wait sync.WaitGroup
+		for n := range c.lab.Hosts() {
+			wait.Go(func() {
+				if err := do(c.host(n + 1)); err != nil {
+					c.Error(err)
+				}
+			})
+		}
+		wait.Wait()
+		if c.Failed() {
+			c.FailNow()
+		}
+	}
+	c.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		for n := range c.lab.Hosts() {
+			_, _ = c.host(n+1).Run(ctx, "sh", "-c", "docker rm -f $(docker ps -aq --filter name=^storm)")
+		}
+	})
+	eachHost(func(h *host) error {
+		_, err := h.try("sh", "-c", fmt.Sprintf("for i in $(seq %d); do docker run -d --restart=always --name storm-$i --net=storm busybox sleep 3600 || exit 1; done", each))
+		return err
+	})
+	eachHost(func(h *host) error { return h.die() })
+	begun := time.Now()
+	eachHost(func(h *host) error {
+		if err := h.Causeway.Start(c.Context()); err != nil {
+			return err
+		}
+		return h.Docker.Start(c.Context())
+	})
+	var addrs []string
+	eventuallyWithin(c.T, 3*time.Minute, "all containers run again", func() error {
+		addrs = nil
+		for n := range c.lab.Hosts() {
+			out, err := c.host(n+1).try("sh", "-c", "docker inspect --format='{{.NetworkSettings.Networks.storm.IPAddress}}' $(docker ps -q --filter name=^storm)")
+			if addrs = append(addrs, strings.Fields(out)...); err != nil {
+				return err
+			}
+		}
+		if len(addrs) != each*len(c.lab.Hosts()) {
+			return fmt.Errorf("%d run", len(addrs))
+		}
+		return nil
+	})
+	c.Logf("%d containers are back after %v", len(addrs), time.Since(begun).Round(time.Second/10))
+	eachHost(func(h *host) error {
+		out, err := h.try("docker", "exec", "storm-1", "sh", "-c", "for a in "+strings.Join(addrs, " ")+"; do ping -c 1 -W 3 $a >/dev/null || echo $a; done")
+		if err == nil && out != "" {
+			err = fmt.Errorf("storm-1 on %s does not reach %s", h.Name(), out)
+		}
+		return err
+	})
+	c.noAddressTwice()
 }
 
 // TestLiveRestore has engines come and go under running containers.

@@ -30,6 +30,7 @@ func TestQuorum(t *testing.T) {
 		return
 	}
 	t.Run("members are killed in turn", func(t *testing.T) { membersKilled(c.sub(t)) })
+	t.Run("all hosts lose their power", func(t *testing.T) { bootStorm(c.sub(t), 5) })
 }
 
 // storeHeldBy waits until the store has these voters, one of which leads.

@@ -1,0 +1,309 @@
+package test
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/causeway-net/causeway/lab"
+)
+
+// fault is one thing that goes wrong, on a lab whose containers talk meanwhile.
+type fault struct {
+	name string
+	// hosts are those that have it: a container that is started there, or that is reached
+	// from there, may have to wait for the end of the fault.
+	hosts []int
+	// loses says that flows of these hosts lose packets while it lasts; cuts that they are
+	// cut for good. All other flows lose nothing.
+	loses, cuts bool
+	// lasts is how long, at least (3 s).
+	lasts        time.Duration
+	inject, heal func(*faultBed) error
+	// told is what causeway status says on tellers while it lasts; empty: nothing.
+	told   string
+	teller int
+	// did counts the injections of inject; nil: it is one.
+	did *int
+}
+
+func (f fault) concerns(host int) bool { return slices.Contains(f.hosts, host) }
+
+const (
+	bedHosts   = 3
+	bedNetwork = "steady"
+	// healed is how soon all is as it was when a fault is over, and collected how soon
+	// nothing is left of what was in its way: Collector's grace, twice, and a resync.
+	healed    = 40 * time.Second
+	collected = 150 * time.Second
+)
+
+// faultBed is the lab with what has to outlive all faults: a container on each host.
+type faultBed struct {
+	*cluster
+	steady map[int]container
+	addrs  map[int]string
+	pids   map[int]int
+	before map[int]inventory
+	round  int
+	lives  int
+}
+
+// row is what one fault did.
+type row struct {
+	fault            string
+	injections       int
+	lost, broken     int
+	started, refused int
+	unheard, unknown int
+	heal, collect    time.Duration
+	told             string
+}
+
+// TestFaults has one fault after the other while containers of three hosts talk, come and
+// go, and holds after each that only what the fault itself cut was lost, that nothing is
+// left, and that status told of it and tells no more.
+//
+// make test-faults has all, in an order that SEED= gives again; make test has two.
+func TestFaults(t *testing.T) {
+	only := os.Getenv("CAUSEWAY_FAULTS")
+	if only == "" {
+		t.Skip("an hour of faults: make test-faults has them")
+	}
+	c := up(t, lab.Options{Hosts: bedHosts, DockerArgs: []string{"--live-restore"}, CausewayArgs: []string{"--fault-points"}})
+	random := faultRandom(t)
+	b := newFaultBed(c)
+	list := b.faults()
+	random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	switch only {
+	case "all":
+	case "short": // other ones at each commit
+		list = list[:2]
+	default:
+		list = slices.DeleteFunc(list, func(f fault) bool {
+			return !slices.ContainsFunc(strings.Split(only, ","), func(part string) bool { return strings.Contains(f.name, part) })
+		})
+	}
+	var rows []row
+	for _, f := range list {
+		t.Run(f.name, func(t *testing.T) {
+			b.cluster = c.sub(t)
+			rows = append(rows, b.endure(f, random))
+		})
+	}
+	t.Log("\n" + table(rows))
+}
+
+// faultRandom is seeded with SEED, or else with the commit, so that each has others.
+func faultRandom(t *testing.T) *rand.Rand {
+	t.Helper()
+	commit, _ := exec.Command("git", "rev-parse", "HEAD").Output()
+	h := fnv.New64a()
+	_, _ = h.Write(commit)
+	seed := h.Sum64()
+	if text := os.Getenv("SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+func newFaultBed(c *cluster) *faultBed {
+	c.Helper()
+	b := &faultBed{cluster: c, steady: map[int]container{}, addrs: map[int]string{}, pids: map[int]int{}, before: map[int]inventory{}}
+	c.storeHeldBy("h1", "h2", "h3")
+	c.network(bedNetwork, "--subnet=192.168.90.0/24")
+	for n := 1; n <= bedHosts; n++ {
+		b.steady[n] = c.host(n).run(fmt.Sprint(bedNetwork, n), "--net="+bedNetwork, "--restart=always")
+	}
+	b.lookAgain()
+	for n := 1; n <= bedHosts; n++ {
+		b.steady[n].pings(b.addrs[n%bedHosts+1])
+	}
+	eventuallyWithin(c.T, collected, "all is quiet", b.quiet)
+	for n := 1; n <= bedHosts; n++ {
+		b.before[n] = c.host(n).inventory()
+	}
+	return b
+}
+
+// lookAgain reads where the steady containers are: an engine may have started them again.
+func (b *faultBed) lookAgain() {
+	b.Helper()
+	for n, one := range b.steady {
+		b.addrs[n], b.pids[n] = one.addr(bedNetwork), one.pid()
+	}
+}
+
+// endure goes through one fault.
+func (b *faultBed) endure(f fault, random *rand.Rand) row {
+	b.Helper()
+	b.round++
+	r := row{fault: f.name, injections: 1}
+	flows := []*flow{b.startFlow(1, 2), b.startFlow(2, 3), b.startFlow(3, 1)}
+	churn, stop := b.startChurn(random)
+	b.wait(b.Context(), time.Second)
+	if err := f.inject(b); err != nil {
+		b.Fatal(err)
+	}
+	if f.did != nil {
+		r.injections = *f.did
+	}
+	for end := time.Now().Add(cmp.Or(f.lasts, 3*time.Second)); time.Now().Before(end) || f.told != "" && r.told == ""; b.wait(b.Context(), time.Second) {
+		if f.told != "" && r.told == "" {
+			out, _ := b.host(f.teller).try("causeway", "status")
+			r.told = lineWith(out, f.told)
+		}
+		if time.Since(end) > healed {
+			b.Errorf("status on h%d does not say %q", f.teller, f.told)
+			break
+		}
+	}
+	if err := f.heal(b); err != nil {
+		b.Fatal(err)
+	}
+	over := time.Now()
+	b.settle(f)
+	r.heal = time.Since(over)
+	stop()
+	for n := 1; n <= bedHosts; n++ { // whose removal an engine that was away has missed
+		if _, err := b.host(n).try("sh", "-c", "docker ps --all --quiet --filter name=^churn | xargs -r docker rm -f"); err != nil {
+			b.Error(err)
+		}
+	}
+	b.count(f, flows, churn, &r)
+	if f.cuts {
+		b.lookAgain()
+	}
+	over = time.Now()
+	eventuallyWithin(b.T, collected, "nothing is left", func() error {
+		if err := b.quiet(); err != nil {
+			return err
+		}
+		return b.same()
+	})
+	r.collect = time.Since(over)
+	b.noAddressTwice()
+	return r
+}
+
+// count ends the flows, and holds that none lost what was not the fault's.
+func (b *faultBed) count(f fault, flows []*flow, churn *churn, r *row) {
+	b.Helper()
+	for _, one := range flows {
+		lost, tcp, err := one.end()
+		if err != nil {
+			b.Error(err)
+		}
+		concerned := f.concerns(one.from) || f.concerns(one.to)
+		r.lost += lost
+		if lost > 0 && (!concerned || !f.loses && !f.cuts) {
+			b.Errorf("%d echoes between h%d and h%d were lost", lost, one.from, one.to)
+		}
+		if tcp != nil {
+			r.broken++
+			if (!concerned || !f.cuts) {
+				b.Errorf("the connection of h%d to h%d broke: %v", one.from, one.to, tcp)
+			}
+		}
+	}
+	churn.mu.Lock()
+	defer churn.mu.Unlock()
+	r.started, r.unheard, r.unknown = churn.started, len(churn.unheard), churn.unknown
+	for why, times := range churn.refused {
+		r.refused += times
+		b.Logf("%d starts were refused: %s", times, why)
+	}
+	for _, one := range churn.unheard {
+		excused := slices.ContainsFunc(f.hosts, func(n int) bool {
+			return strings.Contains(one, fmt.Sprintf(" from h%d:", n)) || strings.Contains(one, fmt.Sprint(" of h", n, " "))
+		})
+		if !excused {
+			b.Errorf("not reached within %d echoes: %s", patience, one)
+		}
+	}
+	if churn.started == 0 {
+		b.Error("no container was started")
+	}
+}
+
+// settle waits until each host starts containers that all others reach, and has no troubles.
+func (b *faultBed) settle(f fault) {
+	b.Helper()
+	for n := 1; n <= bedHosts; n++ {
+		name := fmt.Sprintf("after%d-%d", b.round, n)
+		b.Cleanup(func() { b.host(n).remove(name) })
+		eventuallyWithin(b.T, healed, name+" is started and reached", func() error {
+			b.host(n).remove(name)
+			if _, err := b.host(n).try("docker", "run", "-d", "--name", name, "--net="+bedNetwork, "busybox", "sleep", "3600"); err != nil {
+				return err
+			}
+			addr, err := b.host(n).try("docker", "inspect", "--format", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", bedNetwork), name)
+			for from := 1; from <= bedHosts && err == nil; from++ {
+				pid := b.pids[from]
+				if f.cuts && f.concerns(from) {
+					pid = b.steady[from].pid()
+				}
+				_, err = b.host(from).try("nsenter", "--target", fmt.Sprint(pid), "--net", "ping", "-c", "1", "-i", "0.1", "-w", "2", addr)
+			}
+			return err
+		})
+		b.host(n).remove(name)
+	}
+	for n := 1; n <= bedHosts; n++ {
+		eventuallyWithin(b.T, healed, b.host(n).Name()+" has no troubles", func() error { return b.host(n).shows("no troubles", "status") })
+	}
+}
+
+// quiet says whether the cluster has the steady containers' endpoints alone.
+func (b *faultBed) quiet() error {
+	out, err := b.host(1).try("causeway", "endpoints", bedNetwork)
+	if lines := strings.Count(strings.TrimSpace(out), "\n"); err == nil && lines != bedHosts {
+		err = fmt.Errorf("there are %d endpoints:\n%s", lines, out)
+	}
+	return err
+}
+
+// same says whether the hosts have what they had before the first fault.
+func (b *faultBed) same() error {
+	for n := 1; n <= bedHosts; n++ {
+		if diff := b.before[n].diff(b.host(n).inventory()); diff != "" {
+			return fmt.Errorf("on h%d: %s", n, diff)
+		}
+	}
+	return nil
+}
+
+func lineWith(text, part string) string {
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, part) {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}
+
+func table(rows []row) string {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 1, ' ', 0)
+	fmt.Fprintln(w, "| fault\t| injections\t| started\t| refused\t| not reached\t| names unanswered\t| echoes lost\t| connections broken\t| healed after\t| nothing left after\t| status says\t|")
+	fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
+	for _, r := range rows {
+		fmt.Fprintf(w, "| %s\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %.1f s\t| %.1f s\t| %s\t|\n", r.fault, r.injections, r.started, r.refused, r.unheard, r.unknown,
+			r.lost, r.broken, r.heal.Seconds(), r.collect.Seconds(), cmp.Or(r.told, "–"))
+	}
+	_ = w.Flush()
+	return text.String()
+}
