@@ -23,7 +23,7 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 # sudo leaves Go out of the PATH, and a user's has no sbin.
 export PATH := $(PATH):$(patsubst %/,%,$(dir $(GO))):/usr/sbin:/sbin
 
-.PHONY: help deps build plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale bench-go bench-report fuzz fuzz-short hammer test-faults soak demo lab-down clean
+.PHONY: help deps build deb plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale bench-go bench-report fuzz fuzz-short hammer test-churn test-faults soak demo lab-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -142,6 +142,11 @@ LENGTH ?= 2h
 soak: deps build ## Random faults for LENGTH=2h on three hosts under load; what the agents use stays flat (SEED=)
 	mkdir -p docs/faults
 	CAUSEWAY_SOAK='$(LENGTH)' SEED=$(filter-out 0,$(SEED)) $(GO) test -count=1 -v -timeout=5h -run 'TestSoak$$' ./test
+
+CHURN ?= 10m
+
+test-churn: deps build ## Kill the store's members in turn while containers start and stop, on four hosts (CHURN=10m)
+	CAUSEWAY_CHURN='$(CHURN)' CAUSEWAY_ENGINE=$(ENGINE) CAUSEWAY_MANAGED=$(MANAGED) $(GO) test -count=1 -v -parallel=1 -timeout=3h -run 'TestQuorum$$' ./test
 
 demo: deps build ## Two Docker hosts, one network
 	./demo.sh
