@@ -38,6 +38,9 @@ deps: ## Install the Debian packages that are missing
 build: ## Build bin/causeway and bin/causeway-lab, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -X main.stamped=$(VERSION)' -o bin/ ./cmd/...
 
+deb: $(if $(BUILT),,build) ## Build the Debian package bin/causeway.deb
+	deb/build bin/causeway '$(VERSION)' bin/causeway.deb
+
 # BUILT=1 uses bin/causeway as it is.
 plugin: $(if $(BUILT),,build) ## Build the managed plugin REGISTRY:TAG in the local engine
 	$(DOCKER) build -q -t causeway-rootfs .
