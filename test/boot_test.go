@@ -150,7 +150,8 @@ func bootStorm(c *cluster, each int) {
 	})
 	c.Logf("%d containers are back after %v", len(addrs), time.Since(begun).Round(time.Second/10))
 	eachHost(func(h *host) error {
-		out, err := h.try("docker", "exec", "storm-1", "sh", "-c", "for a in "+strings.Join(addrs, " ")+"; do ping -c 1 -W 3 $a >/dev/null || echo $a; done")
+		out, err := h.try("docker", "exec", "storm-1", "sh", "-c",
+			"for a in "+strings.Join(addrs, " ")+"; do ping -c 1 -W 3 $a >/dev/null || ping -c 1 -W 3 $a >/dev/null || echo $a; done")
 		if err == nil && out != "" {
 			err = fmt.Errorf("storm-1 on %s does not reach %s", h.Name(), out)
 		}

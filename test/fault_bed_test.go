@@ -214,7 +214,7 @@ func (b *faultBed) count(f fault, flows []*flow, churn *churn, r *row) {
 		}
 		if tcp != nil {
 			r.broken++
-			if (!concerned || !f.cuts) {
+			if !concerned || !f.cuts {
 				b.Errorf("the connection of h%d to h%d broke: %v", one.from, one.to, tcp)
 			}
 		}

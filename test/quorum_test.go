@@ -20,16 +20,16 @@ import (
 func TestQuorum(t *testing.T) {
 	c := up(t, lab.Options{Hosts: 4})
 	c.network("quorum", "--subnet=192.168.80.0/24")
-	c.storeHeldBy("h1", "h2", "h3")
+	voters := c.voters()
 	var all []container
 	for n := range 4 {
 		all = append(all, c.host(n+1).run(fmt.Sprint("quorum", n+1), "--net=quorum"))
 	}
 	all[3].pings(all[0].addr("quorum"))
-	if !t.Run("the first host loses its power", func(t *testing.T) { powerLoss(c.sub(t), all) }) {
+	if !t.Run("the first host loses its power", func(t *testing.T) { powerLoss(c.sub(t), all, voters) }) {
 		return
 	}
-	t.Run("members are killed in turn", func(t *testing.T) { membersKilled(c.sub(t)) })
+	t.Run("members are killed in turn", func(t *testing.T) { membersKilled(c.sub(t), voters) })
 	t.Run("all hosts lose their power", func(t *testing.T) { bootStorm(c.sub(t), 5) })
 }
 
@@ -37,33 +37,53 @@ func TestQuorum(t *testing.T) {
 func (c *cluster) storeHeldBy(hosts ...string) {
 	c.Helper()
 	eventuallyWithin(c.T, time.Minute, fmt.Sprint("the store is held by ", hosts), func() error {
-		out, err := c.host(2).try("causeway", "hosts", "--json")
-		if err != nil {
-			return err
+		voters, err := c.askVoters()
+		if err == nil && !slices.Equal(voters, hosts) {
+			err = fmt.Errorf("they are %v", voters)
 		}
-		var listed []struct{ Name, Role string }
-		if err := json.Unmarshal([]byte(out), &listed); err != nil {
-			return err
-		}
-		var voters []string
-		leaders := 0
-		for _, host := range listed {
-			if host.Role == "leads" || host.Role == "votes" {
-				voters = append(voters, host.Name)
-			}
-			if host.Role == "leads" {
-				leaders++
-			}
-		}
-		if !slices.Equal(voters, hosts) || leaders != 1 {
-			return fmt.Errorf("they are %v, %d lead", voters, leaders)
-		}
-		return nil
+		return err
 	})
 }
 
+// voters waits until three hosts hold the store, those that were the first to join.
+func (c *cluster) voters() (hosts []string) {
+	c.Helper()
+	eventuallyWithin(c.T, time.Minute, "three hosts hold the store", func() (err error) {
+		if hosts, err = c.askVoters(); err == nil && len(hosts) != 3 {
+			err = fmt.Errorf("they are %v", hosts)
+		}
+		return err
+	})
+	return hosts
+}
+
+// askVoters gives the voters of a store that has a leader.
+func (c *cluster) askVoters() (voters []string, err error) {
+	out, err := c.host(2).try("causeway", "hosts", "--json")
+	if err != nil {
+		return nil, err
+	}
+	var listed []struct{ Name, Role string }
+	if err := json.Unmarshal([]byte(out), &listed); err != nil {
+		return nil, err
+	}
+	leaders := 0
+	for _, host := range listed {
+		if host.Role == "leads" || host.Role == "votes" {
+			voters = append(voters, host.Name)
+		}
+		if host.Role == "leads" {
+			leaders++
+		}
+	}
+	if leaders != 1 {
+		return nil, fmt.Errorf("%d of %v lead", leaders, voters)
+	}
+	return voters, nil
+}
+
 // powerLoss takes h1 away: containers start on the others, and keep their traffic.
-func powerLoss(c *cluster, all []container) {
+func powerLoss(c *cluster, all []container, voters []string) {
 	stop := c.steadyFrom(all[1], all[3].addr("quorum"))
 	c.powerOff(1)
 	off := time.Now()
@@ -90,7 +110,7 @@ func powerLoss(c *cluster, all []container) {
 	}
 	stop()
 	c.powerOn(1)
-	c.storeHeldBy("h1", "h2", "h3")
+	c.storeHeldBy(voters...)
 	back := c.host(1).run("back1", "--net=quorum")
 	back.pings(all[3].addr("quorum"))
 	c.noAddressTwice()
@@ -129,7 +149,7 @@ func (c *cluster) powerOn(n int) {
 
 // membersKilled kills the members of the store one after the other while containers
 // start and stop, for as long as CAUSEWAY_CHURN says.
-func membersKilled(c *cluster) {
+func membersKilled(c *cluster, voters []string) {
 	length, err := time.ParseDuration(cmp.Or(os.Getenv("CAUSEWAY_CHURN"), "20s"))
 	if err != nil {
 		c.Fatal(err)
@@ -156,16 +176,17 @@ func membersKilled(c *cluster) {
 		})
 	}
 	kills := 0
-	for n := 0; ctx.Err() == nil; n = (n + 1) % 3 {
-		if err := c.host(n + 1).Causeway.Kill(c.Context()); err != nil {
+	for ; ctx.Err() == nil; kills++ {
+		name := voters[kills%len(voters)]
+		member := c.lab.Hosts()[slices.IndexFunc(c.lab.Hosts(), func(h *lab.Host) bool { return h.Name() == name })].Causeway
+		if err := member.Kill(c.Context()); err != nil {
 			c.Fatal(err)
 		}
-		kills++
 		c.wait(ctx, 2*time.Second)
-		if err := c.host(n + 1).Causeway.Start(c.Context()); err != nil {
+		if err := member.Start(c.Context()); err != nil {
 			c.Fatal(err)
 		}
-		c.storeHeldBy("h1", "h2", "h3")
+		c.storeHeldBy(voters...)
 	}
 	churning.Wait()
 	c.Logf("%d kills in %v: %d containers started, refused %v", kills, length, started, refused)
