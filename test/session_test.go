@@ -63,7 +63,7 @@ func (s *session) chat(conn net.Conn) error {
 	defer tick.Stop()
 	buf := make([]byte, 1)
 	for n := 0; ; n++ {
-		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 			return err
 		}
 		if _, err := conn.Write(buf); err != nil {
