@@ -214,6 +214,10 @@ func givenUpInOutage(c *cluster) {
 	c.host(2).tells("container phoenix is stopped although its restart policy is always: ")
 	c.host(2).docker("start", "phoenix")
 	c.host(2).tellsNothing()
+	// An engine before 25.0 refuses a new network while this one may be put back.
+	phoenix.remove(phoenix.name)
+	c.removeNetwork("fallen")
+	c.nowhere("fallen")
 }
 
 // namesInRecords reads on h1 by which names h2's containers are found.
