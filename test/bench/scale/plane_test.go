@@ -20,6 +20,8 @@ type plane struct {
 
 func (p *plane) Check(context.Context, fabric.Network) error { return nil }
 
+func (p *plane) Inspect(context.Context, fabric.Segment) ([]string, error) { return nil, nil }
+
 func (p *plane) Apply(_ context.Context, s fabric.Segment) (int, error) {
 	p.mu.Lock()
 	p.applied[s.Network.ID] = len(s.Local) + len(s.Remote)
