@@ -23,7 +23,7 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 # sudo leaves Go out of the PATH, and a user's has no sbin.
 export PATH := $(PATH):$(patsubst %/,%,$(dir $(GO))):/usr/sbin:/sbin
 
-.PHONY: help deps build deb plugin plugin-push lint test test-unit test-e2e test-smoke test-matrix bench bench-scale bench-go bench-report fuzz fuzz-short hammer test-churn test-faults soak demo lab-down clean
+.PHONY: help deps build deb plugin plugin-push generate lint test test-unit test-e2e test-smoke test-matrix bench bench-scale bench-go bench-report fuzz fuzz-short hammer test-churn test-faults soak demo lab-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,10 @@ $(GOTESTSUM):
 $(LINTER):
 	@echo "==> building golangci-lint (some minutes, once)"
 	GOBIN=$(CURDIR)/$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.0 && mv $(TOOLS)/golangci-lint $@
+
+generate: ## Build the program of internal/portfilter, which is committed
+	@command -v clang >/dev/null && test -e /usr/include/bpf/bpf_helpers.h || { echo "install clang, llvm and libbpf-dev"; exit 1; }
+	$(GO) generate ./internal/portfilter
 
 lint: $(LINTER) ## Run the linters of .golangci.yml
 	$(LINTER) run ./...

@@ -3,6 +3,7 @@ module github.com/causeway-net/causeway
 go 1.26.0
 
 require (
+	github.com/cilium/ebpf v0.22.0
 	github.com/digitalocean/go-openvswitch v0.0.0-20251118231545-85aec29b8ee6
 	github.com/docker/go-plugins-helpers v0.0.0-20240701071450-45e2431495c8
 	github.com/google/go-cmp v0.7.0

@@ -34,6 +34,8 @@ type Config struct {
 	Faults func() []health.Fault
 	// Drops tells what this host's packet filter kept out; nil where there is none.
 	Drops func() ([]hostfilter.Drop, error)
+	// PortDrops counts what was dropped at the ports of this host's containers, by endpoint ID.
+	PortDrops func(ctx context.Context) (map[string]fabric.Drops, error)
 	// Planes are asked by doctor what is not as planned.
 	Planes    doctor.Planes
 	Tunnels   doctor.Tunnels
@@ -101,6 +103,11 @@ func NewServer(config Config) *plugin.Server {
 	plugin.Handle(server, statusPath, func(ctx context.Context, _ *nothing) (*Status, error) {
 		ctx = kvstore.FailFast(ctx)
 		s := status(ctx, config.Store, config.Host, config.Faults())
+		drops, err := config.PortDrops(ctx)
+		if err != nil {
+			s.Troubles = append(s.Troubles, "what was dropped at containers' ports cannot be read: "+err.Error())
+		}
+		s.addPortDrops(drops)
 		if config.Roles != nil && s.Store == "" {
 			s.addRoles(config.Roles(ctx))
 		}

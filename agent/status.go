@@ -36,6 +36,8 @@ type Status struct {
 	Endpoints []Endpoint `json:"endpoints"`
 	// Drops are what this host's packet filter kept out.
 	Drops []hostfilter.Drop `json:"drops"`
+	// PortDrops are what containers of this host sent and may not.
+	PortDrops []PortDrop `json:"port_drops"`
 	// Troubles are sentences: the faults of this host, and what the records show
 	// to be wrong in the cluster.
 	Troubles []string `json:"troubles"`
@@ -131,7 +133,7 @@ func (r *reader) tables(ctx context.Context) doctor.Records {
 func newStatus(host fabric.Host) Status {
 	return Status{
 		Host: host.Shown(), Version: host.Version, Troubles: []string{},
-		Hosts: []Host{}, Networks: []Network{}, Endpoints: []Endpoint{}, Drops: []hostfilter.Drop{}, // [] in JSON, not null
+		Hosts: []Host{}, Networks: []Network{}, Endpoints: []Endpoint{}, Drops: []hostfilter.Drop{}, PortDrops: []PortDrop{}, // [] in JSON, not null
 	}
 }
 

@@ -28,7 +28,7 @@ func TestStatus(t *testing.T) {
 		{Pool: "p1", Prefix: netip.MustParsePrefix("192.168.1.0/24")},
 		{Pool: "p2", Prefix: netip.MustParsePrefix("fd00::/64")},
 	}}
-	e1 := fabric.Endpoint{ID: "e1", Network: "n1", Host: "h2", Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.2/24")}}
+	e1 := fabric.Endpoint{ID: "e1", Name: "web", Network: "n1", Host: "h2", Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.2/24")}}
 	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	store := storetest.New(t)
 	address := func(text string) string { return records.AddressKey("p1", netip.MustParseAddr(text)) }
@@ -51,9 +51,15 @@ func TestStatus(t *testing.T) {
 		}}},
 		Endpoints: []Endpoint{{Endpoint: e1, NetworkName: "foo"}},
 		Drops:     []hostfilter.Drop{},
-		Troubles:  []string{"a trouble", "host h2 runs causeway 0.9, this one 1.0: bring all hosts to one version"},
+		PortDrops: []PortDrop{
+			{Endpoint: "gone", Reason: "spoofed MAC", Frames: 1},
+			{Network: "n1", NetworkName: "foo", Endpoint: "e1", Name: "web", Reason: "DHCP server answer", Frames: 7},
+			{Network: "n1", NetworkName: "foo", Endpoint: "e1", Name: "web", Reason: "spoofed MAC", Frames: 3},
+		},
+		Troubles: []string{"a trouble", "host h2 runs causeway 0.9, this one 1.0: bring all hosts to one version"},
 	}
 	got := status(t.Context(), store, h1, []health.Fault{{Text: "a trouble"}})
+	got.addPortDrops(map[string]fabric.Drops{"e1": {"spoofed MAC": 3, "DHCP server answer": 7}, "gone": {"spoofed MAC": 1}})
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Error(diff)
 	}

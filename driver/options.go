@@ -68,7 +68,7 @@ func setters() map[string]func(*options, string) error {
 		}
 	}
 	mtu := number(func(o *options) *int { return &o.network.MTU }, fabric.MinMTU, fabric.MaxMTU)
-	return map[string]func(*options, string) error{
+	all := map[string]func(*options, string) error{
 		"mode": oneOf(func(o *options, v string) { o.network.Mode = fabric.Mode(v) },
 			string(fabric.ModeVXLAN), string(fabric.ModeOVS), string(fabric.ModeUnderlay), string(fabric.ModeRouted)),
 		"tunnel": oneOf(func(o *options, v string) { o.network.Tunnel = v }, "vxlan", "geneve", "gre"),
@@ -95,6 +95,8 @@ func setters() map[string]func(*options, string) error {
 		"com.docker.network.advertise_addr_nmsgs": ignored,
 		"com.docker.network.advertise_addr_ms":    ignored,
 	}
+	maps.Copy(all, portSetters())
+	return all
 }
 
 func setVNI(o *options, v string) error {
@@ -197,6 +199,9 @@ func (o options) validate() error {
 	}
 	if n.Mode == fabric.ModeUnderlay && n.Parent == "" && n.Bridge == "" && o.join == "" {
 		return fmt.Errorf("mode=%s needs the option parent (the host's interface) or bridge", n.Mode)
+	}
+	if err := validatePorts(n); err != nil {
+		return err
 	}
 	if n.VLAN != 0 && n.Parent == "" {
 		return fmt.Errorf("option vlan needs the option parent")

@@ -110,11 +110,28 @@ type Network struct {
 	// of what speaks against it (-o force=true). It is not in the network's record:
 	// what one host's user forces must not be forced on the others.
 	Force bool `json:"-"`
+	// Allow are addresses that any container may send from, since they float between
+	// containers (-o allow=…).
+	Allow []netip.Addr `json:"allow,omitempty"`
+	// Spoofing says that containers may send with any MAC and address (-o spoofing=allow).
+	Spoofing bool `json:"spoofing,omitempty"`
+	// BroadcastRate is how many broadcast, ARP and neighbour discovery frames a second
+	// a container may send; zero means [DefaultBroadcastRate], less than zero no limit.
+	BroadcastRate int `json:"broadcast_rate,omitempty"`
+	// Rate is how much a container may send and get, in bits a second; zero for no limit.
+	Rate uint64 `json:"rate,omitempty"`
 	// Options are the user's -o pairs as given, for the mirrors.
 	Options map[string]string `json:"options,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	IPAM    IPAM              `json:"ipam"`
 }
+
+// DefaultBroadcastRate is in frames a second. A container that opens connections to a
+// thousand neighbours at once is not held up, and one in a loop costs its host little.
+const DefaultBroadcastRate = 1000
+
+// Drops counts the frames of a container that were dropped at its port, by reason.
+type Drops map[string]uint64
 
 // Label is the name that users know the network by, or else its ID.
 func (n Network) Label() string {

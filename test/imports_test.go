@@ -15,10 +15,10 @@ func TestImportsPointDown(t *testing.T) {
 		"kvstore":              {"internal/health", "kvstore/etcdserver"},
 		"kvstore/etcdserver":   {"internal/health"},
 		"records":              {"fabric", "kvstore"},
-		"vxlan":                {"fabric", "internal/nl", "internal/gateway", "internal/health"},
+		"vxlan":                {"fabric", "internal/nl", "internal/gateway", "internal/health", "internal/portfilter"},
 		"ovs":                  {"fabric", "internal/nl", "internal/gateway", "internal/health", "internal/jsonrpc", "internal/openflow", "internal/vswitch"},
 		"routed":               {"fabric", "internal/nl", "internal/gateway", "internal/health"},
-		"underlay":             {"fabric", "internal/nl", "internal/forward", "internal/addrprobe", "internal/tcpprobe", "nicmove"},
+		"underlay":             {"fabric", "internal/nl", "internal/forward", "internal/addrprobe", "internal/portfilter", "internal/tcpprobe", "nicmove"},
 		"nicmove":              {"internal/nl", "internal/rtmsg", "internal/statefile"},
 		"internal/rtmsg":       {},
 		"internal/forward":     {"internal/nl"},
@@ -46,7 +46,7 @@ func TestImportsPointDown(t *testing.T) {
 		"internal/storetest":   {"kvstore", "internal/await", "internal/loopback", "internal/trusttest"},
 		"internal/trusttest":   {"trust", "internal/loopback"},
 		"backup":               {"fabric", "kvstore", "records", "internal/health", "internal/statefile"},
-		"internal/planetest":   {"fabric", "internal/nl"},
+		"internal/planetest":   {"fabric", "internal/nl", "internal/wire"},
 		"membership":           {"fabric", "kvstore", "records", "internal/health", "internal/grace"},
 		"reconcile":            {"fabric", "kvstore", "records", "reconcile/view", "internal/health", "internal/grace"},
 		"reconcile/view":       {"fabric", "kvstore", "records", "internal/health"},
@@ -73,6 +73,7 @@ func TestImportsPointDown(t *testing.T) {
 		"wireguard":           {"fabric", "internal/nl", "internal/health", "internal/statefile"},
 		"report":              {"agent"},
 		"metrics":             {"fabric", "doctor", "kvstore", "reconcile", "internal/health", "internal/hostfilter"},
+		"internal/portfilter": {"fabric", "internal/nl"},
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, module+"...").Output()
 	if err != nil {

@@ -156,17 +156,8 @@ func datagram(from, to netip.Addr, port uint16, words string) []byte {
 // says whether the victim hears what is in it.
 func (c *cluster) injected(pid int, victim container, frame injection) bool {
 	c.Helper()
-	var ear *net.UDPConn
-	err := inside(victim.pid(), func() (err error) {
-		ear, err = net.ListenUDP("udp4", &net.UDPAddr{Port: intruderPort})
-		return err
-	})
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer ear.Close()
-	for range 3 {
-		err := inside(pid, func() error {
+	return c.getsWords(victim, "injected", func() error {
+		return inside(pid, func() error {
 			var from *net.UDPAddr
 			if frame.from.IsValid() {
 				from = net.UDPAddrFromAddrPort(netip.AddrPortFrom(frame.from, 0))
@@ -179,7 +170,23 @@ func (c *cluster) injected(pid int, victim container, frame injection) bool {
 			_, err = socket.Write(frame.payload)
 			return err
 		})
-		if err != nil {
+	})
+}
+
+// getsWords sends three times, and says whether the victim gets the words at its port 7777.
+func (c *cluster) getsWords(victim container, words string, send func() error) bool {
+	c.Helper()
+	var ear *net.UDPConn
+	err := inside(victim.pid(), func() (err error) {
+		ear, err = net.ListenUDP("udp4", &net.UDPAddr{Port: intruderPort})
+		return err
+	})
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer ear.Close()
+	for range 3 {
+		if err := send(); err != nil {
 			c.Fatal(err)
 		}
 	}
@@ -188,7 +195,7 @@ func (c *cluster) injected(pid int, victim container, frame injection) bool {
 	}
 	heard := make([]byte, 64)
 	n, err := ear.Read(heard)
-	return err == nil && string(heard[:n]) == "injected"
+	return err == nil && string(heard[:n]) == words
 }
 
 // openPorts are causeway's TCP ports of a host that take a connection from the

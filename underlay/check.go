@@ -30,7 +30,7 @@ func (p *Plane) Check(ctx context.Context, network fabric.Network) error {
 
 func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	name := bridgeName(network)
-	if err := checkName(name); err != nil {
+	if err := errors.Join(checkName(name), p.filters.Check(network)); err != nil {
 		return err
 	}
 	ours, err := p.checkRecords(network, name)

@@ -19,7 +19,7 @@ func TestPlane(t *testing.T) {
 			m.Text(bridgeName(segment.Network)) + m.Text("eth0")
 	}
 	planetest.Run(t, planetest.Config{
-		Mode: fabric.ModeUnderlay, VTEP: netip.MustParseAddr("10.99.0.0"), OneNetwork: true,
+		Mode: fabric.ModeUnderlay, VTEP: netip.MustParseAddr("10.99.0.0"), OneNetwork: true, Filters: true,
 		New: func(t *testing.T, host *planetest.Host) planetest.Plane {
 			p, err := New(Config{HostNS: host.NS, Journal: host.Dir, Log: logger(t.Output())})
 			if err != nil {

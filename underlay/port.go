@@ -12,6 +12,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/addrprobe"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/portfilter"
 )
 
 // Plug makes the endpoint's pair: one end is a port of the bridge, the other is
@@ -30,7 +31,11 @@ func (p *Plane) Plug(_ context.Context, segment fabric.Segment, endpoint fabric.
 		Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: cmp.Or(segment.Network.MTU, mtu), HostMTU: mtu,
 		Alias: p.pairsOf(segment.Network.ID).Mark + endpoint.ID, Master: bridge.Attrs().Index,
 	}
-	if _, err := pair.Ensure(p.kernel, p.kernel); err != nil {
+	end, err := pair.Ensure(p.kernel, p.kernel)
+	if err != nil {
+		return "", wrap(err)
+	}
+	if err := p.filters.Put(p.kernel, portfilter.Port{End: end, Rule: portfilter.RuleOf(segment.Network, endpoint)}); err != nil {
 		return "", wrap(err)
 	}
 	// As a port it never hears the container; without the bridge it would.
@@ -57,13 +62,14 @@ func (p *Plane) Alive(ctx context.Context, segment fabric.Segment) (map[string]b
 	return alive, wrap(err)
 }
 
-// joinPorts has the links of the local endpoints in the bridge and up, as far
-// as they are there: Plug makes them. It counts those that were not.
+// joinPorts has the links of the local endpoints in the bridge, up and filtered, as far
+// as they are there: Plug makes them. It counts what was not so.
 func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 	bridge, err := p.bridge(bridgeName(segment.Network))
 	if err != nil {
 		return 0, err
 	}
+	ends := make(map[string]netlink.Link)
 	for _, endpoint := range segment.Local {
 		port, found, err := p.find(nl.HostEnd(endpoint.ID))
 		if err != nil {
@@ -72,6 +78,7 @@ func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 		if !found {
 			continue
 		}
+		ends[port.Attrs().Name] = port
 		if port.Attrs().MasterIndex != bridge.Attrs().Index || port.Attrs().RawFlags&unix.IFF_UP == 0 {
 			if err := errors.Join(p.kernel.LinkSetMaster(port, bridge), p.kernel.LinkSetUp(port)); err != nil {
 				return changed, fmt.Errorf("put %s into bridge %s: %w", port.Attrs().Name, bridge.Attrs().Name, err)
@@ -85,7 +92,8 @@ func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 			delete(p.unheard, endpoint.ID)
 		}
 	}
-	return changed, nil
+	filtered, err := p.filters.Mend(p.kernel, portsOf(segment, ends, func(int) bool { return true }))
+	return changed + filtered, err
 }
 
 // announce tells the neighbours that the endpoint has its addresses now.

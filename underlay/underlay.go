@@ -5,7 +5,8 @@
 // A packet's path: a container sends to its router or to a machine nearby; the
 // bridge forwards the frame, unchanged, out of the NIC; the answer comes in
 // through the NIC and is forwarded to the container's port, or up to the host if
-// it bears the host's MAC. There is no tunnel, no NAT and no route of ours.
+// it bears the host's MAC. What leaves a container is judged first, at the host's end of
+// its pair (internal/portfilter): it has its own MAC and addresses only. There is no tunnel, no NAT and no route of ours.
 //
 // A network's path: Check refuses a parent that cannot be used, and tries the
 // move (check.go, confirm.go); Apply has nicmove move the NIC into the bridge,
@@ -31,6 +32,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/forward"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/portfilter"
 	"github.com/causeway-net/causeway/nicmove"
 )
 
@@ -56,8 +58,10 @@ type Config struct {
 // methods, which come one at a time.
 type Plane struct {
 	Config
-	kernel *nl.Handle
-	rules  forward.Rules
+	kernel  *nl.Handle
+	rules   forward.Rules
+	filters portfilter.Filters // of the containers' ports
+	touched touched
 
 	mu    sync.Mutex // Watch looks at what follows too
 	mover *nicmove.Mover
@@ -95,7 +99,9 @@ func New(config Config) (*Plane, error) {
 }
 
 // Close ends the plane and leaves the kernel as it is.
-func (p *Plane) Close() error { return errors.Join(p.mover.Close(), p.kernel.Close()) }
+func (p *Plane) Close() error {
+	return errors.Join(p.mover.Close(), p.kernel.Close(), p.filters.Close())
+}
 
 // Recover finishes the moves that were broken off. It needs no records of the
 // cluster, and comes before the first is read: the store may be reached through
@@ -216,7 +222,7 @@ func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 		endpoints[segment.Network.ID] = endpointsOf(segment)
 		local = append(local, segment.Local...)
 	}
-	errs := []error{p.pairsOf("").Prune(local), p.rules.CloseAllBut(ctx, bridges)}
+	errs := []error{p.pairsOf("").Prune(local), p.rules.CloseAllBut(ctx, bridges), p.filters.Retain(keep)}
 	for _, place := range p.mover.Places() {
 		if !bridges[place.Bridge] {
 			errs = append(errs, p.mover.Release(place.Bridge))

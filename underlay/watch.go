@@ -22,7 +22,7 @@ const (
 )
 
 // Watch calls drifted with the ID of each network that others changed, until ctx
-// ends: its bridge is gone or has lost its NIC or a container's link, its
+// ends: its bridge is gone or has lost its NIC or a container's link, a port its filter, its
 // firewall rule was flushed, or a container came up and has to be announced.
 // What the kernel tells only makes it look: our own changes lead to nothing.
 func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
@@ -64,19 +64,23 @@ func signal(changes chan<- struct{}) {
 // listen calls changed when links or addresses have changed. They may have before
 // the socket was open.
 func (p *Plane) listen(ctx context.Context, changed func()) error {
-	events, err := p.kernel.Subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	events, err := p.kernel.Subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_TC)
 	if err != nil {
 		return wrap(err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = events.Close() })()
+	p.touched.addAll()
 	for {
 		changed()
-		_, err := events.Read(time.Time{})
+		messages, err := events.Read(time.Time{})
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil && !errors.Is(err, nl.ErrOverrun) {
 			return wrap(errors.Join(err, events.Close()))
+		}
+		if p.touched.add(messages); err != nil {
+			p.touched.addAll()
 		}
 	}
 }
@@ -87,8 +91,9 @@ func (p *Plane) lostLinks(context.Context) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var lost []string
+	touched := p.touched.take()
 	for _, id := range slices.Sorted(maps.Keys(p.applied)) {
-		if p.bridgeLost(bridgeName(p.applied[id].Network)) || p.portLost(id) {
+		if p.bridgeLost(bridgeName(p.applied[id].Network)) || p.portLost(id, touched) {
 			lost = append(lost, id)
 			delete(p.applied, id)
 		}
@@ -105,11 +110,20 @@ func (p *Plane) bridgeLost(name string) bool {
 }
 
 // portLost says that a container's link is not in the bridge, or that it came up
-// and was not announced since.
-func (p *Plane) portLost(id string) bool {
-	return p.anyPort(p.applied[id], func(endpoint string, port link, bridge int) bool {
+// and was not announced since, or that one which was touched is not filtered.
+func (p *Plane) portLost(id string, touched func(index int) bool) bool {
+	segment := p.applied[id]
+	if p.anyPort(segment, func(endpoint string, port link, bridge int) bool {
 		return astray(port, bridge) || p.unheard[endpoint] != "" && hasCarrier(port)
-	})
+	}) {
+		return true
+	}
+	ends, err := p.pairsOf(id).List()
+	if err != nil {
+		return false
+	}
+	wrong, err := p.filters.Wrong(p.kernel, portsOf(segment, ends, touched))
+	return err != nil || wrong
 }
 
 // lostRules names the networks whose firewall rule is gone.

@@ -52,6 +52,7 @@ func TestWatchSeesWhatOthersChange(t *testing.T) {
 	for _, harm := range []string{
 		"ip link set eth0 nomaster", "ip link set cw-eth0 down", "ip link del cw-eth0", "ip addr add 192.0.2.10/24 dev eth0",
 		"ip link set " + hostEnd(l, "cw-eth0") + " nomaster",
+		"tc qdisc del dev " + hostEnd(l, "cw-eth0") + " clsact",
 	} {
 		l.Host.Script(harm)
 		within(harm)

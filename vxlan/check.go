@@ -41,6 +41,9 @@ func (p *Plane) checkNetwork(network fabric.Network) error {
 			return fmt.Errorf("MTU %d is less than IPv6's least, %d, and the network has %s", network.MTU, minMTUIPv6, subnet.Prefix)
 		}
 	}
+	if err := p.filters.Check(network); err != nil {
+		return err
+	}
 	holder, err := p.holder(network.VNI)
 	if err != nil {
 		return err

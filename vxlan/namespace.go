@@ -14,6 +14,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/portfilter"
 )
 
 const (
@@ -39,8 +40,14 @@ type segment struct {
 	gateway        *fabric.Endpoint
 	device         *netlink.Vxlan // as vxlan0 should be
 	bridge, tunnel int32          // link indexes
+	// suppress says that the bridge answers ARP and ND, and lets no announcement out.
+	// Where addresses float, other hosts must hear of their moves.
+	suppress bool
 	// ends are the indexes of the host's ends in the namespace, by name.
 	ends map[string]int32
+	// ports are those of them that have a container of ours behind them.
+	ports   map[string]portfilter.Port
+	filters *portfilter.Filters
 	// written are the entries that the kernel had last; nil when not known.
 	written entries
 	// behind are the MACs of those of them that are behind a host's end, by its index.
@@ -123,7 +130,8 @@ func (p *Plane) enter(ns netns.NsHandle, network string) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &segment{Handle: handle, network: network, path: p.path(network), ends: make(map[string]int32)}, nil
+	return &segment{Handle: handle, network: network, path: p.path(network), ends: make(map[string]int32),
+		ports: make(map[string]portfilter.Port), filters: &p.filters}, nil
 }
 
 // Close closes the sockets; the kernel keeps what it has.

@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	rtnl "github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,6 +15,7 @@ type notifications struct {
 	lost    bool
 	links   map[int]netlink.Link // by index; nil for one that is gone
 	ports   map[int]netlink.Link // with their flags in Protinfo
+	tc      map[int]bool         // links whose qdiscs or filters changed, by index
 	entries map[place]state
 }
 
@@ -34,11 +36,13 @@ type state struct {
 const maxNotifications = 1 << 14
 
 func newNotifications() *notifications {
-	return &notifications{links: map[int]netlink.Link{}, ports: map[int]netlink.Link{}, entries: map[place]state{}}
+	return &notifications{links: map[int]netlink.Link{}, ports: map[int]netlink.Link{}, tc: map[int]bool{}, entries: map[place]state{}}
 }
 
-func (n *notifications) empty() bool {
-	return !n.lost && len(n.links)+len(n.ports)+len(n.entries) == 0
+func (n *notifications) empty() bool { return !n.lost && n.count() == 0 }
+
+func (n *notifications) count() int {
+	return len(n.links) + len(n.ports) + len(n.tc) + len(n.entries)
 }
 
 func (n *notifications) add(messages []syscall.NetlinkMessage) {
@@ -51,8 +55,10 @@ func (n *notifications) add(messages []syscall.NetlinkMessage) {
 			n.addLink(message)
 		case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 			n.addEntry(message)
+		case unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER, unix.RTM_NEWQDISC, unix.RTM_DELQDISC:
+			n.tc[int(rtnl.DeserializeTcMsg(message.Data).Ifindex)] = true
 		}
-		n.lost = n.lost || len(n.links)+len(n.ports)+len(n.entries) > maxNotifications
+		n.lost = n.lost || n.count() > maxNotifications
 	}
 }
 

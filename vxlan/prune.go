@@ -46,7 +46,8 @@ func (p *Plane) Prune(ctx context.Context, keep []fabric.Segment) error {
 			errs = append(errs, p.pruneLeftover(path))
 		}
 	}
-	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+	errs = append(errs, p.filters.Retain(keep), ctx.Err())
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("vxlan: %w", err)
 	}
 	return nil

@@ -29,7 +29,7 @@ func shapeOf(want fabric.Segment) shape {
 // there are. It returns how many objects were found wrong that had been right.
 func (p *Plane) readBack(ctx context.Context, s *segment, want fabric.Segment) (repaired int, err error) {
 	known := s.written != nil && s.applied == shapeOf(want)
-	s.device = p.tunnelOf(want)
+	s.device, s.suppress = p.tunnelOf(want), len(want.Network.Allow) == 0
 	var partial error
 	for _, step := range []func() (int, error){
 		func() (int, error) { return p.repairName(s, want) },
@@ -56,7 +56,8 @@ func (p *Plane) repairName(s *segment, want fabric.Segment) (repaired int, err e
 	return 1, nil
 }
 
-// repairDevices repairs br0, vxlan0, the gateway and the host's ends, in this order.
+// repairDevices repairs br0, vxlan0, the gateway, the host's ends and their filters, in
+// this order.
 func (p *Plane) repairDevices(ctx context.Context, s *segment, want fabric.Segment) (repaired int, err error) {
 	links, err := s.links()
 	if err != nil {
@@ -89,7 +90,8 @@ func (p *Plane) repairDevices(ctx context.Context, s *segment, want fabric.Segme
 			}
 		}
 	}
-	return repaired, partial
+	count, err = s.repairFilters(want, links)
+	return repaired + count, errors.Join(partial, err)
 }
 
 // flaw is something about a link that is not as it should be. Apply repairs
@@ -178,8 +180,9 @@ func (s *segment) flagFlaws(link netlink.Link, have netlink.Protinfo) (flaws []f
 	if have.Learning {
 		flaws = append(flaws, flaw{"keep " + bridgeName + " from learning", func() error { return s.StopLearning(link) }})
 	}
-	if link.Attrs().Index == int(s.tunnel) && !have.NeighSuppress {
-		flaws = append(flaws, flaw{"have " + bridgeName + " answer ARP and ND", func() error { return s.LinkSetBrNeighSuppress(link, true) }})
+	if link.Attrs().Index == int(s.tunnel) && have.NeighSuppress != s.suppress {
+		what := fmt.Sprintf("have %s answer ARP and ND: %t", bridgeName, s.suppress)
+		flaws = append(flaws, flaw{what, func() error { return s.LinkSetBrNeighSuppress(link, s.suppress) }})
 	}
 	if link.Attrs().Index == int(s.tunnel) && !have.Isolated {
 		flaws = append(flaws, flaw{"keep the tunnel from the gateway", func() error { return s.LinkSetIsolated(link, true) }})
@@ -208,6 +211,7 @@ func (s *segment) forgetEnd(name string) {
 		s.drop(slot{table: ports, mac: mac})
 	}
 	delete(s.ends, name)
+	delete(s.ports, name)
 }
 
 // readEntries notes what entries the kernel has, and counts those that are not

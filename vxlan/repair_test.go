@@ -2,7 +2,6 @@ package vxlan
 
 import (
 	"errors"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -159,56 +158,22 @@ func TestAnothersNamespaceIsNotTaken(t *testing.T) {
 	}
 }
 
-// TestFloodsWhatOnlyContainersKnow uses addresses that are in no record: one
-// added by hand, as VRRP does, and IPv6 link-local ones.
-func TestFloodsWhatOnlyContainersKnow(t *testing.T) {
+// TestReachesLinkLocalAddresses uses addresses that are in no record.
+func TestReachesLinkLocalAddresses(t *testing.T) {
 	_, _, a, b := two(t)
-	extra := netip.MustParsePrefix("172.31.7.200/24")
-	if out, err := planetest.Output(t, b.NS(), "ip", "address", "add", extra.String(), "dev", "eth0"); err != nil {
-		t.Fatal(out)
-	}
-	if !a.Ping(t, extra.Addr()) {
-		t.Errorf("%s is not reached", extra.Addr())
-	}
-	mac := b.Endpoint.MAC
-	local := netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
+	local := b.Endpoint.MAC.LinkLocal()
 	out, err := planetest.Output(t, a.NS(), "ping", "-n", "-c", "20", "-i", "0.2", "-W", "1", local.String()+"%eth0")
 	if !strings.Contains(out, "bytes from "+local.String()) {
 		t.Errorf("%s is not reached: %v\n%s", local, err, out)
 	}
 }
 
-// TestFloatingMACIsReached has a MAC that is in no record on one container after
-// another, as a virtual router's (RFC 5798 §7.3) is.
-func TestFloatingMACIsReached(t *testing.T) {
-	rig, network, a, b := two(t)
-	neighbour := rig.Start(rig.Hosts[0], network, 4)
-	for _, holder := range []*planetest.Container{a, b} {
-		for _, command := range []string{
-			"sysctl -q -w net.ipv4.conf.eth0.arp_ignore=1 net.ipv4.conf.eth0.arp_announce=2", // else eth0 claims it
-			"ip link add vrrp link eth0 address 00:00:5e:00:01:07 type macvlan mode bridge",
-			"ip address add 172.31.7.200/32 dev vrrp", "ip link set vrrp up",
-		} {
-			words := strings.Fields(command)
-			if out, err := planetest.Output(t, holder.NS(), words[0], words[1:]...); err != nil {
-				t.Fatalf("%s: %s", command, out)
-			}
-		}
-		for _, from := range []*planetest.Container{a, b, neighbour} {
-			if from != holder && !from.Ping(t, netip.MustParseAddr("172.31.7.200")) {
-				t.Errorf("%s does not reach it on %s", from.Endpoint.ID, holder.Endpoint.ID)
-			}
-		}
-		if err := holder.Remove("vrrp"); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestBridgeLearnsLittleEvenWhenTold has learning turned on by hand, and nobody
 // to turn it off.
 func TestBridgeLearnsLittleEvenWhenTold(t *testing.T) {
-	rig, network, a, _ := two(t)
+	config := suite("10.99.0.0")
+	config.Network = func(int) fabric.Network { return fabric.Network{VNI: 0x800001, Spoofing: true} }
+	rig, network, a, _ := planetest.Two(t, config)
 	host := rig.Hosts[0]
 	run(t, host, network, "bridge link set dev "+nl.HostEnd(a.Endpoint.ID)+" learning on")
 	before := macs(t, host, rig.Segment(host, network))

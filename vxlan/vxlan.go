@@ -22,14 +22,17 @@
 // Nothing is learned, neither from the tunnel nor from containers: the records
 // say where each MAC is. So no frame moves another container's MAC, and no
 // number of source MACs fills a table. The price: a MAC that is in no record (a
-// VRRP router's, RFC 5798 §7.3, or that of a machine inside a container) is
-// unknown unicast for ever, and its frames go to all containers of the network,
-// as on a hub. Such MACs may move between hosts at any time without a word to
-// us, so flooding stays on. IPv6 link-local addresses need none of it: their
+// VRRP router's, RFC 5798 §7.3, with -o allow=, or that of a machine inside a
+// container, with -o spoofing=allow) is unknown unicast for ever, and its frames go to
+// all containers of the network, as on a hub. Such MACs may move between hosts at any
+// time without a word to us, so flooding stays on. IPv6 link-local addresses need none of it: their
 // frames go to the container's own MAC.
 //
 // Who may deliver into the network is checked before the device: the VTEPs that frames
 // are flooded to, and no others ([Senders]).
+//
+// A container sends with its own MAC and addresses only: what leaves it is judged at the
+// host's end of its pair, before br0 (internal/portfilter).
 //
 // All of it is derived from a [fabric.Segment]: [Plane.Apply] writes what is
 // different, and reads the kernel back first where it may have been changed.
@@ -51,6 +54,7 @@ import (
 	"github.com/causeway-net/causeway/internal/gateway"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/portfilter"
 )
 
 // Config is what a Plane works with; zero fields take the default.
@@ -82,6 +86,7 @@ type Senders interface {
 type Plane struct {
 	Config
 	host     *nl.Handle
+	filters  portfilter.Filters  // of the containers' ports
 	segments map[string]*segment // by network ID; changed under watcher.mu
 	watcher  watcher
 	gateways *gateway.Gateways
@@ -107,7 +112,7 @@ func New(config Config) (*Plane, error) {
 
 // Close closes the sockets and changes nothing in the kernel: traffic goes on.
 func (p *Plane) Close() error {
-	errs := []error{p.host.Close()}
+	errs := []error{p.host.Close(), p.filters.Close()}
 	for id, s := range maps.Clone(p.segments) {
 		p.forget(id)
 		errs = append(errs, s.Close())
@@ -204,8 +209,8 @@ func (p *Plane) Plug(ctx context.Context, want fabric.Segment, endpoint fabric.E
 	return nl.ContainerEnd(endpoint.ID), nil
 }
 
-// plug creates the pair, a port of br0, and says in the bridge's FDB that the
-// endpoint's MAC is behind it.
+// plug creates the pair, a port of br0, filters it, and says in the bridge's FDB that
+// the endpoint's MAC is behind it.
 func (p *Plane) plug(s *segment, want fabric.Segment, endpoint fabric.Endpoint) error {
 	pair := nl.Pair{
 		Endpoint: endpoint.ID, MAC: endpoint.MAC, MTU: want.MTU,
@@ -221,6 +226,9 @@ func (p *Plane) plug(s *segment, want fabric.Segment, endpoint fabric.Endpoint) 
 		s.ends[name] = index
 	}
 	if err := s.StopLearning(end); err != nil {
+		return err
+	}
+	if err := s.filter(want.Network, endpoint, end); err != nil {
 		return err
 	}
 	return s.put(slot{table: ports, mac: endpoint.MAC}, target{port: index})

@@ -42,6 +42,7 @@ func suite(vtep string) planetest.Config {
 		Cut:      cut,
 		Space:    space,
 		Responds: true,
+		Filters:  true,
 		MACs:     macs, TunnelPort: 4789,
 	}
 }
@@ -72,7 +73,7 @@ func openFilter(t testing.TB, ns netns.NsHandle, vtep netip.Addr) *hostfilter.Fi
 }
 
 // moving is what the kernel changes by itself: clocks, carrier, what it counts up.
-var moving = regexp.MustCompile(`(?m)^\d+: | \w+_timer +[\d.]+| state [A-Z]+|@\w+| (gso|gro|tso)_max_\w+ \d+|(port_id|port_no|designated_port) \w+`)
+var moving = regexp.MustCompile(`(?m)^\d+: | (flowid|id) \S+| \w+_timer +[\d.]+| state [A-Z]+|@\w+| (gso|gro|tso)_max_\w+ \d+|(port_id|port_no|designated_port) \w+`)
 
 // text is the kernel's own text of a segment, without what it does by itself.
 func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
@@ -88,7 +89,8 @@ func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
 	}
 	commands := []string{"ip neigh show nud permanent"}
 	for _, device := range devices {
-		commands = append(commands, "ip -d link show "+device, "ip address show "+device, "bridge -d link show dev "+device, "bridge fdb show dev "+device)
+		commands = append(commands, "ip -d link show "+device, "ip address show "+device, "bridge -d link show dev "+device, "bridge fdb show dev "+device,
+			"tc filter show dev "+device+" ingress")
 	}
 	var all strings.Builder
 	for _, command := range commands {

@@ -135,7 +135,7 @@ func (s *segment) lostName() bool {
 }
 
 func (s *segment) subscribe() (*nl.Events, error) {
-	events, err := s.Subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH)
+	events, err := s.Subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_TC)
 	if err != nil {
 		return nil, err
 	}
@@ -235,6 +235,9 @@ func (s *segment) agrees(seen *notifications) bool {
 		if _, ours := known[index]; ours && len(s.flagFlaws(port, *port.Attrs().Protinfo)) > 0 {
 			return false
 		}
+	}
+	if !s.filtered(seen.tc) {
+		return false
 	}
 	for place, state := range seen.entries {
 		have, ok := s.written[place.slot]

@@ -41,6 +41,8 @@ func TestWatchNoticesWhatIsChangedByHand(t *testing.T) {
 		"bridge link set dev " + end + " learning on",
 		"ip link set " + end + " nomaster",
 		"ip link set " + end + " down",
+		"tc filter del dev " + end + " ingress",
+		"tc qdisc del dev " + end + " clsact",
 		"bridge fdb del " + local + " dev " + end + " master",
 		"bridge fdb replace " + local + " dev vxlan0 master static",
 		"bridge fdb del " + remote + " dev vxlan0 master",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -115,6 +116,18 @@ func (p *planes) byMode() map[fabric.Mode]fabric.Dataplane {
 	return map[fabric.Mode]fabric.Dataplane{
 		fabric.ModeVXLAN: p.vxlan, fabric.ModeOVS: p.ovs, fabric.ModeUnderlay: p.underlay, fabric.ModeRouted: p.routed,
 	}
+}
+
+// drops counts what was dropped at containers' ports, by endpoint ID.
+func (p *planes) drops(ctx context.Context) (map[string]fabric.Drops, error) {
+	all := make(map[string]fabric.Drops)
+	var errs []error
+	for _, read := range []func(context.Context) (map[string]fabric.Drops, error){p.vxlan.Drops, p.underlay.Drops} {
+		drops, err := read(ctx)
+		errs = append(errs, err)
+		maps.Copy(all, drops)
+	}
+	return all, errors.Join(errs...)
 }
 
 // close lets go of the kernel, and leaves it as it is.

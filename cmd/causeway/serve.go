@@ -159,7 +159,7 @@ func (o opened) run(ctx context.Context) error {
 		Host: host.Name, Store: shared, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Early: early, Probe: probe,
 	})
 	answers := agent.Config{
-		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, Planes: loop, Tunnels: o.planes.vxlan, VXLANPort: o.vxlanPort, Certificates: o.ownCertificates(),
+		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, PortDrops: o.planes.drops, Planes: loop, Tunnels: o.planes.vxlan, VXLANPort: o.vxlanPort, Certificates: o.ownCertificates(),
 		Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
 		NewToken: o.store.newToken, PluginName: o.pluginName, Rotate: o.store.rotate, Profiles: o.profiles, FaultPoints: points, Recent: o.recent, Log: log,
 	}

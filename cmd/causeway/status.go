@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -151,6 +152,7 @@ func printStatus(w io.Writer, s agent.Status) {
 		fmt.Fprintln(w)
 		printNetworks(w, s)
 	}
+	printPortDrops(w, s.PortDrops)
 	fmt.Fprintln(w)
 	if len(s.Drops) > 0 {
 		fmt.Fprintln(w, "dropped packets:")
@@ -166,6 +168,21 @@ func printStatus(w io.Writer, s agent.Status) {
 	fmt.Fprintln(w, "troubles:")
 	for _, trouble := range s.Troubles {
 		row(w, "- "+trouble)
+	}
+}
+
+// printPortDrops prints what containers of this host may not send, a line for each network.
+func printPortDrops(w io.Writer, drops []agent.PortDrop) {
+	lines := make(map[string][]string)
+	for _, drop := range drops {
+		network := cmp.Or(drop.NetworkName, "no network")
+		lines[network] = append(lines[network], fmt.Sprintf("%d %s (%s)", drop.Frames, drop.Reason, cmp.Or(drop.Name, fmt.Sprintf("%.12s", drop.Endpoint))))
+	}
+	if len(lines) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, network := range slices.Sorted(maps.Keys(lines)) {
+		row(w, "drops on "+network+": "+strings.Join(lines[network], ", "))
 	}
 }
 

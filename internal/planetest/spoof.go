@@ -1,0 +1,245 @@
+package planetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// counter is a plane that counts what it drops at the ports, by endpoint ID.
+type counter interface {
+	Drops(ctx context.Context) (map[string]fabric.Drops, error)
+}
+
+// attack is a frame that a container must not be able to send.
+type attack struct {
+	name  string
+	frame []byte
+}
+
+// spoof has a container send what it must not, to one beside it and to one on the
+// other host. Nothing of it may arrive, and all is counted.
+func spoof(t *testing.T, config Config) {
+	rig, network, attacker, far := Two(t, config)
+	near := rig.Start(rig.Hosts[0], network, 4)
+	mustReach(t, attacker, near, far)
+	victims := []*Container{near, far}
+	for _, victim := range victims {
+		for _, attack := range attacks(attacker, victim) {
+			t.Run(victim.Host.Name+" "+attack.name, func(t *testing.T) {
+				before := dropped(t, rig, attacker)
+				if got := arrivals(t, attacker, victims, attack.frame); len(got) > 0 {
+					t.Errorf("it reaches %s", got)
+				}
+				if after := dropped(t, rig, attacker); after != before+1 {
+					t.Errorf("%d frames were counted as dropped, want one", after-before)
+				}
+			})
+		}
+	}
+	mustReach(t, attacker, near, far)
+}
+
+// unguarded wants the frames of an attack to arrive on a network that has -o spoofing=allow.
+func unguarded(t *testing.T, config Config) {
+	open := config
+	open.Network = func(number int) fabric.Network {
+		network := config.Network(number)
+		network.Spoofing = true
+		return network
+	}
+	_, _, attacker, far := Two(t, open)
+	mustReach(t, attacker, far)
+	stolen := far.Endpoint.Addrs[0].Addr().Next()
+	frame := ipFrame(far.Endpoint.MAC, attacker.Endpoint.MAC, stolen, far.addrs()[0], unix.IPPROTO_UDP, udpOf(7, 7702, "as another"))
+	if got := arrivals(t, attacker, []*Container{far}, frame); len(got) != 1 {
+		t.Error("it does not arrive")
+	}
+}
+
+// float has an address, with a virtual router's MAC, on one container after another.
+func float(t *testing.T, config Config) {
+	virtual := fabric.MAC{0, 0, 0x5e, 0, 1, 7}
+	floating := netip.MustParseAddr("172.31.7.200")
+	allowing := config
+	allowing.Network = func(number int) fabric.Network {
+		network := config.Network(number)
+		network.Allow = []netip.Addr{floating, netip.MustParseAddr("fd31:7::200")}
+		return network
+	}
+	rig, network, a, b := Two(t, allowing)
+	neighbour := rig.Start(rig.Hosts[0], network, 4)
+	mustReach(t, a, b, neighbour)
+	for _, holder := range []*Container{a, b, a} {
+		for _, mac := range []fabric.MAC{holder.Endpoint.MAC, virtual} {
+			holder.hold(t, floating, mac)
+			for _, from := range []*Container{a, b, neighbour} {
+				if from != holder && !from.Ping(t, floating) {
+					t.Errorf("%s does not reach it on %s, with MAC %s", from.Endpoint.ID, holder.Endpoint.ID, mac)
+				}
+			}
+			must(t, holder.Remove("vrrp"))
+		}
+	}
+	if got := arrivals(t, a, []*Container{b}, ipFrame(b.Endpoint.MAC, a.Endpoint.MAC, neighbour.addrs()[0], b.addrs()[0], unix.IPPROTO_UDP, udpOf(7, 7703, "as another"))); len(got) > 0 {
+		t.Error("what does not float is not kept from being spoofed")
+	}
+}
+
+// hold gives the container an address, as keepalived does: on a device above eth0 with
+// the MAC, and told to all.
+func (c *Container) hold(t *testing.T, addr netip.Addr, mac fabric.MAC) {
+	t.Helper()
+	device := []string{"link", "add", "vrrp", "link", "eth0", "address", mac.String(), "type", "macvlan", "mode", "bridge"}
+	if mac == c.Endpoint.MAC {
+		device = []string{"link", "add", "vrrp", "type", "bridge"} // any device: eth0 answers
+	}
+	for _, command := range [][]string{
+		device, {"address", "add", addr.String() + "/32", "dev", "vrrp"}, {"link", "set", "vrrp", "up"},
+	} {
+		if out, err := Output(t, c.NS(), "ip", command...); err != nil {
+			t.Fatalf("ip %s: %s", command, out)
+		}
+	}
+	ignore := "0"
+	if mac != c.Endpoint.MAC {
+		ignore = "1"
+	}
+	if out, err := Output(t, c.NS(), "sysctl", "-q", "-w", "net.ipv4.conf.eth0.arp_ignore="+ignore, "net.ipv4.conf.eth0.arp_announce=2"); err != nil {
+		t.Fatal(out)
+	}
+	send(t, c.wire(t), arpFrame(mac, 1, mac, addr, addr))
+}
+
+// attacks are what attacker does to victim, or in its name.
+func attacks(attacker, victim *Container) []attack {
+	own, theirs := attacker.Endpoint.MAC, victim.Endpoint.MAC
+	own4, own6 := attacker.addrs()[0], attacker.addrs()[1]
+	theirs4, theirs6 := victim.addrs()[0], victim.addrs()[1]
+	nodes := netip.MustParseAddr("ff02::1")
+	nobody := fabric.MAC{0x02, 0xee, 1, 2, 3, 4}
+	virtual := fabric.MAC{0, 0, 0x5e, 0, 1, 7}
+	datagram := udpOf(4000, 7704, "attack")
+	icmp6 := func(from netip.Addr, message []byte) []byte {
+		return ipFrame(theirs, own, from, theirs6, unix.IPPROTO_ICMPV6, message)
+	}
+	return []attack{
+		{"with nobody's MAC", ipFrame(theirs, nobody, own4, theirs4, unix.IPPROTO_UDP, datagram)},
+		{"with a virtual router's MAC", ipFrame(theirs, virtual, own4, theirs4, unix.IPPROTO_UDP, datagram)},
+		{"with another's MAC", ipFrame(broadcast(), theirs, own4, theirs4, unix.IPPROTO_UDP, datagram)},
+		{"from another's IPv4 address", ipFrame(theirs, own, theirs4.Next(), theirs4, unix.IPPROTO_UDP, datagram)},
+		{"from no IPv4 address", ipFrame(broadcast(), own, netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{255, 255, 255, 255}), unix.IPPROTO_UDP, datagram)},
+		{"from another's IPv6 address", ipFrame(theirs, own, theirs6.Next(), theirs6, unix.IPPROTO_UDP, datagram)},
+		{"from another's link-local address", ipFrame(theirs, own, victim.Endpoint.MAC.LinkLocal(), theirs6, unix.IPPROTO_UDP, datagram)},
+		{"ARP announcement of another's address", arpFrame(own, 1, own, theirs4, theirs4)},
+		{"ARP answer for another's address", arpFrame(own, 2, own, theirs4, own4)},
+		{"ARP answer with another's MAC", arpFrame(own, 2, theirs, own4, theirs4)},
+		{"neighbour advertisement of another's address", icmp6(own6, discovery(own6, theirs6, neighbourAdvert, theirs6.Next(), targetLink, own))},
+		{"neighbour advertisement with another's MAC", icmp6(own6, discovery(own6, theirs6, neighbourAdvert, own6, targetLink, theirs))},
+		{"solicitation with another's MAC", icmp6(own6, discovery(own6, theirs6, neighbourSolicitation, theirs6, sourceLink, nobody))},
+		{"router advertisement", icmp6(own.LinkLocal(), icmp6Of(own.LinkLocal(), theirs6, routerAdvertisement, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0))},
+		{"router advertisement to all", ipFrame(fabric.MAC{0x33, 0x33, 0, 0, 0, 1}, own, own.LinkLocal(), nodes, unix.IPPROTO_ICMPV6,
+			icmp6Of(own.LinkLocal(), nodes, routerAdvertisement, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0))},
+		{"router advertisement behind an extension header", ipFrame(theirs, own, own.LinkLocal(), theirs6, unix.IPPROTO_DSTOPTS, slices.Concat(
+			[]byte{unix.IPPROTO_ICMPV6, 0, 1, 4, 0, 0, 0, 0}, icmp6Of(own.LinkLocal(), theirs6, routerAdvertisement, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0)))},
+		{"redirect", icmp6(own.LinkLocal(), icmp6Of(own.LinkLocal(), theirs6, redirect, slices.Concat(make([]byte, 4), own.LinkLocal().AsSlice(), theirs6.AsSlice())...))},
+		{"DHCP answer", ipFrame(broadcast(), own, own4, netip.AddrFrom4([4]byte{255, 255, 255, 255}), unix.IPPROTO_UDP, udpOf(67, 68, "offer"))},
+		{"DHCPv6 answer", ipFrame(theirs, own, own.LinkLocal(), theirs6, unix.IPPROTO_UDP, udpOf(547, 546, "offer"))},
+		{"BPDU", frameOf(fabric.MAC{1, 0x80, 0xc2}, own, 38, append([]byte{0x42, 0x42, 3}, make([]byte, 35)...))},
+		{"of a VLAN", frameOf(theirs, own, unix.ETH_P_8021Q, append([]byte{0, 7, 8, 0}, make([]byte, 46)...))},
+		{"of another protocol", frameOf(theirs, own, 0x88b5, make([]byte, 46))},
+	}
+}
+
+// arrivals sends a frame, and names the containers that get it. A broadcast of the
+// sender's own comes after it: when that has arrived, the frame would have.
+func arrivals(t *testing.T, from *Container, at []*Container, frame []byte) (names []string) {
+	t.Helper()
+	var sockets []*os.File
+	for _, container := range at {
+		sockets = append(sockets, container.sniff(t))
+	}
+	wire := from.wire(t)
+	end := ipFrame(broadcast(), from.Endpoint.MAC, from.addrs()[0], netip.MustParseAddr("172.31.7.255"), unix.IPPROTO_UDP, udpOf(4000, 7704, "the end"))
+	send(t, wire, frame)
+	send(t, wire, end)
+	for i, socket := range sockets {
+		if hears(t, socket, frame, end) {
+			names = append(names, at[i].Endpoint.ID)
+		}
+		must(t, socket.Close())
+	}
+	return names
+}
+
+// hears says whether frame arrives before end.
+func hears(t *testing.T, socket *os.File, frame, end []byte) bool {
+	t.Helper()
+	must(t, socket.SetReadDeadline(time.Now().Add(2*timeout)))
+	for got := make([]byte, 2048); ; {
+		n, err := socket.Read(got)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("what the container may send does not arrive")
+		}
+		must(t, err)
+		if bytes.HasPrefix(got[:n], frame) {
+			return true
+		}
+		if bytes.HasPrefix(got[:n], end) {
+			return false
+		}
+	}
+}
+
+// dropped counts what the container's host has dropped of it.
+func dropped(t *testing.T, rig *Rig, c *Container) (count uint64) {
+	t.Helper()
+	drops, err := c.Host.Plane.(counter).Drops(t.Context())
+	must(t, err)
+	for _, n := range drops[c.Endpoint.ID] {
+		count += n
+	}
+	return count
+}
+
+// storm has a container broadcast without end on a network with -o broadcast-rate=.
+func storm(t *testing.T, config Config) {
+	const rate, frames = 100, 5000
+	limited := config
+	limited.Network = func(number int) fabric.Network {
+		network := config.Network(number)
+		network.BroadcastRate = rate
+		return network
+	}
+	_, _, a, b := Two(t, limited)
+	mustReach(t, a, b)
+	socket, wire := b.sniff(t), a.wire(t)
+	broadcastOf := func(words string) []byte {
+		return ipFrame(broadcast(), a.Endpoint.MAC, a.addrs()[0], netip.MustParseAddr("172.31.7.255"), unix.IPPROTO_UDP, udpOf(4000, 7705, words))
+	}
+	began := time.Now()
+	for range frames {
+		send(t, wire, broadcastOf("storm"))
+	}
+	took := time.Since(began)
+	end := ipFrame(b.Endpoint.MAC, a.Endpoint.MAC, a.addrs()[0], b.addrs()[0], unix.IPPROTO_UDP, udpOf(4000, 7705, "the end"))
+	send(t, wire, end)
+	count := 0
+	for hears(t, socket, broadcastOf("storm"), end) {
+		count++
+	}
+	// The bucket holds a second's worth, and one frame more.
+	if most := rate + int(took.Seconds()*rate) + 2; count > most || count < rate/2 {
+		t.Errorf("of %d broadcasts in %s arrived %d, want at most %d", frames, took, count, most)
+	}
+	mustReach(t, b, a)
+}
