@@ -40,6 +40,8 @@ type Config struct {
 	Planes    doctor.Planes
 	Tunnels   doctor.Tunnels
 	VXLANPort uint16
+	// SandboxDir is where the engine names its containers' namespaces.
+	SandboxDir string
 	// Certificates are files of the user's, which nobody renews.
 	Certificates []string
 	// Resolve tells what a container of this host would be told about a name, as
@@ -144,6 +146,7 @@ func NewServer(config Config) *plugin.Server {
 	handleTokens(server, config)
 	handleReport(server, config)
 	handleDoctor(server, config)
+	handleTrace(server, config)
 	if config.FaultPoints != nil {
 		server.HandleHTTP(faults.Path, config.FaultPoints.ServeHTTP)
 	}

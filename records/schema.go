@@ -44,6 +44,9 @@ const (
 	// A question to the doctors of all hosts, and their answers.
 	DoctorAsksPrefix    = "doctor-asks/"
 	DoctorAnswersPrefix = "doctor-answers/"
+	// A question to one host, what it sees of a probe, and its answer.
+	TraceAsksPrefix    = "trace-asks/"
+	TraceAnswersPrefix = "trace-answers/"
 )
 
 // Keys of single records and of the parts of a prefix.
@@ -63,6 +66,8 @@ func EndpointKey(net, endpoint string) string { return NetworkEndpoints(net) + e
 func TokenKey(id string) string               { return TokensPrefix + id }
 func CertificatesKey(host string) string      { return CertificatesPrefix + host }
 func DoctorAnswers(ask string) string         { return DoctorAnswersPrefix + ask + "/" }
+func TraceAsks(host string) string            { return TraceAsksPrefix + host + "/" }
+func TraceAnswers(ask string) string          { return TraceAnswersPrefix + ask + "/" }
 func RevokedKey(serial string) string         { return RevokedPrefix + serial }
 func PoolKey(pool string) string              { return PoolsPrefix + pool }
 func PoolUsers(pool string) string            { return UsersPrefix + pool + "/" }

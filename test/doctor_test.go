@@ -37,11 +37,12 @@ func TestDoctor(t *testing.T) {
 		run  func(*cluster)
 	}{
 		{"an entry that another program deletes", func(c *cluster) { fightOverEntries(c, two) }},
+		{"a packet is traced", func(c *cluster) { traced(c, two) }},
 		{"a firewall on the other host", firewalled},
 		{"a path that carries too little", blackHole},
 		{"a stranger", func(c *cluster) { strangerKnocks(c, one) }},
 		{"a full subnet", fullSubnet},
-		{"causeway does not run", deadHost},
+		{"causeway does not run", func(c *cluster) { deadHost(c, one) }},
 		{"Docker's socket is gone", engineGone},
 		{"no VTEP", lostVTEP},
 	} {
@@ -169,8 +170,14 @@ func engineGone(c *cluster) {
 	c.finds(2, "No Docker engine answers at")
 }
 
-func deadHost(c *cluster) {
+func deadHost(c *cluster, peer container) {
+	namespace := c.host(2).namespaceWith(peer.addr("ward"))
 	c.loseHost(2)
+	c.must(c.host(2), "bridge", "-n", namespace, "fdb", "replace", peer.mac("ward"), "dev", "vxlan0", "dst", "10.99.0.77", "self") // no host's
+	r := c.traces(1, "patient1", "patient2")
+	if !strings.Contains(r.Verdict, "no answer came there") || !strings.Contains(r.Unwatched, "host h2 does not answer") {
+		c.Errorf("trace says: %s %s", r.Verdict, r.Unwatched)
+	}
 	c.finds(1, "causeway does not run on host h2", "--all")
 	out, err := c.host(2).try("causeway", "doctor")
 	exit := new(exec.ExitError)

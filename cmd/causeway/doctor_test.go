@@ -6,10 +6,11 @@ import (
 	"testing"
 )
 
-// A script must not take a mistake in the command for a finding.
-func TestDoctorThatCannotLook(t *testing.T) {
+// A script must not take a mistake in the command for a finding, or a lost packet.
+func TestThoseWhoCannotLook(t *testing.T) {
 	for _, args := range [][]string{
 		{"doctor", "h1"}, {"doctor", "--everywhere"}, {"doctor", "--agent-socket", t.TempDir() + "/none"},
+		{"trace", "web"}, {"trace", "web", "db", "--port=65536"}, {"trace", "web", "db", "--agent-socket", t.TempDir() + "/none"},
 	} {
 		root := rootCommand()
 		root.SetArgs(args)

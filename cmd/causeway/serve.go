@@ -160,7 +160,7 @@ func (o opened) run(ctx context.Context) error {
 	})
 	answers := agent.Config{
 		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, PortDrops: o.planes.drops, Planes: loop, Tunnels: o.planes.vxlan, VXLANPort: o.vxlanPort, Certificates: o.ownCertificates(),
-		Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
+		SandboxDir: o.onHost("/run/docker/netns"), Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
 		NewToken: o.store.newToken, PluginName: o.pluginName, Rotate: o.store.rotate, Profiles: o.profiles, FaultPoints: points, Recent: o.recent, Log: log,
 	}
 
@@ -172,6 +172,7 @@ func (o opened) run(ctx context.Context) error {
 	group.Go(func() error { return figures.run(ctx) })
 	group.Go(func() error { return agent.NewServer(answers).Serve(ctx, o.sockets.agent) })
 	group.Go(func() error { return ended(ctx, agent.AnswerDoctor(ctx, answers)) })
+	group.Go(func() error { return ended(ctx, agent.AnswerTrace(ctx, answers)) })
 	group.Go(func() error { return member.Run(ctx) })
 	group.Go(func() error { return o.keepHost(ctx, member) })
 	group.Go(func() error { return loop.Run(ctx) })

@@ -1,0 +1,231 @@
+package trace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
+)
+
+// end is one end of the probe as its host has it.
+type end struct {
+	network     string
+	self, other fabric.Endpoint
+	addr        netip.Addr // the other's
+	local       bool       // the other is on this host, too
+}
+
+// nothing is what the kernel has where it has nothing.
+const nothing = "nothing"
+
+// listen adds this host's hops to w, from the container out to the NIC. It gives the
+// container's namespace, which the caller closes.
+func (t Tracer) listen(ctx context.Context, e end, w *watch) (container netns.NsHandle, err error) {
+	segment, ok, err := t.Segments.Segment(ctx, e.network)
+	if err != nil {
+		return netns.None(), err
+	}
+	if !ok {
+		return netns.None(), fmt.Errorf("host %s does not have the network", t.Host.Shown())
+	}
+	container, err = t.container(e, w)
+	if err != nil {
+		return container, err
+	}
+	ns, tunnel, err := t.Tunnels.Tunnel(e.network)
+	if err != nil {
+		return container, err
+	}
+	defer ns.Close()
+	inside, err := nl.Open(ns)
+	if err != nil {
+		return container, err
+	}
+	defer inside.Close()
+	port, err := inside.Link(nl.HostEnd(e.self.ID))
+	if err != nil {
+		return container, err
+	}
+	hop := t.hop(Port, port.Attrs().Name, portChecks(inside, port, e))
+	if err := w.add(hop, inside, port, ethernetLen); err != nil || e.local {
+		return container, err
+	}
+	link, err := inside.Link(tunnel)
+	if err != nil {
+		return container, err
+	}
+	vtep := vtepOf(segment, e.other.ID)
+	if !vtep.IsValid() {
+		return container, fmt.Errorf("host %s does not know container %s yet", t.Host.Shown(), e.other.Name)
+	}
+	hop = t.hop(Tunnel, tunnel, []Check{
+		bridged(inside, link, e.other.MAC),
+		tunnelled(inside, link, e.other.MAC, vtep),
+	})
+	if err := w.add(hop, inside, link, ethernetLen); err != nil {
+		return container, err
+	}
+	return container, t.listenNIC(segment.VTEP, vtep, w)
+}
+
+func (t Tracer) hop(kind Kind, name string, checks []Check) Hop {
+	return Hop{Host: t.Host.Shown(), Kind: kind, Name: name, Checks: checks}
+}
+
+func vtepOf(segment fabric.Segment, endpoint string) netip.Addr {
+	for _, peer := range segment.Remote {
+		if peer.ID == endpoint {
+			return peer.VTEP
+		}
+	}
+	return netip.Addr{}
+}
+
+// container adds the container's own interface.
+func (t Tracer) container(e end, w *watch) (netns.NsHandle, error) {
+	files, err := os.ReadDir(t.SandboxDir)
+	if err != nil {
+		return netns.None(), err
+	}
+	for _, file := range files {
+		ns, err := nl.OpenNamespace(filepath.Join(t.SandboxDir, file.Name()))
+		if err != nil {
+			continue // it may just be removed
+		}
+		found, err := t.containerIn(ns, e, w)
+		if found || err != nil {
+			return ns, err
+		}
+		_ = ns.Close() // it was only read
+	}
+	return netns.None(), fmt.Errorf("container %s does not run on host %s: no namespace in %s has its interface", e.self.Name, t.Host.Shown(), t.SandboxDir)
+}
+
+func (t Tracer) containerIn(ns netns.NsHandle, e end, w *watch) (found bool, err error) {
+	handle, err := nl.Open(ns)
+	if err != nil {
+		return false, err
+	}
+	defer handle.Close()
+	links, err := handle.LinkList()
+	if err != nil {
+		return false, err
+	}
+	for _, link := range links {
+		if link.Attrs().HardwareAddr.String() != e.self.MAC.String() || !has(handle, link, e.self) {
+			continue
+		}
+		name := link.Attrs().Name
+		check := Check{fmt.Sprintf("route to %s by %s", e.addr, name), nothing}
+		routes, err := handle.RouteGet(nl.IP(e.addr))
+		if err == nil && len(routes) > 0 {
+			check.Have = fmt.Sprintf("route to %s by %s", e.addr, nameOf(handle, routes[0].LinkIndex))
+		}
+		return true, w.add(t.hop(Container, e.self.Name, []Check{check}), handle, link, ethernetLen)
+	}
+	return false, nil
+}
+
+// has says whether link has one of the endpoint's addresses.
+func has(handle *nl.Handle, link netlink.Link, e fabric.Endpoint) bool {
+	addrs, err := handle.AddrList(link, netlink.FAMILY_ALL)
+	for _, addr := range addrs {
+		if err == nil && hasAddr(e, nl.Addr(addr.IP)) {
+			return true
+		}
+	}
+	return false
+}
+
+func nameOf(handle *nl.Handle, index int) string {
+	link, err := handle.LinkByIndex(index)
+	if err != nil {
+		return fmt.Sprint("interface ", index)
+	}
+	return link.Attrs().Name
+}
+
+// listenNIC adds the NIC by which the kernel reaches the other VTEP.
+func (t Tracer) listenNIC(own, vtep netip.Addr, w *watch) error {
+	host, err := nl.Open(netns.None())
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	check := Check{fmt.Sprintf("route to %s from %s", vtep, own), nothing}
+	routes, err := host.RouteGet(nl.IP(vtep))
+	if err != nil || len(routes) == 0 {
+		w.skip(t.hop(NIC, "that leads to "+vtep.String(), []Check{check}))
+		return nil
+	}
+	check.Have = fmt.Sprintf("route to %s from %s", vtep, nl.Addr(routes[0].Src))
+	nic, err := host.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return err
+	}
+	outer := ipv4Len
+	if vtep.Is6() {
+		outer = ipv6Len
+	}
+	return w.add(t.hop(NIC, nic.Attrs().Name, []Check{check}), host, nic, ethernetLen+outer+tunnelLen+ethernetLen)
+}
+
+func portChecks(inside *nl.Handle, port netlink.Link, e end) []Check {
+	neighbour := Check{fmt.Sprintf("neighbour %s to %s", e.addr, e.other.MAC), nothing}
+	family := unix.AF_INET
+	if e.addr.Is6() {
+		family = unix.AF_INET6
+	}
+	neighbours, err := inside.NeighList(port.Attrs().MasterIndex, family)
+	for _, n := range neighbours {
+		if err == nil && nl.Addr(n.IP) == e.addr {
+			neighbour.Have = fmt.Sprintf("neighbour %s to %s", e.addr, n.HardwareAddr)
+		}
+	}
+	return []Check{bridged(inside, port, e.self.MAC), neighbour}
+}
+
+// bridged looks in the bridge's FDB for the port that a MAC is behind.
+func bridged(inside *nl.Handle, port netlink.Link, mac fabric.MAC) Check {
+	check := Check{fmt.Sprintf("FDB of the bridge: %s behind %s", mac, port.Attrs().Name), nothing}
+	for _, n := range fdb(inside, mac) {
+		if n.MasterIndex != 0 {
+			check.Have = fmt.Sprintf("FDB of the bridge: %s behind %s", mac, nameOf(inside, n.LinkIndex))
+		}
+	}
+	return check
+}
+
+// tunnelled looks in the tunnel's FDB for the VTEP that has a MAC.
+func tunnelled(inside *nl.Handle, tunnel netlink.Link, mac fabric.MAC, vtep netip.Addr) Check {
+	check := Check{fmt.Sprintf("FDB %s to %s", mac, vtep), nothing}
+	for _, n := range fdb(inside, mac) {
+		if n.LinkIndex == tunnel.Attrs().Index && n.IP != nil {
+			check.Have = fmt.Sprintf("FDB %s to %s", mac, nl.Addr(n.IP))
+		}
+	}
+	return check
+}
+
+// fdb gives the namespace's entries for a MAC.
+func fdb(inside *nl.Handle, mac fabric.MAC) (found []netlink.Neigh) {
+	entries, err := inside.NeighList(0, unix.AF_BRIDGE)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil
+	}
+	for _, n := range entries {
+		if n.HardwareAddr.String() == mac.String() {
+			found = append(found, n)
+		}
+	}
+	return found
+}
