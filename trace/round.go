@@ -59,7 +59,10 @@ func (t Tracer) answer(ctx context.Context, id string, q question) {
 	said := error(nil)
 	hops, err := t.watchFor(ctx, end{q.Network, q.Self, q.Other, q.Flow.From, false}, q.Flow, func() {
 		if said = t.say(ctx, id, report{}); said == nil {
-			said = pause(ctx, watched)
+			until, done := context.WithTimeout(ctx, watched)
+			defer done()
+			<-until.Done()
+			said = ctx.Err()
 		}
 	})
 	if said != nil {
@@ -167,15 +170,4 @@ func (t Tracer) remove(ctx context.Context, asks, id string) error {
 		kvstore.Delete(asks + id), kvstore.DeletePrefix(records.TraceAnswers(id)),
 	}})
 	return err
-}
-
-func pause(ctx context.Context, length time.Duration) error {
-	timer := time.NewTimer(length)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
