@@ -111,7 +111,7 @@ func (r *Result) conclude(came outcome, whole bool) {
 func (t Tracer) watchFor(ctx context.Context, e end, flow Flow, send func()) ([]Hop, error) {
 	watch := &watch{flow: flow}
 	ns, err := t.listen(ctx, e, watch)
-	defer ns.Close()
+	defer func() { _ = ns.Close() }() // it was only read
 	send()
 	return watch.end(), err
 }
