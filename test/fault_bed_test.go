@@ -73,7 +73,7 @@ type row struct {
 // go, and holds after each that only what the fault itself cut was lost, that nothing is
 // left, and that status told of it and tells no more.
 //
-// make test-faults has all, in an order that SEED= gives again; make test has two.
+// make test-faults has all, in an order that SEED= gives again, FAULTS=short two of them.
 func TestFaults(t *testing.T) {
 	only := os.Getenv("CAUSEWAY_FAULTS")
 	if only == "" {
