@@ -88,10 +88,15 @@ func (c *cluster) finds(n int, words string, args ...string) (found doctor.Findi
 // fightOverEntries deletes an entry each time that causeway has written it.
 func fightOverEntries(c *cluster, peer container) {
 	mac, namespace := peer.mac("ward"), c.host(1).namespaceWith(peer.addr("ward"))
-	defer meanwhile(func() {
+	end := meanwhile(func() {
 		_, _ = c.host(1).try("bridge", "-n", namespace, "fdb", "del", mac, "dev", "vxlan0", "self") // it may be gone already
-	})()
+	})
 	f := c.finds(1, "network ward is not as planned")
+	end()
+	eventually(c.T, "the entry is back", func() error {
+		_, err := c.host(1).try("sh", "-c", "bridge -n "+namespace+" fdb show dev vxlan0 | grep "+mac)
+		return err
+	})
 	if !strings.Contains(f.Evidence, "missing: FDB "+mac+" to "+c.host(2).vtep().String()) {
 		c.Errorf("the evidence is %s", f.Evidence)
 	}
