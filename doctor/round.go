@@ -22,7 +22,6 @@ import (
 
 const (
 	roundLimit = 4500 * time.Millisecond // a host's own checks end by then
-	leftAfter  = time.Minute             // a question of that age was left by a crash
 	clocks     = 2 * time.Second         // that far apart clocks are told of
 	mostTold   = 50                      // findings of one host: a record is bounded
 )
@@ -45,6 +44,12 @@ func (r Rounds) now() time.Time {
 		return r.Now()
 	}
 	return time.Now()
+}
+
+func (r Rounds) questions() records.Questions[asked] {
+	return records.Questions[asked]{
+		Store: r.Store, Asks: records.DoctorAsksPrefix, Answers: records.DoctorAnswers, At: func(q asked) time.Time { return q.At },
+	}
 }
 
 // asked is a question.
@@ -79,10 +84,7 @@ func (r Rounds) Answer(ctx context.Context) error {
 // nothing where it cannot be written, and says that no answer came.
 func (r Rounds) answer(ctx context.Context, id string) {
 	found := r.Examine(ctx)
-	_, _ = r.Store.Commit(ctx, kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Exists(records.DoctorAsksPrefix + id)},
-		Then: []kvstore.Op{kvstore.Put(records.DoctorAnswers(id)+r.Host, answer{found[:min(len(found), mostTold)], r.now().UTC()})},
-	})
+	_ = r.questions().Answer(ctx, id, r.Host, answer{found[:min(len(found), mostTold)], r.now().UTC()})
 }
 
 // ExamineAll examines this host and asks the others meanwhile.
@@ -120,17 +122,18 @@ func (r Rounds) Ask(ctx context.Context) ([]Finding, error) {
 	if len(waiting) == 0 {
 		return nil, nil
 	}
-	if err := r.tidy(ctx); err != nil {
+	questions := r.questions()
+	if err := questions.Tidy(ctx, r.now()); err != nil {
 		return nil, err
 	}
 	id := rand.Text()
-	if _, err := r.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Put(records.DoctorAsksPrefix+id, asked{r.Host, r.now().UTC()})}}); err != nil {
+	if err := questions.Put(ctx, id, asked{r.Host, r.now().UTC()}); err != nil {
 		return nil, err
 	}
 	found, err := r.collect(ctx, id, waiting)
 	ending, end := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer end()
-	return found, errors.Join(err, r.remove(ending, id))
+	return found, errors.Join(err, questions.Remove(ending, id))
 }
 
 // collect reads the answers until none is missing, or the time is over.
@@ -179,29 +182,4 @@ func (r Rounds) clock(host string, at time.Time) []Finding {
 		Evidence: fmt.Sprintf("its answer is stamped %s away from the time that it came", apart.Abs().Round(100*time.Millisecond)),
 		Remedy:   "Let NTP set the clocks of all hosts: certificates and tokens are refused where clocks are minutes apart.",
 	}}
-}
-
-// tidy takes questions away that a crash has left.
-func (r Rounds) tidy(ctx context.Context) error {
-	left, err := r.Store.List(ctx, records.DoctorAsksPrefix)
-	if err != nil {
-		return err
-	}
-	for key, item := range left.Items {
-		question, err := kvstore.Decode[asked](item)
-		if err == nil && r.now().Sub(question.At).Abs() < leftAfter {
-			continue
-		}
-		if err := r.remove(ctx, strings.TrimPrefix(key, records.DoctorAsksPrefix)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r Rounds) remove(ctx context.Context, id string) error {
-	_, err := r.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{
-		kvstore.Delete(records.DoctorAsksPrefix + id), kvstore.DeletePrefix(records.DoctorAnswers(id)),
-	}})
-	return err
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,7 +20,6 @@ import (
 const (
 	readyLimit = 3 * time.Second
 	watched    = 2 * time.Second // longer than a probe takes
-	leftAfter  = time.Minute     // a question of that age was left by a crash
 )
 
 // question asks a host to watch its end of a flow.
@@ -31,6 +29,13 @@ type question struct {
 	Other   fabric.Endpoint `json:"other"`
 	Flow    Flow            `json:"flow"`
 	At      time.Time       `json:"at"`
+}
+
+// questions are those to a host.
+func (t Tracer) questions(host string) records.Questions[question] {
+	return records.Questions[question]{
+		Store: t.Store, Asks: records.TraceAsks(host), Answers: records.TraceAnswers, At: func(q question) time.Time { return q.At },
+	}
 }
 
 // report is a host's answer; its first has no hops.
@@ -76,30 +81,25 @@ func (t Tracer) answer(ctx context.Context, id string, q question) {
 }
 
 func (t Tracer) say(ctx context.Context, id string, r report) error {
-	_, err := t.Store.Commit(ctx, kvstore.Txn{
-		If:   []kvstore.Guard{kvstore.Exists(records.TraceAsks(t.Host.Name) + id)},
-		Then: []kvstore.Op{kvstore.Put(records.TraceAnswers(id)+t.Host.Name, r)},
-	})
-	return err
+	return t.questions(t.Host.Name).Answer(ctx, id, t.Host.Name, r)
 }
 
 // ask has the host of the other end watch while send runs, which runs in any case.
 func (t Tracer) ask(ctx context.Context, p pair, flow Flow, host string, send func()) (hops []Hop, err error) {
 	id := rand.Text()
-	asks := records.TraceAsks(p.to.Host)
-	q := question{p.network.ID, p.to, p.from, flow, time.Now().UTC()}
-	if err := t.tidy(ctx, asks); err != nil {
-		send()
-		return nil, fmt.Errorf("host %s could not be asked: %w", host, err)
+	questions := t.questions(p.to.Host)
+	err = questions.Tidy(ctx, time.Now())
+	if err == nil {
+		err = questions.Put(ctx, id, question{p.network.ID, p.to, p.from, flow, time.Now().UTC()})
 	}
-	if _, err := t.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{kvstore.Put(asks+id, q)}}); err != nil {
+	if err != nil {
 		send()
 		return nil, fmt.Errorf("host %s could not be asked: %w", host, err)
 	}
 	defer func() {
 		ending, done := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer done()
-		err = errors.Join(err, t.remove(ending, asks, id))
+		err = errors.Join(err, questions.Remove(ending, id))
 	}()
 	following, stop := context.WithCancel(ctx)
 	reports := make(chan report, 2) // it says two things
@@ -145,29 +145,4 @@ func next(ctx context.Context, reports <-chan report, limit time.Duration) (repo
 	case <-ctx.Done():
 	}
 	return report{}, false
-}
-
-// tidy takes questions to a host away that a crash has left.
-func (t Tracer) tidy(ctx context.Context, asks string) error {
-	left, err := t.Store.List(ctx, asks)
-	if err != nil {
-		return err
-	}
-	for key, item := range left.Items {
-		q, err := kvstore.Decode[question](item)
-		if err == nil && time.Since(q.At).Abs() < leftAfter {
-			continue
-		}
-		if err := t.remove(ctx, asks, strings.TrimPrefix(key, asks)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t Tracer) remove(ctx context.Context, asks, id string) error {
-	_, err := t.Store.Commit(ctx, kvstore.Txn{Then: []kvstore.Op{
-		kvstore.Delete(asks + id), kvstore.DeletePrefix(records.TraceAnswers(id)),
-	}})
-	return err
 }
