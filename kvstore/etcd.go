@@ -241,7 +241,7 @@ func (e *Etcd) Commit(ctx context.Context, txn Txn) (int64, error) {
 	}
 	var response *clientv3.TxnResponse
 	if txn.breaksItself() {
-		response, err = twice(ctx, sendAgain, send)
+		response, err = resend(ctx, sendAgain, send)
 	} else {
 		response, err = send(ctx)
 	}

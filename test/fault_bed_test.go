@@ -128,7 +128,7 @@ func newFaultBed(c *cluster) *faultBed {
 	for n := 1; n <= bedHosts; n++ {
 		b.steady[n] = c.host(n).run(fmt.Sprint(bedNetwork, n), "--net="+bedNetwork, "--restart=always")
 	}
-	b.lookAgain()
+	b.refresh()
 	for n := 1; n <= bedHosts; n++ {
 		b.steady[n].pings(b.addrs[n%bedHosts+1])
 	}
@@ -139,8 +139,8 @@ func newFaultBed(c *cluster) *faultBed {
 	return b
 }
 
-// lookAgain reads where the steady containers are: an engine may have started them again.
-func (b *faultBed) lookAgain() {
+// refresh reads where the steady containers are: an engine may have started them again.
+func (b *faultBed) refresh() {
 	b.Helper()
 	for n, one := range b.steady {
 		b.addrs[n], b.pids[n] = one.addr(bedNetwork), one.pid()
@@ -185,7 +185,7 @@ func (b *faultBed) endure(f fault, random *rand.Rand) row {
 	}
 	b.count(f, flows, churn, &r)
 	if f.cuts {
-		b.lookAgain()
+		b.refresh()
 	}
 	over = time.Now()
 	eventuallyWithin(b.T, collected, "nothing is left", func() error {

@@ -39,10 +39,10 @@ func (op Op) deletes(key string) bool {
 	return op.kind == opDelete && op.key == key || op.kind == opDeletePrefix && strings.HasPrefix(key, op.key)
 }
 
-// twice sends a transaction that breaks itself, and where no answer comes in time again,
+// resend sends a transaction that breaks itself, and where no answer comes in time again,
 // beside the first. At most one of them is done, and its answer counts; that of a failed
 // guard alone may be due to another.
-func twice(ctx context.Context, again time.Duration, send func(context.Context) (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
+func resend(ctx context.Context, again time.Duration, send func(context.Context) (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	type answer struct {

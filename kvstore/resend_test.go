@@ -11,8 +11,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// TestTwice has a store lose the first request, or its answer for a while.
-func TestTwice(t *testing.T) {
+// TestResend has a store lose the first request, or its answer for a while.
+func TestResend(t *testing.T) {
 	store := startEmbedded(t, EmbeddedConfig{DataDir: t.TempDir(), Volatile: true})
 	for name, test := range map[string]struct {
 		taken bool // by another
@@ -51,7 +51,7 @@ func TestTwice(t *testing.T) {
 			writes, err := txn.writes()
 			must(t, err)
 			sent := make(chan int, mostSent)
-			response, err := twice(t.Context(), 100*time.Millisecond, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+			response, err := resend(t.Context(), 100*time.Millisecond, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 				do := func() (*clientv3.TxnResponse, error) {
 					return store.transact(ctx, store.compares(txn.If), store.operations(writes), nil)
 				}
