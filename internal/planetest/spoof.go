@@ -49,14 +49,20 @@ func spoof(t *testing.T, config Config) {
 	mustReach(t, attacker, near, far)
 }
 
-// unguarded wants the frames of an attack to arrive on a network that has -o spoofing=allow.
-func unguarded(t *testing.T, config Config) {
-	open := config
-	open.Network = func(number int) fabric.Network {
-		network := config.Network(number)
-		network.Spoofing = true
+// with is config with networks that are changed.
+func with(config Config, change func(*fabric.Network)) Config {
+	plain := config.Network
+	config.Network = func(number int) fabric.Network {
+		network := plain(number)
+		change(&network)
 		return network
 	}
+	return config
+}
+
+// unguarded wants the frames of an attack to arrive on a network that has -o spoofing=allow.
+func unguarded(t *testing.T, config Config) {
+	open := with(config, func(network *fabric.Network) { network.Spoofing = true })
 	_, _, attacker, far := Two(t, open)
 	mustReach(t, attacker, far)
 	stolen := far.Endpoint.Addrs[0].Addr().Next()
@@ -70,12 +76,9 @@ func unguarded(t *testing.T, config Config) {
 func float(t *testing.T, config Config) {
 	virtual := fabric.MAC{0, 0, 0x5e, 0, 1, 7}
 	floating := netip.MustParseAddr("172.31.7.200")
-	allowing := config
-	allowing.Network = func(number int) fabric.Network {
-		network := config.Network(number)
+	allowing := with(config, func(network *fabric.Network) {
 		network.Allow = []netip.Addr{floating, netip.MustParseAddr("fd31:7::200")}
-		return network
-	}
+	})
 	rig, network, a, b := Two(t, allowing)
 	neighbour := rig.Start(rig.Hosts[0], network, 4)
 	mustReach(t, a, b, neighbour)
@@ -214,12 +217,7 @@ func dropped(t *testing.T, rig *Rig, c *Container) (count uint64) {
 // storm has a container broadcast without end on a network with -o broadcast-rate=.
 func storm(t *testing.T, config Config) {
 	const rate, frames = 100, 5000
-	limited := config
-	limited.Network = func(number int) fabric.Network {
-		network := config.Network(number)
-		network.BroadcastRate = rate
-		return network
-	}
+	limited := with(config, func(network *fabric.Network) { network.BroadcastRate = rate })
 	_, _, a, b := Two(t, limited)
 	mustReach(t, a, b)
 	socket, wire := b.sniff(t), a.wire(t)
