@@ -34,6 +34,10 @@ func (v *View) BlocksChanged(network, pool string, c kvstore.Change[records.Bloc
 		delete(have, prefix+name)
 	}
 	v.state.Blocks[network] = v.usableBlocks(have)
+	v.holders[network] = map[string]bool{}
+	for _, block := range v.state.Blocks[network] {
+		v.holders[network][block.Host] = true
+	}
 	delete(v.changes, network)
 }
 
@@ -64,5 +68,6 @@ func (v *View) UnfollowedBlocks(network string) {
 		v.bad.forget(key)
 	}
 	delete(v.blocks, network)
+	delete(v.holders, network)
 	delete(v.state.Blocks, network)
 }

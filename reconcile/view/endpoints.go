@@ -105,6 +105,30 @@ func (v *View) noteChange(network, id string) {
 	}
 }
 
+// networksOf are those that a host has a part in: by its endpoints, those too that went
+// since the network was applied, or by its blocks.
+func (v *View) networksOf(host string) map[string]bool {
+	networks := make(map[string]bool)
+	for id, hosts := range v.on {
+		if hosts[host] > 0 {
+			networks[id] = true
+		}
+	}
+	for id, hosts := range v.holders {
+		if hosts[host] {
+			networks[id] = true
+		}
+	}
+	for id, changes := range v.changes {
+		for _, was := range changes.before {
+			if was.Host == host {
+				networks[id] = true
+			}
+		}
+	}
+	return networks
+}
+
 // whole has the networks applied as a whole: more changed than their endpoints.
 func (v *View) whole(networks map[string]bool) []string {
 	ids := make([]string, 0, len(networks))

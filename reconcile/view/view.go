@@ -34,6 +34,7 @@ type View struct {
 	changes map[string]*changes                // of the networks that are applied
 	owners  map[string]owners                  // by network
 	blocks  map[string]map[string]fabric.Block // of routed networks, by network and key
+	holders map[string]map[string]bool         // hosts with blocks, by network
 	bad     *badRecords
 	// held are the networks whose record went wrong under this host's endpoints.
 	held map[string]*heldNetwork
@@ -62,6 +63,7 @@ func New(self fabric.Host, board *health.Board) *View {
 		changes:     map[string]*changes{},
 		owners:      map[string]owners{},
 		blocks:      map[string]map[string]fabric.Block{},
+		holders:     map[string]map[string]bool{},
 		bad:         newBadRecords(board),
 		held:        map[string]*heldNetwork{},
 	}
@@ -70,7 +72,7 @@ func New(self fabric.Host, board *health.Board) *View {
 // Synced says that all tables were read once: before that, nothing is planned.
 func (v *View) Synced() bool { return v.hostsRead && v.networksRead && v.attachmentsRead }
 
-// HostsChanged concerns the networks that a changed host has endpoints on; all,
+// HostsChanged concerns the networks that a changed host has endpoints or blocks of; all,
 // when there is a new MTU in the cluster or one is gone.
 func (v *View) HostsChanged(c kvstore.Change[fabric.Host]) []string {
 	before := v.frames()
@@ -85,14 +87,14 @@ func (v *View) HostsChanged(c kvstore.Change[fabric.Host]) []string {
 			continue
 		}
 		if old := v.state.Hosts[name]; old.VTEP != host.VTEP || old.WireGuard != host.WireGuard {
-			maps.Copy(concerned, v.networksOn(name))
+			maps.Copy(concerned, v.networksOf(name))
 		}
 		v.state.Hosts[name] = host
 	}
 	for _, name := range c.Gone {
 		v.bad.note(records.HostKey(name), nil)
 		if name != v.self.Name {
-			maps.Copy(concerned, v.networksOn(name))
+			maps.Copy(concerned, v.networksOf(name))
 			delete(v.state.Hosts, name)
 		}
 	}
@@ -102,16 +104,6 @@ func (v *View) HostsChanged(c kvstore.Change[fabric.Host]) []string {
 		return v.Needed()
 	}
 	return v.whole(concerned)
-}
-
-func (v *View) networksOn(host string) map[string]bool {
-	networks := make(map[string]bool)
-	for id, hosts := range v.on {
-		if hosts[host] > 0 {
-			networks[id] = true
-		}
-	}
-	return networks
 }
 
 // frames are the MTUs that the hosts have, by the size of a VTEP's address: all
