@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Service is a server on a machine that can be stopped and started: a [Daemon],
@@ -47,7 +49,21 @@ func (p managed) PID() int {
 	return running.PID
 }
 
-func (p managed) Start(ctx context.Context) error { return p.switchTo(ctx, "enable") }
+// Start asks again while containerd still removes what was killed: the engine says so, and
+// leaves it to its user.
+func (p managed) Start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var failed error
+	err := until(ctx, func(ctx context.Context) error {
+		failed = p.switchTo(ctx, "enable")
+		if failed != nil && strings.Contains(failed.Error(), "stale containerd task") {
+			return failed
+		}
+		return nil
+	})
+	return cmp.Or(err, failed)
+}
 
 func (p managed) Stop(ctx context.Context) error { return p.switchTo(ctx, "disable", "--force") }
 
