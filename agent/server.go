@@ -40,6 +40,8 @@ type Config struct {
 	Planes    doctor.Planes
 	Tunnels   doctor.Tunnels
 	VXLANPort uint16
+	// Device names the interface by which an underlay network's bridge is on the LAN.
+	Device func(fabric.Network) string
 	// SandboxDir is where the engine names its containers' namespaces.
 	SandboxDir string
 	// Certificates are files of the user's, which nobody renews.

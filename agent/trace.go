@@ -40,7 +40,7 @@ func handleTrace(server *plugin.Server, config Config) {
 func AnswerTrace(ctx context.Context, config Config) error { return config.tracer().Answer(ctx) }
 
 func (c Config) tracer() trace.Tracer {
-	return trace.Tracer{Host: c.Host, Store: c.Store, Segments: c.Planes, Tunnels: c.Tunnels, SandboxDir: c.SandboxDir}
+	return trace.Tracer{Host: c.Host, Store: c.Store, Planes: c.Planes, Tunnels: c.Tunnels, Device: c.Device, SandboxDir: c.SandboxDir}
 }
 
 // Trace follows a packet from a container of the agent's host to another.

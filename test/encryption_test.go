@@ -25,6 +25,7 @@ func encryption(c *cluster) {
 	c.host(1).docker("network", "connect", "open", "teller")
 	c.host(2).docker("network", "connect", "open", "hearer")
 	from.pings(to.addr("secret"))
+	c.sound(c.traces(1, "teller", to.addr("secret")), 2)
 	if mtu := strings.Fields(from.must("cat", "/sys/class/net/eth0/mtu"))[0]; mtu != fmt.Sprint(c.linkMTU()-60-70) {
 		c.Errorf("the MTU is %s", mtu)
 	}

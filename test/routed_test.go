@@ -14,7 +14,7 @@ func TestRouted(t *testing.T) {
 	c := up(t, lab.Options{Hosts: 3, Far: 1})
 	c.options, c.overhead = []string{"mode=routed"}, 0
 	c.runAll(t, "ping and TCP between hosts", "internal", "dual stack", "published port and way out", "connect and disconnect",
-		"shared sandbox", "from none onto the network", "restart and recreate", "MTU", "plugin restarted under traffic")
+		"shared sandbox", "from none onto the network", "restart and recreate", "MTU", "plugin restarted under traffic", "trace")
 	t.Run("routes", func(t *testing.T) { routes(c.sub(t)) })
 	t.Run("two LANs", func(t *testing.T) { twoLANs(c.sub(t)) })
 	t.Run("forty at once", func(t *testing.T) { fortyAtOnce(c.sub(t)) })
@@ -82,6 +82,9 @@ func twoLANs(c *cluster) {
 		if out, err := c.host(1).try("ip", "route", "get", to.addr("lans")); err != nil || !strings.Contains(out, want) {
 			c.Errorf("the way to %s lacks %q: %v\n%s", to.name, want, err, out)
 		}
+	}
+	for _, addr := range []string{all[2].addr("lans"), all[1].addr6("lans")} {
+		c.sound(c.traces(1, "lans1", addr), 2)
 	}
 	c.network("near", "--ipam-driver=causeway", "-o", "via=direct", "--subnet=10.80.0.0/20")
 	one, two, far := c.host(1).run("near1", "--net=near"), c.host(2).run("near2", "--net=near"), c.host(3).run("near3", "--net=near")

@@ -27,6 +27,7 @@ func capabilities() map[string]func(*cluster) {
 		"MTU":                            mtu,
 		"plugin restarted under traffic": pluginRestart,
 		"intrusion":                      intrusion,
+		"trace":                          tracedAcross,
 	}
 }
 

@@ -25,14 +25,31 @@ func (c *cluster) traces(n int, args ...string) (r trace.Result) {
 	return r
 }
 
-// traced follows packets that arrive, that a firewall drops, and past a missing entry.
-func traced(c *cluster, peer container) {
-	r := c.traces(1, "patient1", "patient2")
-	if !r.Answered || r.Unwatched != "" || len(r.Hops) != 8 {
+// tracedAcross follows a packet between two hosts and within one: every hop that can be
+// heard sees it, and has what the records want.
+func tracedAcross(c *cluster) {
+	c.network("followed", "--subnet=192.168.72.0/24")
+	first := c.host(1).run("walker1", "--net=followed")
+	peer := c.host(2).run("walker2", "--net=followed")
+	near := c.host(1).run("walker3", "--net=followed")
+	first.pings(peer.addr("followed"))
+	for to, hosts := range map[string]int{"walker2": 2, near.addr("followed"): 1} {
+		c.sound(c.traces(1, "walker1", to), hosts)
+	}
+}
+
+// sound checks a trace of a packet that arrived.
+func (c *cluster) sound(r trace.Result, hosts int) {
+	c.Helper()
+	if !r.Answered || r.Unwatched != "" {
 		c.Errorf("a sound way: %+v", r)
 	}
+	heard := map[string]int{}
 	for _, hop := range r.Hops {
-		if !hop.Request || !hop.Answer {
+		if hop.Watched {
+			heard[hop.Host]++
+		}
+		if hop.Watched && (!hop.Request || !hop.Answer) {
 			c.Errorf("%s saw request %v, answer %v", hop, hop.Request, hop.Answer)
 		}
 		for _, check := range hop.Checks {
@@ -41,6 +58,18 @@ func traced(c *cluster, peer container) {
 			}
 		}
 	}
+	if len(heard) != hosts || heard["h1"] < 2 {
+		c.Errorf("hops were heard on hosts %v, want %d", heard, hosts)
+	}
+}
+
+// traced follows packets that arrive, that a firewall drops, and past a missing entry.
+func traced(c *cluster, peer container) {
+	r := c.traces(1, "patient1", "patient2")
+	if len(r.Hops) != 8 {
+		c.Errorf("a sound way: %+v", r)
+	}
+	c.sound(r, 2)
 	if r := c.traces(1, "patient1", peer.addr("ward"), "--port=81"); !strings.Contains(r.Verdict, "refuses TCP port 81") {
 		c.Errorf("a port that is closed: %+v", r)
 	}

@@ -83,8 +83,6 @@ func choose(pairs []pair, from, to string, known bool) (pair, error) {
 		return pair{}, fmt.Errorf("%s is on none of the networks of container %s, and the way out of a network is not traced", to, from)
 	case slices.ContainsFunc(pairs, func(p pair) bool { return p.to.Host != pairs[0].to.Host || p.to.Name != pairs[0].to.Name }):
 		return pair{}, fmt.Errorf("%s may be container %s or another: give its own name, or its address", to, pairs[0].to.Name)
-	case pairs[0].network.Mode != fabric.ModeVXLAN || pairs[0].network.Encrypted:
-		return pair{}, fmt.Errorf("network %s cannot be traced: only networks of mode=vxlan that are not encrypted can", pairs[0].network.Label())
 	}
 	return pairs[0], nil
 }

@@ -12,7 +12,8 @@ const (
 	ethernetLen = 14
 	ipv4Len     = 20 // without options, which neither probes nor tunnels send
 	ipv6Len     = 40
-	tunnelLen   = 8 + 8 // UDP and VXLAN
+	udpTunnel   = 8 + 8 // UDP and VXLAN, or Geneve without options
+	greTunnel   = 8     // with a key (RFC 2890)
 	echoHeader  = 8
 )
 

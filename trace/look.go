@@ -30,7 +30,7 @@ const nothing = "nothing"
 // listen adds this host's hops to w, from the container out to the NIC. It gives the
 // container's namespace, which the caller closes.
 func (t Tracer) listen(ctx context.Context, e end, w *watch) (container netns.NsHandle, err error) {
-	segment, ok, err := t.Segments.Segment(ctx, e.network)
+	segment, ok, err := t.Planes.Segment(ctx, e.network)
 	if err != nil {
 		return netns.None(), err
 	}
@@ -41,53 +41,11 @@ func (t Tracer) listen(ctx context.Context, e end, w *watch) (container netns.Ns
 	if err != nil {
 		return container, err
 	}
-	ns, tunnel, err := t.Tunnels.Tunnel(e.network)
-	if err != nil {
-		return container, err
-	}
-	defer ns.Close()
-	inside, err := nl.Open(ns)
-	if err != nil {
-		return container, err
-	}
-	defer inside.Close()
-	port, err := inside.Link(nl.HostEnd(e.self.ID))
-	if err != nil {
-		return container, err
-	}
-	hop := t.hop(Port, port.Attrs().Name, portChecks(inside, port, e))
-	if err := w.add(hop, inside, port, ethernetLen); err != nil || e.local {
-		return container, err
-	}
-	link, err := inside.Link(tunnel)
-	if err != nil {
-		return container, err
-	}
-	vtep := vtepOf(segment, e.other.ID)
-	if !vtep.IsValid() {
-		return container, fmt.Errorf("host %s does not know container %s yet", t.Host.Shown(), e.other.Name)
-	}
-	hop = t.hop(Tunnel, tunnel, []Check{
-		bridged(inside, link, e.other.MAC),
-		tunnelled(inside, link, e.other.MAC, vtep),
-	})
-	if err := w.add(hop, inside, link, ethernetLen); err != nil {
-		return container, err
-	}
-	return container, t.listenNIC(segment.VTEP, vtep, w)
+	return container, t.away(ctx, segment, e, w)
 }
 
 func (t Tracer) hop(kind Kind, name string, checks []Check) Hop {
 	return Hop{Host: t.Host.Shown(), Kind: kind, Name: name, Checks: checks}
-}
-
-func vtepOf(segment fabric.Segment, endpoint string) netip.Addr {
-	for _, peer := range segment.Remote {
-		if peer.ID == endpoint {
-			return peer.VTEP
-		}
-	}
-	return netip.Addr{}
 }
 
 // container adds the container's own interface.
@@ -154,59 +112,46 @@ func nameOf(handle *nl.Handle, index int) string {
 	return link.Attrs().Name
 }
 
-// listenNIC adds the NIC by which the kernel reaches the other VTEP.
-func (t Tracer) listenNIC(own, vtep netip.Addr, w *watch) error {
-	host, err := nl.Open(netns.None())
-	if err != nil {
-		return err
-	}
-	defer host.Close()
-	check := Check{fmt.Sprintf("route to %s from %s", vtep, own), nothing}
-	routes, err := host.RouteGet(nl.IP(vtep))
-	if err != nil || len(routes) == 0 {
-		w.skip(t.hop(NIC, "that leads to "+vtep.String(), []Check{check}))
-		return nil
-	}
-	check.Have = fmt.Sprintf("route to %s from %s", vtep, nl.Addr(routes[0].Src))
-	nic, err := host.LinkByIndex(routes[0].LinkIndex)
-	if err != nil {
-		return err
-	}
-	outer := ipv4Len
-	if vtep.Is6() {
-		outer = ipv6Len
-	}
-	return w.add(t.hop(NIC, nic.Attrs().Name, []Check{check}), host, nic, ethernetLen+outer+tunnelLen+ethernetLen)
-}
-
-func portChecks(inside *nl.Handle, port netlink.Link, e end) []Check {
-	neighbour := Check{fmt.Sprintf("neighbour %s to %s", e.addr, e.other.MAC), nothing}
-	family := unix.AF_INET
-	if e.addr.Is6() {
-		family = unix.AF_INET6
-	}
-	neighbours, err := inside.NeighList(port.Attrs().MasterIndex, family)
+// neighbour looks in the bridge's table for the MAC that has an address.
+func neighbour(inside *nl.Handle, bridge int, addr netip.Addr, mac fabric.MAC) Check {
+	check := Check{fmt.Sprintf("neighbour %s to %s", addr, mac), nothing}
+	neighbours, err := inside.NeighList(bridge, familyOf(addr))
 	for _, n := range neighbours {
-		if err == nil && nl.Addr(n.IP) == e.addr {
-			neighbour.Have = fmt.Sprintf("neighbour %s to %s", e.addr, n.HardwareAddr)
-		}
-	}
-	return []Check{bridged(inside, port, e.self.MAC), neighbour}
-}
-
-// bridged looks in the bridge's FDB for the port that a MAC is behind.
-func bridged(inside *nl.Handle, port netlink.Link, mac fabric.MAC) Check {
-	check := Check{fmt.Sprintf("FDB of the bridge: %s behind %s", mac, port.Attrs().Name), nothing}
-	for _, n := range fdb(inside, mac) {
-		if n.MasterIndex != 0 {
-			check.Have = fmt.Sprintf("FDB of the bridge: %s behind %s", mac, nameOf(inside, n.LinkIndex))
+		if err == nil && nl.Addr(n.IP) == addr {
+			check.Have = fmt.Sprintf("neighbour %s to %s", addr, n.HardwareAddr)
 		}
 	}
 	return check
 }
 
-// tunnelled looks in the tunnel's FDB for the VTEP that has a MAC.
-func tunnelled(inside *nl.Handle, tunnel netlink.Link, mac fabric.MAC, vtep netip.Addr) Check {
+func familyOf(addr netip.Addr) int {
+	if addr.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+// bridged looks in the bridge's FDB for the port that a MAC is behind.
+func bridged(inside *nl.Handle, port netlink.Link, mac fabric.MAC) Check {
+	check := Check{fmt.Sprintf("FDB of the bridge: %s behind %s", mac, port.Attrs().Name), nothing}
+	if index := learned(inside, port, mac); index != 0 {
+		check.Have = fmt.Sprintf("FDB of the bridge: %s behind %s", mac, nameOf(inside, index))
+	}
+	return check
+}
+
+// learned gives the interface that a MAC is behind, in the bridge that port is in; 0 for none.
+func learned(inside *nl.Handle, port netlink.Link, mac fabric.MAC) (index int) {
+	for _, n := range fdb(inside, mac) {
+		if n.MasterIndex == port.Attrs().MasterIndex {
+			index = n.LinkIndex
+		}
+	}
+	return index
+}
+
+// entry looks in a tunnel's FDB for the VTEP that has a MAC.
+func entry(inside *nl.Handle, tunnel netlink.Link, mac fabric.MAC, vtep netip.Addr) Check {
 	check := Check{fmt.Sprintf("FDB %s to %s", mac, vtep), nothing}
 	for _, n := range fdb(inside, mac) {
 		if n.LinkIndex == tunnel.Attrs().Index && n.IP != nil {

@@ -2,7 +2,7 @@
 // names the hop where it is lost.
 //
 // A probe's path: [Tracer.Trace] finds both ends in the records (find.go), looks at each
-// hop of this host and listens there (look.go, watch.go), and has the other host do the
+// hop of this host and listens there (look.go, way.go, watch.go), and has the other host do the
 // same, which it asks by a record (round.go). Then it sends a real packet from the
 // container's own namespace (probe.go), gathers what was seen, and says in one sentence
 // what became of it (verdict.go). Nothing is changed.
@@ -21,9 +21,12 @@ import (
 	"github.com/causeway-net/causeway/kvstore"
 )
 
-// Segments give a network as this host has it; false where it does not.
-type Segments interface {
+// Planes are asked how this host has a network.
+type Planes interface {
+	// Segment gives the network's; false where the host has none.
 	Segment(ctx context.Context, network string) (fabric.Segment, bool, error)
+	// Inspect says what of it is not as planned.
+	Inspect(ctx context.Context, network string) (fabric.Segment, []string, error)
 }
 
 // Tunnels are the VXLAN devices of this host's networks of mode=vxlan.
@@ -33,10 +36,12 @@ type Tunnels interface {
 
 // Tracer is one host's part in traces.
 type Tracer struct {
-	Host     fabric.Host
-	Store    kvstore.Store
-	Segments Segments
-	Tunnels  Tunnels
+	Host    fabric.Host
+	Store   kvstore.Store
+	Planes  Planes
+	Tunnels Tunnels
+	// Device names the interface by which an underlay network's bridge is on the LAN.
+	Device func(fabric.Network) string
 	// SandboxDir is where the engine names its containers' namespaces.
 	SandboxDir string
 }

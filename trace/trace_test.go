@@ -11,12 +11,12 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 )
 
-func hops() []Hop {
-	kinds := []Kind{Container, Port, Tunnel, NIC}
+func hops(kinds ...Kind) []Hop {
 	var way []Hop
 	for _, kind := range kinds {
 		way = append(way, Hop{Host: "h1", Kind: kind, Name: "a", Watched: true})
 	}
+	kinds = slices.Clone(kinds)
 	slices.Reverse(kinds)
 	for _, kind := range kinds {
 		way = append(way, Hop{Host: "h2", Kind: kind, Name: "b", Watched: true})
@@ -44,7 +44,7 @@ func TestVerdictNamesTheHop(t *testing.T) {
 		{13, "answer passed the NIC a of host h1 and did not come to the tunnel a on host h1: a packet filter of host h1"},
 		{16, "the container's own packet filter drops it"},
 	} {
-		way := hops()
+		way := hops(Container, Port, Tunnel, NIC)
 		for i := range test.passed {
 			if i < len(way) {
 				way[i].Request = true
@@ -56,12 +56,47 @@ func TestVerdictNamesTheHop(t *testing.T) {
 			t.Errorf("after %d: %s", test.passed, got)
 		}
 	}
-	near := hops()[:4]
+	near := hops(Container, Port, Tunnel, NIC)[:4]
 	for i := range near {
 		near[i].Request = true
 	}
 	if got := verdict(near, false); !strings.Contains(got, "left by the NIC a of host h1, and no answer came there") {
 		t.Errorf("one host alone: %s", got)
+	}
+}
+
+// The last hop that the request came to names the cause in the terms of the mode.
+func TestVerdictOfEachMode(t *testing.T) {
+	routed, encrypted := []Kind{Container, Port, NIC}, []Kind{Container, Port, Tunnel, WireGuard}
+	for _, test := range []struct {
+		kinds  []Kind
+		passed int
+		want   string
+	}{
+		{routed, 2, "did not come to the NIC a of host h1: host h1 has no route, FDB entry or flow"},
+		{routed, 3, "did not come to the NIC b of host h2: it was sent to another address"},
+		{routed, 4, "did not come to the bridge's port b on host h2: host h2 has no route, FDB entry or flow"},
+		{encrypted, 3, "did not come to the WireGuard device a on host h1: host h1 has no route to the other VTEP"},
+		{encrypted, 4, "did not come to the WireGuard device b on host h2: a host does not know the other's key"},
+		{encrypted, 5, "did not come to the tunnel b on host h2: a packet filter of host h2"},
+	} {
+		way := hops(test.kinds...)
+		for i := range test.passed {
+			way[i].Request = true
+		}
+		if got := verdict(way, true); !strings.Contains(got, test.want) {
+			t.Errorf("%v after %d: %s", test.kinds, test.passed, got)
+		}
+	}
+}
+
+func TestBehind(t *testing.T) {
+	one, two := netip.MustParseAddr("10.99.0.1"), netip.MustParseAddr("10.99.0.2")
+	routes := []fabric.Route{{Prefix: netip.MustParsePrefix("10.1.0.0/26"), VTEP: one}, {Prefix: netip.MustParsePrefix("10.1.0.7/32"), VTEP: two}}
+	for addr, want := range map[string]netip.Addr{"10.1.0.6": one, "10.1.0.7": two, "10.1.0.64": {}} {
+		if got := behind(routes, netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: %s", addr, got)
+		}
 	}
 }
 
@@ -151,7 +186,7 @@ func TestFind(t *testing.T) {
 		{"web", "store", "", "give its own name"},
 		{"web", "far", "", "on none of the networks"},
 		{"web", "192.0.2.1", "", "the way out of a network is not traced"},
-		{"web", "queue", "", "network deep cannot be traced"},
+		{"web", "queue", "e5", ""},
 	} {
 		p, err := r.find(test.from, test.to, "k1")
 		if p.to.ID != test.want || (err == nil) != (test.problem == "") || err != nil && !strings.Contains(err.Error(), test.problem) {

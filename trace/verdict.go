@@ -8,12 +8,14 @@ import (
 // Kind is what a hop is.
 type Kind string
 
-// The hops of a network of mode=vxlan.
+// The hops, from the container to the wire; what a mode has not is left out.
 const (
 	Container Kind = "container"
 	Port      Kind = "port"
 	Tunnel    Kind = "tunnel"
 	NIC       Kind = "NIC"
+	// WireGuard is an encrypted network's last hop: past it nobody can read.
+	WireGuard Kind = "WireGuard"
 )
 
 // Check is one thing as the records want it, and as the kernel has it.
@@ -43,6 +45,8 @@ func (h Hop) String() string {
 		return fmt.Sprintf("the bridge's port %s on host %s", h.Name, h.Host)
 	case Tunnel:
 		return fmt.Sprintf("the tunnel %s on host %s", h.Name, h.Host)
+	case WireGuard:
+		return fmt.Sprintf("the WireGuard device %s on host %s", h.Name, h.Host)
 	}
 	return fmt.Sprintf("the NIC %s of host %s", h.Name, h.Host)
 }
@@ -91,10 +95,14 @@ func cause(from, to passage) string {
 	switch {
 	case from.Kind == NIC && to.Kind == NIC:
 		return "it was sent to another address, or a switch or a firewall between the hosts drops it"
-	case from.Kind == NIC:
+	case from.Kind == WireGuard && to.Kind == WireGuard:
+		return "a host does not know the other's key or where it is, or a firewall drops WireGuard's UDP port"
+	case (from.Kind == NIC || from.Kind == WireGuard) && to.Kind == Tunnel:
 		return fmt.Sprintf("a packet filter of host %s drops the tunnel's UDP port, or it comes from an address that is no VTEP of the network", to.Host)
-	case to.Kind == NIC:
+	case from.Kind == Tunnel && (to.Kind == NIC || to.Kind == WireGuard):
 		return fmt.Sprintf("host %s has no route to the other VTEP or no FDB entry for the MAC, or its packet filter drops what it sends", to.Host)
+	case from.Kind == Port && to.Kind != Tunnel && to.Kind != Container || to.Kind == Port && from.Kind != Tunnel && from.Kind != Container:
+		return fmt.Sprintf("host %s has no route, FDB entry or flow that leads on, or its packet filter drops it", to.Host)
 	case from.Kind == Container || to.Kind == Container:
 		return "the pair of interfaces is down, or a filter on it drops it"
 	}

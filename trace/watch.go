@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -51,7 +52,7 @@ func (w *watch) read(socket *os.File, index, offset int) {
 		if errors.Is(err, unix.ENETDOWN) {
 			continue // it may come up again
 		}
-		if err != nil { // closed
+		if err != nil { // closed, or the time is over
 			return
 		}
 		if n < offset {
@@ -65,11 +66,19 @@ func (w *watch) read(socket *os.File, index, offset int) {
 	}
 }
 
+// settle is how long the readers have for what the kernel already put in their sockets.
+const settle = 100 * time.Millisecond
+
 // end stops listening, and gives the hops with what was seen.
 func (w *watch) end() []Hop {
 	for _, socket := range w.sockets {
-		_ = socket.Close() // it was only read
+		if socket.SetReadDeadline(time.Now().Add(settle)) != nil {
+			_ = socket.Close() // it was closed before, or cannot wait
+		}
 	}
 	w.readers.Wait()
+	for _, socket := range w.sockets {
+		_ = socket.Close() // it was only read
+	}
 	return w.hops
 }

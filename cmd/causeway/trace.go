@@ -28,8 +28,8 @@ func traceCommand() *cobra.Command {
 		},
 		Long: "Send a real packet from the container FROM of this host, by name or ID, to the container TO\n" +
 			"of any host, by name or address, and watch it on each hop of both hosts. Each hop is shown\n" +
-			"as the records want it and as the kernel has it. Networks of mode=vxlan that are not\n" +
-			"encrypted can be traced. Nothing is changed, and it takes some three seconds.\n\n" +
+			"as the records want it and as the kernel has it. Nothing is changed, and it takes some\n" +
+			"three seconds.\n\n" +
 			"The exit status is 0 where TO answers, 1 where it does not, 2 where nobody could look.",
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := readEnv(command.Flags()); err != nil {
