@@ -79,8 +79,7 @@ func parseRate(text string) (uint64, error) {
 
 // validatePorts refuses what would have no effect.
 func validatePorts(n fabric.Network) error {
-	filtered := n.Mode == fabric.ModeVXLAN || n.Mode == fabric.ModeUnderlay
-	if !filtered && (n.Spoofing || len(n.Allow) > 0 || n.BroadcastRate != 0 || n.Rate != 0) {
+	if n.Mode == fabric.ModeOVS && (n.Spoofing || len(n.Allow) > 0 || n.BroadcastRate != 0 || n.Rate != 0) {
 		return fmt.Errorf("options allow, spoofing, broadcast-rate and rate are not for mode=%s", n.Mode)
 	}
 	if n.Spoofing && len(n.Allow) > 0 {

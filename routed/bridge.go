@@ -11,6 +11,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/gateway"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/portfilter"
 )
 
 // repairNetwork has the network's bridge, its ports and what the host must let pass,
@@ -69,17 +70,20 @@ func (p *Plane) repairBridge(n *network, want gateway.Gateway) (repaired int, er
 	return repaired, nil
 }
 
-// repairPorts has the links of the local endpoints in the bridge and up, as far as
-// they are there: Plug makes them. The bridge learns nothing from them: no frame moves
+// repairPorts has the links of the local endpoints filtered, in the bridge and up, as far
+// as they are there: Plug makes them. The bridge learns nothing from them: no frame moves
 // another's MAC.
 func (p *Plane) repairPorts(n *network, want fabric.Segment) (repaired int, err error) {
 	ends, err := p.pairsOf(want.Network.ID).List()
 	if err != nil {
 		return 0, err
 	}
+	if repaired, err = p.repairFilters(n, want, ends); err != nil {
+		return repaired, err
+	}
 	flags, err := p.kernel.Ports()
 	if err != nil {
-		return 0, err
+		return repaired, err
 	}
 	for _, endpoint := range want.Local {
 		port, there := ends[nl.HostEnd(endpoint.ID)]
@@ -95,6 +99,16 @@ func (p *Plane) repairPorts(n *network, want fabric.Segment) (repaired int, err 
 		}
 	}
 	return repaired, nil
+}
+
+// repairFilters has the filters of the containers' ports in place.
+func (p *Plane) repairFilters(n *network, want fabric.Segment, ends map[string]netlink.Link) (repaired int, err error) {
+	clear(n.ports)
+	ports := portfilter.PortsOf(want, ends, func(int) bool { return true })
+	for _, port := range ports {
+		n.ports[port.End.Attrs().Index] = port
+	}
+	return p.filters.Mend(p.kernel, ports)
 }
 
 func (p *Plane) repairPort(n *network, port netlink.Link, learns bool, mtu int, mac fabric.MAC) (changed bool, err error) {

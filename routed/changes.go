@@ -9,10 +9,12 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	rtnl "github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/portfilter"
 )
 
 // changes are what the kernel notified since the last comparison: of each object the
@@ -27,6 +29,8 @@ type changes struct {
 	bound   map[binding]bool     // false: gone, or not as bindMAC writes it
 	// addressed are the links whose addresses changed.
 	addressed map[int]bool
+	// tc are the links whose qdiscs or filters changed.
+	tc map[int]bool
 }
 
 type neighbour struct {
@@ -47,11 +51,12 @@ func newChanges() *changes {
 	return &changes{
 		links: make(map[int]netlink.Link), routes: make(map[netip.Prefix]hop),
 		entries: make(map[entry]bool), failed: make(map[neighbour]bool), bound: make(map[binding]bool), addressed: make(map[int]bool),
+		tc: make(map[int]bool),
 	}
 }
 
 func (c *changes) size() int {
-	return len(c.links) + len(c.routes) + len(c.entries) + len(c.failed) + len(c.bound) + len(c.addressed)
+	return len(c.links) + len(c.routes) + len(c.entries) + len(c.failed) + len(c.bound) + len(c.addressed) + len(c.tc)
 }
 
 func (c *changes) empty() bool { return !c.lost && c.size() == 0 }
@@ -71,6 +76,8 @@ func (c *changes) add(messages []syscall.NetlinkMessage) {
 			err = c.addEntry(message)
 		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 			err = c.addRoute(message)
+		case unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER, unix.RTM_NEWQDISC, unix.RTM_DELQDISC:
+			c.tc[int(rtnl.DeserializeTcMsg(message.Data).Ifindex)] = true
 		}
 		c.lost = c.lost || err != nil
 	}
@@ -238,7 +245,22 @@ func (p *Plane) bridgeDiffers(id string, n *network, seen *changes) bool {
 			return true
 		}
 	}
-	return false
+	return p.filtersDiffer(n, seen)
+}
+
+// filtersDiffer asks the kernel: a notification of tc has less than the filter.
+func (p *Plane) filtersDiffer(n *network, seen *changes) bool {
+	var changed []portfilter.Port
+	for index := range seen.tc {
+		port, ours := n.ports[index]
+		link, told := seen.links[index]
+		gone := told && link == nil // and the filter with it
+		if ours && !gone {
+			changed = append(changed, port)
+		}
+	}
+	wrong, err := p.filters.Wrong(p.kernel, changed)
+	return err != nil || wrong
 }
 
 func hasMAC(local []fabric.Endpoint, mac fabric.MAC) bool {

@@ -20,6 +20,9 @@ func (p *Plane) check(network fabric.Network) error {
 	if len(network.Subnets) == 0 {
 		return fmt.Errorf("it has no subnet")
 	}
+	if err := p.filters.Check(network); err != nil {
+		return err
+	}
 	for _, subnet := range network.Subnets {
 		six := subnet.Prefix.Addr().Is6()
 		switch {

@@ -33,7 +33,7 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 		networks = append(networks, segment.Network)
 		local = append(local, segment.Local...)
 	}
-	errs := []error{p.pruneRoutes(keep), p.pairsOf("").Prune(local), p.gateways.Prune(ctx, networks)}
+	errs := []error{p.pruneRoutes(keep), p.pairsOf("").Prune(local), p.filters.Retain(keep), p.gateways.Prune(ctx, networks)}
 	for id := range p.networks {
 		if !kept[id] {
 			delete(p.networks, id)

@@ -15,7 +15,9 @@
 // host's blocks (routes.go). The next hop is the other host itself where it is on the
 // same link, or its end of the one VXLAN device of all routed networks (hops.go,
 // tunnel.go). There the subnet leads to the bridge, which asks for the container's
-// MAC. What is broadcast stays on the host's bridge.
+// MAC. What is broadcast stays on the host's bridge. A container sends as itself alone:
+// a filter on the host's end of its pair sees to that, before the bridge
+// (internal/portfilter).
 //
 // Nothing is bridged between hosts, and all networks share the host's routing table:
 // their subnets must not overlap. Routes of ours bear the protocol number [fabric.RouteProtocol];
@@ -42,6 +44,7 @@ import (
 	"github.com/causeway-net/causeway/internal/gateway"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/portfilter"
 )
 
 // Config is what a Plane works with; a zero Port takes the default.
@@ -71,6 +74,7 @@ type Plane struct {
 	Config
 	kernel   *nl.Handle
 	gateways *gateway.Gateways
+	filters  portfilter.Filters // of the containers' ports
 
 	mu       sync.Mutex // Watch looks at what follows too
 	networks map[string]*network
@@ -89,6 +93,7 @@ type Plane struct {
 type network struct {
 	segment fabric.Segment // as applied last, without its routes
 	bridge  int32
+	ports   map[int]portfilter.Port // by the index of the host's end, as filtered last
 	// planned are the VTEPs behind each prefix, targets where that leads to here.
 	planned map[netip.Prefix]netip.Addr
 	targets map[netip.Prefix]target
@@ -115,7 +120,7 @@ func New(config Config) (*Plane, error) {
 }
 
 // Close closes the sockets and changes nothing in the kernel: traffic goes on.
-func (p *Plane) Close() error { return p.kernel.Close() }
+func (p *Plane) Close() error { return errors.Join(p.kernel.Close(), p.filters.Close()) }
 
 // Apply makes the kernel match one segment; idempotent. It returns how many objects
 // it found wrong that had been right.
@@ -124,7 +129,7 @@ func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (repaired int, e
 	defer p.mu.Unlock()
 	n := p.networks[want.Network.ID]
 	if n == nil {
-		n = &network{targets: make(map[netip.Prefix]target)}
+		n = &network{targets: make(map[netip.Prefix]target), ports: make(map[int]portfilter.Port)}
 		p.networks[want.Network.ID] = n
 	}
 	repaired, err = p.apply(ctx, n, want)
@@ -219,14 +224,26 @@ func (p *Plane) Plug(_ context.Context, want fabric.Segment, endpoint fabric.End
 		Alias: p.pairsOf(want.Network.ID).Mark + endpoint.ID, Master: int(n.bridge),
 	}
 	end, err := pair.Ensure(p.kernel, p.kernel)
+	port := portfilter.Port{End: end, Rule: portfilter.RuleOf(want.Network, endpoint)}
 	if err == nil {
-		err = errors.Join(p.kernel.StopLearning(end), p.bindMAC(end, endpoint.MAC))
+		err = errors.Join(p.filters.Put(p.kernel, port), p.kernel.StopLearning(end), p.bindMAC(end, endpoint.MAC))
 	}
 	if err != nil {
 		n.trusted = false
 		return "", wrap(want.Network, err)
 	}
+	n.ports[end.Attrs().Index] = port
 	return nl.ContainerEnd(endpoint.ID), nil
+}
+
+// Drops counts the frames that were dropped at the ports of this host's containers, by
+// endpoint ID.
+func (p *Plane) Drops(context.Context) (map[string]fabric.Drops, error) {
+	drops, err := p.filters.Drops()
+	if err != nil {
+		return nil, fmt.Errorf("routed: %w", err)
+	}
+	return drops, nil
 }
 
 // pairsOf are the pairs of a network; of all for the empty one.

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // suite is the common suite's view of this data plane.
 func suite(vtep string, via fabric.Via) planetest.Config {
 	return planetest.Config{
-		Mode: fabric.ModeRouted, VTEP: netip.MustParseAddr(vtep), Routed: true,
+		Mode: fabric.ModeRouted, VTEP: netip.MustParseAddr(vtep), Routed: true, Filters: true,
 		New: func(t *testing.T, host *planetest.Host) planetest.Plane {
 			logger := logrus.New()
 			logger.SetOutput(t.Output())
@@ -90,7 +90,7 @@ func run(t *testing.T, host *planetest.Host, commands ...string) string {
 }
 
 // moving is what the kernel changes by itself.
-var moving = regexp.MustCompile(`(?m)^\d+: | \w+_timer +[\d.]+| state [A-Z]+|@\w+|(port_id|port_no|designated_port) \w+| linkdown|,?NO-CARRIER|,LOWER_UP|tentative`)
+var moving = regexp.MustCompile(`(?m)^\d+: | (flowid|id) \S+| \w+_timer +[\d.]+| state [A-Z]+|@\w+|(port_id|port_no|designated_port) \w+| linkdown|,?NO-CARRIER|,LOWER_UP|tentative`)
 
 // text is the kernel's own text of a segment.
 func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
@@ -102,7 +102,8 @@ func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
 		"nft list table ip causeway-gateway-routed", "nft list table ip6 causeway-gateway-routed",
 	}
 	for _, endpoint := range segment.Local {
-		commands = append(commands, "bridge -d link show dev "+nl.HostEnd(endpoint.ID), "bridge fdb show dev "+nl.HostEnd(endpoint.ID))
+		commands = append(commands, "bridge -d link show dev "+nl.HostEnd(endpoint.ID), "bridge fdb show dev "+nl.HostEnd(endpoint.ID),
+			"tc filter show dev "+nl.HostEnd(endpoint.ID)+" ingress")
 	}
 	var all strings.Builder
 	for _, command := range commands {
@@ -122,7 +123,7 @@ func space(_ *testing.T, host *planetest.Host, _ fabric.Segment) (planetest.Spac
 	ns, err := unix.Dup(int(host.NS))
 	return planetest.Space{
 		NS:  netns.NsHandle(ns),
-		Own: regexp.MustCompile(`cwgr-|cw-routed|proto 67|gateway-routed`), Foreign: regexp.MustCompile(`proto kernel`),
+		Own: regexp.MustCompile(`cwgr-|qdisc clsact|cw-routed|proto 67|gateway-routed`), Foreign: regexp.MustCompile(`proto kernel`),
 	}, err
 }
 

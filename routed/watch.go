@@ -17,7 +17,7 @@ import (
 const gather = 50 * time.Millisecond
 
 // Watch listens to the kernel's notifications until ctx ends, and calls drifted with
-// the networks whose routes, bridge, ports, tunnel or rules are not as they were
+// the networks whose routes, bridge, ports and their filters, tunnel or rules are not as they were
 // written.
 func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -33,7 +33,7 @@ func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 
 func (p *Plane) watchKernel(ctx context.Context, drifted func(network string)) error {
 	events, err := p.kernel.Subscribe(unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
-		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_TC)
 	if err != nil {
 		return fmt.Errorf("routed: %w", err)
 	}

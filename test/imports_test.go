@@ -17,7 +17,7 @@ func TestImportsPointDown(t *testing.T) {
 		"records":              {"fabric", "kvstore"},
 		"vxlan":                {"fabric", "internal/nl", "internal/gateway", "internal/health", "internal/portfilter"},
 		"ovs":                  {"fabric", "internal/nl", "internal/gateway", "internal/health", "internal/jsonrpc", "internal/openflow", "internal/vswitch"},
-		"routed":               {"fabric", "internal/nl", "internal/gateway", "internal/health"},
+		"routed":               {"fabric", "internal/nl", "internal/gateway", "internal/health", "internal/portfilter"},
 		"underlay":             {"fabric", "internal/nl", "internal/forward", "internal/addrprobe", "internal/portfilter", "internal/tcpprobe", "nicmove"},
 		"nicmove":              {"internal/nl", "internal/rtmsg", "internal/statefile"},
 		"internal/rtmsg":       {},

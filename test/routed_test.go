@@ -16,6 +16,7 @@ func TestRouted(t *testing.T) {
 	c.runAll(t, "ping and TCP between hosts", "internal", "dual stack", "published port and way out", "connect and disconnect",
 		"shared sandbox", "from none onto the network", "restart and recreate", "MTU", "plugin restarted under traffic", "trace")
 	t.Run("routes", func(t *testing.T) { routes(c.sub(t)) })
+	t.Run("sends as itself", func(t *testing.T) { sendsAsItself(c.sub(t)) })
 	t.Run("two LANs", func(t *testing.T) { twoLANs(c.sub(t)) })
 	t.Run("forty at once", func(t *testing.T) { fortyAtOnce(c.sub(t)) })
 	t.Run("blocks", func(t *testing.T) { blocks(c.sub(t)) }) // the last: it removes h2

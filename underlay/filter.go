@@ -6,27 +6,11 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/vishvananda/netlink"
 	rtnl "github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
-	"github.com/causeway-net/causeway/internal/nl"
-	"github.com/causeway-net/causeway/internal/portfilter"
 )
-
-// portsOf gives the ports of the segment's containers that are among ends, and not
-// left out by their link's index.
-func portsOf(segment fabric.Segment, ends map[string]netlink.Link, include func(index int) bool) []portfilter.Port {
-	var ports []portfilter.Port
-	for _, endpoint := range segment.Local {
-		end, there := ends[nl.HostEnd(endpoint.ID)]
-		if there && include(end.Attrs().Index) {
-			ports = append(ports, portfilter.Port{End: end, Rule: portfilter.RuleOf(segment.Network, endpoint)})
-		}
-	}
-	return ports
-}
 
 // Drops counts the frames that were dropped at the ports of this host's containers, by
 // endpoint ID.

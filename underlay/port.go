@@ -92,7 +92,7 @@ func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 			delete(p.unheard, endpoint.ID)
 		}
 	}
-	filtered, err := p.filters.Mend(p.kernel, portsOf(segment, ends, func(int) bool { return true }))
+	filtered, err := p.filters.Mend(p.kernel, portfilter.PortsOf(segment, ends, func(int) bool { return true }))
 	return changed + filtered, err
 }
 

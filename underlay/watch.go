@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/portfilter"
 )
 
 // Changes of the kernel come in bursts: one look is enough for those that come
@@ -122,7 +123,7 @@ func (p *Plane) portLost(id string, touched func(index int) bool) bool {
 	if err != nil {
 		return false
 	}
-	wrong, err := p.filters.Wrong(p.kernel, portsOf(segment, ends, touched))
+	wrong, err := p.filters.Wrong(p.kernel, portfilter.PortsOf(segment, ends, touched))
 	return err != nil || wrong
 }
 

@@ -26,16 +26,29 @@ type attack struct {
 	frame []byte
 }
 
+// onOneWire is a rig of two hosts with a container on one network, 2, and another whose
+// frames reach it, 3: on the other host, or on the same one where hosts exchange none.
+func onOneWire(t *testing.T, config Config) (rig *Rig, network fabric.Network, a, b *Container) {
+	t.Helper()
+	rig = NewRig(t, config, 2)
+	network = rig.Network(1)
+	other := rig.Hosts[1]
+	if config.Routed {
+		other = rig.Hosts[0]
+	}
+	return rig, network, rig.Start(rig.Hosts[0], network, 2), rig.Start(other, network, 3)
+}
+
 // spoof has a container send what it must not, to one beside it and to one on the
 // other host. Nothing of it may arrive, and all is counted.
 func spoof(t *testing.T, config Config) {
-	rig, network, attacker, far := Two(t, config)
+	rig, network, attacker, far := onOneWire(t, config)
 	near := rig.Start(rig.Hosts[0], network, 4)
 	mustReach(t, attacker, near, far)
 	victims := []*Container{near, far}
 	for _, victim := range victims {
 		for _, attack := range attacks(attacker, victim) {
-			t.Run(victim.Host.Name+" "+attack.name, func(t *testing.T) {
+			t.Run(victim.Endpoint.ID+" "+attack.name, func(t *testing.T) {
 				before := dropped(t, rig, attacker)
 				if got := arrivals(t, attacker, victims, attack.frame); len(got) > 0 {
 					t.Errorf("it reaches %s", got)
@@ -63,7 +76,7 @@ func with(config Config, change func(*fabric.Network)) Config {
 // unguarded wants the frames of an attack to arrive on a network that has -o spoofing=allow.
 func unguarded(t *testing.T, config Config) {
 	open := with(config, func(network *fabric.Network) { network.Spoofing = true })
-	_, _, attacker, far := Two(t, open)
+	_, _, attacker, far := onOneWire(t, open)
 	mustReach(t, attacker, far)
 	stolen := far.Endpoint.Addrs[0].Addr().Next()
 	frame := ipFrame(far.Endpoint.MAC, attacker.Endpoint.MAC, stolen, far.addrs()[0], unix.IPPROTO_UDP, udpOf(7, 7702, "as another"))
@@ -79,7 +92,7 @@ func float(t *testing.T, config Config) {
 	allowing := with(config, func(network *fabric.Network) {
 		network.Allow = []netip.Addr{floating, netip.MustParseAddr("fd31:7::200")}
 	})
-	rig, network, a, b := Two(t, allowing)
+	rig, network, a, b := onOneWire(t, allowing)
 	neighbour := rig.Start(rig.Hosts[0], network, 4)
 	mustReach(t, a, b, neighbour)
 	for _, holder := range []*Container{a, b, a} {
@@ -218,7 +231,7 @@ func dropped(t *testing.T, rig *Rig, c *Container) (count uint64) {
 func storm(t *testing.T, config Config) {
 	const rate, frames = 100, 5000
 	limited := with(config, func(network *fabric.Network) { network.BroadcastRate = rate })
-	_, _, a, b := Two(t, limited)
+	_, _, a, b := onOneWire(t, limited)
 	mustReach(t, a, b)
 	socket, wire := b.sniff(t), a.wire(t)
 	broadcastOf := func(words string) []byte {

@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // Rule is what one container may send, and how fast.
@@ -40,3 +43,16 @@ func RuleOf(network fabric.Network, endpoint fabric.Endpoint) Rule {
 
 // open says that a rule forbids nothing, so that no program is needed.
 func (r Rule) open() bool { return r.Anyone && r.Broadcasts == 0 && r.Rate == 0 }
+
+// PortsOf gives the ports of the segment's containers whose host's ends are among ends,
+// by their names, and that include wants by the link's index.
+func PortsOf(segment fabric.Segment, ends map[string]netlink.Link, include func(index int) bool) []Port {
+	var ports []Port
+	for _, endpoint := range segment.Local {
+		end, there := ends[nl.HostEnd(endpoint.ID)]
+		if there && include(end.Attrs().Index) {
+			ports = append(ports, Port{End: end, Rule: RuleOf(segment.Network, endpoint)})
+		}
+	}
+	return ports
+}
