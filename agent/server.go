@@ -147,6 +147,7 @@ func NewServer(config Config) *plugin.Server {
 	plugin.Stream(server, backupPath, config.Backup)
 	handleTokens(server, config)
 	handleReport(server, config)
+	handleFollow(server, config)
 	handleDoctor(server, config)
 	handleTrace(server, config)
 	if config.FaultPoints != nil {
@@ -218,9 +219,7 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error { return c.strea
 
 // stream writes what the agent answers to w, however long it takes.
 func (c *Client) stream(ctx context.Context, path string, w io.Writer) error {
-	unbounded := *c.http
-	unbounded.Timeout = 0 // a large store takes its time
-	body, err := (&Client{socket: c.socket, http: &unbounded}).post(ctx, path, nothing{})
+	body, err := c.unbounded().post(ctx, path, nothing{}) // a large store takes its time
 	if err != nil {
 		return err
 	}
@@ -229,6 +228,13 @@ func (c *Client) stream(ctx context.Context, path string, w io.Writer) error {
 		return fmt.Errorf("the agent at %s broke off: %w", c.socket, err)
 	}
 	return nil
+}
+
+// unbounded is the client without a time limit.
+func (c *Client) unbounded() *Client {
+	unbounded := *c.http
+	unbounded.Timeout = 0
+	return &Client{socket: c.socket, http: &unbounded}
 }
 
 func ask[Resp any](ctx context.Context, c *Client, path string, request any) (Resp, error) {

@@ -45,7 +45,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetVersionTemplate("causeway {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), tokenCommand(), caCommand(), backupCommand(), restoreCommand(), reportCommand(), manCommand(), versionCommand())
+	root.AddCommand(serveCommand(), tokenCommand(), caCommand(), backupCommand(), restoreCommand(), reportCommand(), uiCommand(), manCommand(), versionCommand())
 	root.AddCommand(statusCommands()...)
 	return root
 }

@@ -42,11 +42,13 @@ type Server struct {
 
 	mux *http.ServeMux
 	log *logrus.Entry
+	// stopping is closed when the server begins to stop.
+	stopping chan struct{}
 }
 
 // NewServer makes a server that says it implements the services, such as "NetworkDriver".
 func NewServer(log *logrus.Entry, services ...string) *Server {
-	s := &Server{mux: http.NewServeMux(), log: log}
+	s := &Server{mux: http.NewServeMux(), log: log, stopping: make(chan struct{})}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, fmt.Errorf("%s is not a method of causeway", r.URL.Path))
 	})
@@ -103,27 +105,57 @@ func CallOf(ctx context.Context) string {
 // they come. An error before the first is answered as any; one later breaks off.
 func Stream(s *Server, path string, method func(context.Context, io.Writer) error) {
 	s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-		counted := &counter{Writer: w}
-		err := method(r.Context(), counted)
-		switch {
-		case err == nil:
-		case counted.n == 0:
-			fail(w, http.StatusInternalServerError, err)
-		default:
-			s.log.WithField("call", path[1:]).WithError(err).Warn("call broke off")
-			panic(http.ErrAbortHandler) // or the caller would take it for the end
-		}
+		s.stream(&counter{ResponseWriter: w}, path, func(w io.Writer) error { return method(r.Context(), w) })
 	})
 }
 
+// Follow binds one method that asks nothing and answers until its ctx ends: when the caller
+// hangs up, or the server stops. Each write is sent at once.
+func Follow(s *Server, path string, method func(context.Context, io.Writer) error) {
+	s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		go func() {
+			defer cancel()
+			select {
+			case <-s.stopping:
+			case <-ctx.Done():
+			}
+		}()
+		s.stream(&counter{ResponseWriter: w, live: true}, path, func(w io.Writer) error {
+			if err := method(ctx, w); ctx.Err() == nil {
+				return err
+			}
+			return nil
+		})
+	})
+}
+
+func (s *Server) stream(w *counter, path string, method func(io.Writer) error) {
+	err := method(w)
+	switch {
+	case err == nil:
+	case w.n == 0:
+		fail(w, http.StatusInternalServerError, err)
+	default:
+		s.log.WithField("call", path[1:]).WithError(err).Warn("call broke off")
+		panic(http.ErrAbortHandler) // or the caller would take it for the end
+	}
+}
+
+// counter counts the bytes that were written; with live each write is sent at once.
 type counter struct {
-	io.Writer
-	n int64
+	http.ResponseWriter
+	n    int64
+	live bool
 }
 
 func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.Writer.Write(p)
+	n, err := c.ResponseWriter.Write(p)
 	c.n += int64(n)
+	if err == nil && c.live {
+		err = http.NewResponseController(c.ResponseWriter).Flush()
+	}
 	return n, err
 }
 
@@ -161,6 +193,7 @@ func fail(w http.ResponseWriter, status int, err error) {
 // way. The listeners are closed when it returns.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := &http.Server{Handler: s.mux, ReadHeaderTimeout: deadline}
+	server.RegisterOnShutdown(func() { close(s.stopping) })
 	group, ctx := errgroup.WithContext(ctx)
 	for _, listener := range listeners {
 		group.Go(func() error {

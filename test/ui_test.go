@@ -1,0 +1,99 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/causeway-net/causeway/internal/browser"
+	"github.com/causeway-net/causeway/lab"
+)
+
+// TestUI looks at two hosts through the page, in a real browser.
+func TestUI(t *testing.T) {
+	b := browser.Start(t)
+	c := up(t, lab.Options{Hosts: 2})
+	c.network("shown", "--subnet=192.168.88.0/24")
+	one, two := c.host(1).run("web", "--net=shown"), c.host(2).run("db", "--net=shown")
+	one.pings(two.addr("shown"))
+	if _, err := c.host(1).try("causeway", "ui", "--listen=0.0.0.0:9469"); err == nil || !strings.Contains(err.Error(), "it must be a loopback address") {
+		t.Errorf("a page that others reach: %v", err)
+	}
+	page := b.Open(c.servePage(1))
+	page.Size(1000, 700)
+	page.Until(`["h1", "h2"].every((name) => document.querySelector(".cards")?.innerText.includes(name)) && document.querySelector("#state").textContent === "live"`)
+	c.shot(page, "ui-hosts")
+
+	page.Press("/")
+	page.Type("db")
+	page.Until(`document.querySelector(".results a strong")?.textContent === "db"`)
+	page.Press("Enter")
+	page.Until(fmt.Sprintf(`document.querySelector("h2")?.textContent === "db" && document.querySelector("main").innerText.includes(%q)`, two.addr("shown")))
+
+	browser.Eval[any](page, `[...document.querySelectorAll("dd a")].find((a) => a.textContent === "shown").click()`)
+	page.Until(`document.querySelectorAll(".grid .used").length === 2 && document.querySelectorAll(".grid .gateway").length === 1`)
+	c.shot(page, "ui-network")
+
+	c.host(2).remove("db")
+	page.Until(`document.querySelectorAll(".grid .used").length === 1 && document.querySelectorAll(".grid .resting").length === 1`)
+	if text := browser.Eval[string](page, `document.querySelector("main").innerText`); strings.Contains(text, "db") {
+		t.Errorf("the page has the container that was removed:\n%s", text)
+	}
+}
+
+// servePage runs causeway ui on a host, and gives the address at which it is reached from
+// here, as through ssh -L.
+func (c *cluster) servePage(n int) string {
+	c.Helper()
+	const socket = "/run/causeway-ui.sock"
+	h := c.host(n)
+	ctx, stop := context.WithCancel(context.WithoutCancel(c.Context()))
+	command := h.Command(ctx, "causeway", "ui", "--listen=unix:"+socket)
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
+	command.WaitDelay = 10 * time.Second
+	var said strings.Builder
+	command.Stdout, command.Stderr = &said, &said
+	if err := command.Start(); err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() {
+		stop()
+		if err := command.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+			c.Errorf("causeway ui ends with %v: %s", err, said.String())
+		}
+	})
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", h.Path(socket))
+	}
+	eventually(c.T, "the page is served", func() error {
+		conn, err := dial(ctx, "", "")
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
+	transport := &http.Transport{DialContext: dial}
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "page", r.In.Host },
+		Transport: transport, ErrorHandler: func(http.ResponseWriter, *http.Request, error) {},
+	})
+	c.Cleanup(func() { proxy.CloseClientConnections(); proxy.Close(); transport.CloseIdleConnections() })
+	return proxy.URL + "/"
+}
+
+// shot keeps a picture of the page in the folder of CAUSEWAY_SCREENSHOTS, if there is one.
+func (c *cluster) shot(page *browser.Page, name string) {
+	if folder := os.Getenv("CAUSEWAY_SCREENSHOTS"); folder != "" {
+		page.Screenshot(filepath.Join(folder, name+".png"))
+	}
+}

@@ -1,0 +1,55 @@
+package ui
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/causeway-net/causeway/agent"
+	"github.com/causeway-net/causeway/internal/browser"
+	"github.com/causeway-net/causeway/records"
+)
+
+// picture is where a screenshot goes: CAUSEWAY_SCREENSHOTS is a folder to keep them in.
+func picture(t *testing.T, name string) string {
+	folder := os.Getenv("CAUSEWAY_SCREENSHOTS")
+	if folder == "" {
+		folder = t.TempDir()
+	}
+	return filepath.Join(folder, name+".png")
+}
+
+// A large cluster in a real browser: 100 hosts and 2,000 containers.
+func TestLargeClusterInABrowser(t *testing.T) {
+	b := browser.Start(t)
+	s := &source{changes: make(chan agent.Change)}
+	url := serve(t, s)
+	s.cluster(t, 100, 8, 2000)
+	page := b.Open(url)
+	page.Size(1280, 800)
+	page.Until(`document.querySelectorAll(".card").length === 100 && document.querySelector("#state").textContent === "live"`)
+	page.Screenshot(picture(t, "hosts"))
+
+	page.Press("/")
+	page.Type("shop-1234")
+	page.Screenshot(picture(t, "search0"))
+	page.Until(`document.querySelectorAll(".results a").length === 0 || document.querySelector(".results a").innerText.includes("shop")`)
+	page.Screenshot(picture(t, "search"))
+	page.Press("Escape")
+	page.Until(`document.querySelector("#search").value === ""`)
+
+	browser.Eval[any](page, `location.hash = "#network/000000000002"`)
+	page.Until(`document.querySelectorAll(".cell.used").length > 100`)
+	page.Screenshot(picture(t, "network"))
+	browser.Eval[any](page, `location.hash = "#containers"`)
+	page.Until(`document.querySelectorAll("details").length === 100`)
+	page.Screenshot(picture(t, "containers"))
+	browser.Eval[any](page, `location.hash = "#networks"`)
+	page.Until(`document.querySelectorAll("tbody tr").length === 8`)
+	page.Screenshot(picture(t, "networks"))
+	began := time.Now()
+	s.changes <- agent.Change{Prefix: records.NetworksPrefix, Gone: []string{"000000000008"}}
+	page.Until(`document.querySelectorAll("tbody tr").length === 7`)
+	t.Logf("a change is seen after %s", time.Since(began))
+}

@@ -1,0 +1,176 @@
+// The views of hosts, networks and containers: each makes a tree of what the store has.
+
+import { h, link } from "./dom.js";
+import { compare, sorted } from "./store.js";
+import { map } from "./addresses.js";
+import { findingsList, badge, tunnelsOf } from "./links.js";
+
+const most = 500; // rows of one group
+
+export const hostLink = (store, key) => link("#host/" + key, store.hostName(key));
+export const networkLink = (store, id) => link("#network/" + id, store.networkName(id));
+export const containerLink = (store, key) => link("#container/" + key, store.containerName(key));
+export const plain = (prefix) => prefix.slice(0, prefix.indexOf("/"));
+export const count = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+
+// rate is in bits a second, for people.
+export function rate(bytes) {
+  let bits = bytes * 8, unit = 0;
+  while (bits >= 1000 && unit < 4) { bits /= 1000; unit++; }
+  return `${bits.toFixed(bits < 10 && unit ? 1 : 0)} ${["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"][unit]}`;
+}
+
+function facts(pairs) {
+  return h("dl", {}, pairs.filter(([, value]) => value !== undefined && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+// countBy counts containers by what of says, as sorted entries.
+function countBy(store, keys, of) {
+  const counts = new Map();
+  for (const key of keys) { const group = of(store.containers.get(key)); counts.set(group, (counts.get(group) ?? 0) + 1); }
+  return counts;
+}
+
+const alive = (host) => h("span", { class: host.alive_since ? "ok" : "gone" }, host.alive_since ? "alive" : "not alive");
+
+export function hosts(store, state) {
+  let all = sorted(store.hosts, ([, host]) => host.name);
+  if (state.wrong) all = all.filter(([key, host]) => !host.alive_since || store.findingsOn("host", key).length);
+  return [
+    filterWrong(state, "hosts"),
+    h("ul", { class: "cards" }, all.map(([key, host]) => {
+      const keys = store.containersOn("onHost", key);
+      const on = sorted(countBy(store, keys, (c) => c.network), ([id]) => store.networkName(id));
+      return h("li", { "data-key": key }, h("a", { class: "card", href: "#host/" + key },
+        h("strong", {}, host.name), " ", alive(host), badge(store.findingsOn("host", key)),
+        h("span", { class: "dim" }, `${host.vtep} · ${count(keys.size, "container")}`),
+        h("span", { class: "chips" }, on.slice(0, 6).map(([id, n]) => h("span", { class: "chip" }, `${store.networkName(id)} ${n}`)), on.length > 6 && h("span", { class: "dim" }, `and ${on.length - 6} more`))));
+    })),
+    all.length === 0 && nothing(state.wrong ? "Nothing is wrong with a host." : "The cluster has no hosts."),
+  ];
+}
+
+export function filterWrong(state, what) {
+  return h("p", { class: "tools" }, h("label", {}, h("input", { type: "checkbox", "data-toggle": "wrong", checked: state.wrong }), ` only ${what} with something wrong`));
+}
+
+export const nothing = (text) => h("p", { class: "dim" }, text);
+
+export function host(store, state, key) {
+  const it = store.hosts.get(key);
+  if (!it) return [h("h2", {}, key), nothing("The cluster has no such host, or no more.")];
+  return [
+    h("h2", {}, it.name, " ", alive(it)),
+    facts([["tunnels end at (VTEP)", it.vtep], ["MTU", String(it.mtu)], ["causeway", it.version], ["alive since", it.alive_since ? new Date(it.alive_since).toLocaleString() : ""]]),
+    findingsList(store, store.findingsOn("host", key)),
+    tunnelsOf(store, key),
+    groups(store, state, "onHost", key, "network", networkLink),
+  ];
+}
+
+// groups lists an object's containers, by the other thing that they belong to.
+function groups(store, state, index, key, by, title) {
+  const keys = store.containersOn(index, key);
+  return [h("h3", {}, count(keys.size, "container")), grouped(store, state, keys, by, title, keys.size <= 200)];
+}
+
+function grouped(store, state, keys, by, title, open) {
+  const names = by === "host" ? (k) => store.hostName(k) : (k) => store.networkName(k);
+  const of = new Map();
+  for (const key of keys) {
+    const group = store.containers.get(key)[by];
+    if (!of.has(group)) of.set(group, []);
+    of.get(group).push(key);
+  }
+  return sorted(of, ([group]) => names(group)).map(([group, members]) => {
+    const id = by + "/" + group, unfolded = state.unfolded.get(id) ?? open;
+    return h("details", { "data-key": id, "data-fold": id, open: unfolded },
+      h("summary", {}, names(group), " ", h("span", { class: "dim" }, members.length)),
+      unfolded && h("p", {}, title(store, group)),
+      unfolded && rows(store, members, by));
+  });
+}
+
+function rows(store, keys, without) {
+  keys = keys.sort((a, b) => compare(store.containerName(a), store.containerName(b)));
+  const other = without === "host" ? "network" : "host";
+  return [
+    h("table", {}, h("thead", {}, h("tr", {}, ["container", other, "addresses", "MAC"].map((title) => h("th", { scope: "col" }, title)))),
+      h("tbody", {}, keys.slice(0, most).map((key) => {
+        const it = store.containers.get(key);
+        return h("tr", { "data-key": key }, h("td", {}, containerLink(store, key)),
+          h("td", {}, other === "host" ? hostLink(store, it.host) : networkLink(store, it.network)),
+          h("td", {}, (it.addresses ?? []).map(plain).join(", ")), h("td", { class: "dim" }, it.mac));
+      }))),
+    keys.length > most && nothing(`${keys.length - most} more: search for them.`),
+  ];
+}
+
+export function networks(store, state) {
+  let all = sorted(store.networks, ([, network]) => network.name);
+  if (state.wrong) all = all.filter(([id]) => store.findingsOn("network", id).length);
+  return [
+    filterWrong(state, "networks"),
+    h("table", {}, h("thead", {}, h("tr", {}, ["network", "mode", "subnets", "addresses used", "containers", "hosts", "this host gets", "and sends"].map((title) => h("th", { scope: "col" }, title)))),
+      h("tbody", {}, all.map(([id, network]) => {
+        const keys = store.containersOn("onNetwork", id), traffic = store.traffic.get(id);
+        return h("tr", { "data-key": id }, h("td", {}, networkLink(store, id), badge(store.findingsOn("network", id))),
+          h("td", {}, network.mode, network.encrypted && " encrypted"),
+          h("td", {}, network.subnets.map((s) => s.prefix).join(", ")),
+          h("td", {}, network.subnets.map((s) => usage(store, s))),
+          h("td", { class: "number" }, keys.size), h("td", { class: "number" }, countBy(store, keys, (c) => c.host).size),
+          h("td", { class: "number" }, traffic ? rate(traffic.received_bytes) : "–"), h("td", { class: "number" }, traffic ? rate(traffic.sent_bytes) : "–"));
+      }))),
+    all.length === 0 && nothing(state.wrong ? "Nothing is wrong with a network." : "The cluster has no networks."),
+  ];
+}
+
+// used counts the addresses of a pool that somebody has.
+export function used(store, pool) {
+  let n = 0;
+  for (const key of store.inPool.get(pool) ?? []) if (store.addresses.get(key).kind !== "free") n++;
+  return n;
+}
+
+function usage(store, subnet) {
+  const n = used(store, subnet.pool);
+  if (subnet.size < 0) return h("span", { class: "usage" }, String(n));
+  return h("span", { class: "usage" }, h("meter", { min: 0, max: subnet.size, high: subnet.size * 0.9, optimum: 0, value: n, "aria-label": "addresses used" }), ` ${n} of ${subnet.size}`);
+}
+
+export function network(store, state, id) {
+  const it = store.networks.get(id);
+  if (!it) return [h("h2", {}, id), nothing("The cluster has no such network, or no more.")];
+  const traffic = store.traffic.get(id);
+  return [
+    h("h2", {}, it.name),
+    facts([["mode", it.mode + (it.encrypted ? ", encrypted" : "") + (it.internal ? ", internal" : "")], ["VNI", it.vni ? String(it.vni) : ""], ["ID", id],
+      ["MTU", it.mtu ? String(it.mtu) : ""],
+      ["this host's containers get", traffic ? `${rate(traffic.received_bytes)}, ${Math.round(traffic.received_packets)} packets/s` : ""],
+      ["and send", traffic ? `${rate(traffic.sent_bytes)}, ${Math.round(traffic.sent_packets)} packets/s` : ""]]),
+    findingsList(store, store.findingsOn("network", id)),
+    it.subnets.map((subnet) => map(store, state, subnet)),
+    groups(store, state, "onNetwork", id, "host", hostLink),
+  ];
+}
+
+export function containers(store, state) {
+  const by = state.by, keys = store.containers.keys().toArray();
+  return [
+    h("fieldset", { class: "tools" }, h("legend", {}, "Grouped by"), ["host", "network"].map((value) =>
+      h("label", {}, h("input", { type: "radio", name: "by", value, "data-choose": "by", checked: by === value }), " ", value))),
+    grouped(store, state, keys, by, by === "host" ? hostLink : networkLink, keys.length <= 200),
+    keys.length === 0 && nothing("No container is on a network of the cluster."),
+  ];
+}
+
+export function container(store, state, key) {
+  const it = store.containers.get(key);
+  if (!it) return [h("h2", {}, "A container that stopped"), nothing("It is on the network no more.")];
+  return [
+    h("h2", {}, store.containerName(key)),
+    facts([["host", hostLink(store, it.host)], ["network", networkLink(store, it.network)], ["addresses", (it.addresses ?? []).join(", ")],
+      ["MAC", it.mac], ["found by", (it.names ?? []).join(", ")], ["endpoint", it.endpoint]]),
+    findingsList(store, [...store.findingsOn("host", it.host), ...store.findingsOn("network", it.network)]),
+  ];
+}
