@@ -23,7 +23,7 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 # sudo leaves Go out of the PATH, and a user's has no sbin.
 export PATH := $(PATH):$(patsubst %/,%,$(dir $(GO))):/usr/sbin:/sbin
 
-.PHONY: help deps build deb plugin plugin-push generate lint test test-unit test-e2e test-smoke test-matrix bench bench-scale bench-go bench-report fuzz fuzz-short hammer test-churn test-faults soak demo lab-down clean
+.PHONY: help deps build deb plugin plugin-push generate lint test test-unit test-e2e test-smoke test-ui test-matrix bench bench-scale bench-go bench-report fuzz fuzz-short hammer test-churn test-faults soak demo lab-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -79,6 +79,11 @@ test-e2e: deps build $(GOTESTSUM) ## End-to-end tests on real engines (RUN=regex
 
 test-smoke: ## A short end-to-end test on the older engines, one on each host
 	$(MAKE) test-e2e ENGINE=20.10,26.1,28.5 RUN='Test(Plugin|Mirror|ByHand)$$'
+
+# Without chromium these tests are skipped elsewhere.
+test-ui: deps build $(GOTESTSUM) ## The page of causeway ui in a real browser, on two hosts and on a hundred made up
+	@command -v chromium >/dev/null || { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends chromium; }
+	CAUSEWAY_ENGINE=$(ENGINE) $(TESTSUM) -count=1 -run 'InABrowser$$|TestUI$$' ./ui ./test
 
 test-matrix: deps build $(GOTESTSUM) ## The end-to-end tests on each engine, on different ones at once, and as a managed plugin
 	for engine in 20.10 26.1 28.5 28.5,20.10,26.1; do $(MAKE) test-e2e ENGINE=$$engine || exit 1; done

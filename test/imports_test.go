@@ -73,6 +73,8 @@ func TestImportsPointDown(t *testing.T) {
 		"internal/hostfilter": {"internal/nl"},
 		"wireguard":           {"fabric", "internal/nl", "internal/health", "internal/statefile"},
 		"report":              {"agent"},
+		"ui":                  {"agent", "doctor", "fabric", "records", "internal/plugin"},
+		"internal/browser":    {"internal/await"},
 		"metrics":             {"fabric", "doctor", "kvstore", "reconcile", "internal/health", "internal/hostfilter"},
 		"internal/portfilter": {"fabric", "internal/nl"},
 	}

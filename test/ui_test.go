@@ -84,7 +84,9 @@ func (c *cluster) servePage(n int) string {
 	})
 	transport := &http.Transport{DialContext: dial}
 	proxy := httptest.NewServer(&httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "page", r.In.Host },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "page", r.In.Host
+		},
 		Transport: transport, ErrorHandler: func(http.ResponseWriter, *http.Request, error) {},
 	})
 	c.Cleanup(func() { proxy.CloseClientConnections(); proxy.Close(); transport.CloseIdleConnections() })

@@ -180,4 +180,3 @@ func address(text json.RawMessage) (any, error) {
 	}
 	return shown, nil
 }
-

@@ -17,7 +17,7 @@ type Page struct {
 	session string
 }
 
-// Open opens url in a page of its own. A Browser has one.
+// Open opens url in a page of its own, until the test ends. A Browser has one.
 func (b *Browser) Open(url string) *Page {
 	b.t.Helper()
 	p := &Page{t: b.t, wire: b.wire}
@@ -32,6 +32,12 @@ func (b *Browser) Open(url string) *Page {
 		Flatten  bool   `json:"flatten"`
 	}{target.TargetID, true}, &session)
 	p.session = session.SessionID
+	b.t.Cleanup(func() { // before what serves the page
+		b.wire.listen(nil)
+		p.must("Page.navigate", struct {
+			URL string `json:"url"`
+		}{"about:blank"}, nil)
+	})
 	for _, domain := range []string{"Page", "Runtime", "Log"} {
 		p.must(domain+".enable", nil, nil)
 	}

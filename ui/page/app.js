@@ -15,7 +15,7 @@ const main = document.querySelector("#main"), search = document.querySelector("#
 const tabs = document.querySelector("#tabs"), line = document.querySelector("#state");
 let connected = false, drawing = false;
 
-const lists = { hosts: "hosts", networks: "networks", containers: "containers", tunnels: "tunnels", findings: "findings" };
+const lists = { hosts: "hosts", networks: "networks", containers: "containers" };
 const parents = { host: "hosts", network: "networks", container: "containers" };
 
 function route() {

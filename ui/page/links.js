@@ -25,5 +25,3 @@ function aboutLink(store, about) {
   if (kind === "network") return link("#network/" + key, "network " + store.networkName(key));
   return link("#tunnels", `${store.hostName(key)} → ${store.hostName(to)}`);
 }
-
-export function tunnelsOf() { return null; }

@@ -3,7 +3,7 @@
 import { h, link } from "./dom.js";
 import { compare, sorted } from "./store.js";
 import { map } from "./addresses.js";
-import { findingsList, badge, tunnelsOf } from "./links.js";
+import { findingsList, badge } from "./links.js";
 
 const most = 500; // rows of one group
 
@@ -12,13 +12,6 @@ export const networkLink = (store, id) => link("#network/" + id, store.networkNa
 export const containerLink = (store, key) => link("#container/" + key, store.containerName(key));
 export const plain = (prefix) => prefix.slice(0, prefix.indexOf("/"));
 export const count = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
-
-// rate is in bits a second, for people.
-export function rate(bytes) {
-  let bits = bytes * 8, unit = 0;
-  while (bits >= 1000 && unit < 4) { bits /= 1000; unit++; }
-  return `${bits.toFixed(bits < 10 && unit ? 1 : 0)} ${["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"][unit]}`;
-}
 
 function facts(pairs) {
   return h("dl", {}, pairs.filter(([, value]) => value !== undefined && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
@@ -63,7 +56,6 @@ export function host(store, state, key) {
     h("h2", {}, it.name, " ", alive(it)),
     facts([["tunnels end at (VTEP)", it.vtep], ["MTU", String(it.mtu)], ["causeway", it.version], ["alive since", it.alive_since ? new Date(it.alive_since).toLocaleString() : ""]]),
     findingsList(store, store.findingsOn("host", key)),
-    tunnelsOf(store, key),
     groups(store, state, "onHost", key, "network", networkLink),
   ];
 }
@@ -71,10 +63,12 @@ export function host(store, state, key) {
 // groups lists an object's containers, by the other thing that they belong to.
 function groups(store, state, index, key, by, title) {
   const keys = store.containersOn(index, key);
-  return [h("h3", {}, count(keys.size, "container")), grouped(store, state, keys, by, title, keys.size <= 200)];
+  const fixed = by === "host" ? "network" : "host";
+  return [h("h3", {}, count(keys.size, "container")), grouped(store, state, keys, by, title, keys.size <= 200, fixed)];
 }
 
-function grouped(store, state, keys, by, title, open) {
+// grouped folds containers by host or network; fixed is what all of them have in common.
+function grouped(store, state, keys, by, title, open, fixed) {
   const names = by === "host" ? (k) => store.hostName(k) : (k) => store.networkName(k);
   const of = new Map();
   for (const key of keys) {
@@ -86,22 +80,25 @@ function grouped(store, state, keys, by, title, open) {
     const id = by + "/" + group, unfolded = state.unfolded.get(id) ?? open;
     return h("details", { "data-key": id, "data-fold": id, open: unfolded },
       h("summary", {}, names(group), " ", h("span", { class: "dim" }, members.length)),
-      unfolded && h("p", {}, title(store, group)),
-      unfolded && rows(store, members, by));
+      unfolded && h("p", { class: "dim" }, `${by} `, title(store, group)),
+      unfolded && rows(store, members, ["host", "network"].filter((column) => column !== by && column !== fixed)));
   });
 }
 
-function rows(store, keys, without) {
+// table's cells are their row's only child or an element; small screens show titles beside them.
+export function table(titles, rows) {
+  return h("table", {}, h("thead", {}, h("tr", {}, titles.map((title) => h("th", { scope: "col" }, title)))),
+    h("tbody", {}, rows.map(({ key, cells }) => h("tr", { "data-key": key }, cells.map((cell, i) => h("td", { "data-title": titles[i] }, cell))))));
+}
+
+function rows(store, keys, others) {
   keys = keys.sort((a, b) => compare(store.containerName(a), store.containerName(b)));
-  const other = without === "host" ? "network" : "host";
+  const links = { host: (it) => hostLink(store, it.host), network: (it) => networkLink(store, it.network) };
   return [
-    h("table", {}, h("thead", {}, h("tr", {}, ["container", other, "addresses", "MAC"].map((title) => h("th", { scope: "col" }, title)))),
-      h("tbody", {}, keys.slice(0, most).map((key) => {
-        const it = store.containers.get(key);
-        return h("tr", { "data-key": key }, h("td", {}, containerLink(store, key)),
-          h("td", {}, other === "host" ? hostLink(store, it.host) : networkLink(store, it.network)),
-          h("td", {}, (it.addresses ?? []).map(plain).join(", ")), h("td", { class: "dim" }, it.mac));
-      }))),
+    table(["container", ...others, "addresses", "MAC"], keys.slice(0, most).map((key) => {
+      const it = store.containers.get(key);
+      return { key, cells: [containerLink(store, key), ...others.map((other) => links[other](it)), (it.addresses ?? []).map(plain).join(", "), h("span", { class: "dim" }, it.mac)] };
+    })),
     keys.length > most && nothing(`${keys.length - most} more: search for them.`),
   ];
 }
@@ -111,16 +108,11 @@ export function networks(store, state) {
   if (state.wrong) all = all.filter(([id]) => store.findingsOn("network", id).length);
   return [
     filterWrong(state, "networks"),
-    h("table", {}, h("thead", {}, h("tr", {}, ["network", "mode", "subnets", "addresses used", "containers", "hosts", "this host gets", "and sends"].map((title) => h("th", { scope: "col" }, title)))),
-      h("tbody", {}, all.map(([id, network]) => {
-        const keys = store.containersOn("onNetwork", id), traffic = store.traffic.get(id);
-        return h("tr", { "data-key": id }, h("td", {}, networkLink(store, id), badge(store.findingsOn("network", id))),
-          h("td", {}, network.mode, network.encrypted && " encrypted"),
-          h("td", {}, network.subnets.map((s) => s.prefix).join(", ")),
-          h("td", {}, network.subnets.map((s) => usage(store, s))),
-          h("td", { class: "number" }, keys.size), h("td", { class: "number" }, countBy(store, keys, (c) => c.host).size),
-          h("td", { class: "number" }, traffic ? rate(traffic.received_bytes) : "–"), h("td", { class: "number" }, traffic ? rate(traffic.sent_bytes) : "–"));
-      }))),
+    table(["network", "mode", "subnets", "addresses used", "containers", "hosts"], all.map(([id, network]) => {
+      const keys = store.containersOn("onNetwork", id);
+      return { key: id, cells: [[networkLink(store, id), badge(store.findingsOn("network", id))], network.mode + (network.encrypted ? ", encrypted" : ""),
+        network.subnets.map((s) => s.prefix).join(", "), network.subnets.map((s) => usage(store, s)), keys.size, countBy(store, keys, (c) => c.host).size] };
+    })),
     all.length === 0 && nothing(state.wrong ? "Nothing is wrong with a network." : "The cluster has no networks."),
   ];
 }
@@ -141,13 +133,10 @@ function usage(store, subnet) {
 export function network(store, state, id) {
   const it = store.networks.get(id);
   if (!it) return [h("h2", {}, id), nothing("The cluster has no such network, or no more.")];
-  const traffic = store.traffic.get(id);
   return [
     h("h2", {}, it.name),
     facts([["mode", it.mode + (it.encrypted ? ", encrypted" : "") + (it.internal ? ", internal" : "")], ["VNI", it.vni ? String(it.vni) : ""], ["ID", id],
-      ["MTU", it.mtu ? String(it.mtu) : ""],
-      ["this host's containers get", traffic ? `${rate(traffic.received_bytes)}, ${Math.round(traffic.received_packets)} packets/s` : ""],
-      ["and send", traffic ? `${rate(traffic.sent_bytes)}, ${Math.round(traffic.sent_packets)} packets/s` : ""]]),
+      ["MTU", it.mtu ? String(it.mtu) : ""]]),
     findingsList(store, store.findingsOn("network", id)),
     it.subnets.map((subnet) => map(store, state, subnet)),
     groups(store, state, "onNetwork", id, "host", hostLink),
