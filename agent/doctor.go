@@ -45,6 +45,7 @@ func (c Config) rounds() doctor.Rounds {
 func (c Config) inputs() doctor.Inputs {
 	return doctor.Inputs{
 		Host: c.Host, Faults: c.Faults(), Store: c.Store, Planes: c.Planes, Tunnels: c.Tunnels,
+		RunDir: c.RunDir, SandboxDir: c.SandboxDir, Device: c.Device,
 		HostNS: netns.None(), VXLANPort: c.VXLANPort, Certificates: c.Certificates, Drops: c.Drops,
 		Records: func(ctx context.Context) (doctor.Records, error) {
 			r := newReader(c.Store)

@@ -42,8 +42,8 @@ type Config struct {
 	VXLANPort uint16
 	// Device names the interface by which an underlay network's bridge is on the LAN.
 	Device func(fabric.Network) string
-	// SandboxDir is where the engine names its containers' namespaces.
-	SandboxDir string
+	// RunDir is the host's /run, SandboxDir where the engine names its containers' namespaces.
+	RunDir, SandboxDir string
 	// Certificates are files of the user's, which nobody renews.
 	Certificates []string
 	// Resolve tells what a container of this host would be told about a name, as

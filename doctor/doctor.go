@@ -70,6 +70,10 @@ type Inputs struct {
 	Records func(ctx context.Context) (Records, error)
 	Planes  Planes
 	Tunnels Tunnels
+	// RunDir is the host's /run, SandboxDir where the engine names its containers' namespaces.
+	RunDir, SandboxDir string
+	// Device names the interface by which an underlay network's bridge is on the LAN.
+	Device func(fabric.Network) string
 	// HostNS is the host's namespace, netns.None() for the caller's; VXLANPort is where
 	// its tunnels end.
 	HostNS    netns.NsHandle
@@ -126,10 +130,13 @@ func checks() []check {
 		{name: "planes", look: planes},
 		{name: "vtep", look: vtep},
 		{name: "nics", look: nics},
+		{name: "strangers", look: strangers},
+		{name: "checksums", look: checksums},
 		{name: "firewall", look: firewall},
 		{name: "certificates", look: certificates},
 		{name: "vteps", look: sharedVTEPs, whole: true},
 		{name: "tunnels", look: tunnels},
+		{name: "echoes", look: echoes},
 		{name: "drops", look: drops},
 		{name: "store", look: store},
 		{name: "hosts", look: deadHosts, whole: true},

@@ -4,9 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -20,9 +26,11 @@ func nics(ctx context.Context, in *Inputs) ([]Finding, error) {
 		return nil, err
 	}
 	parents := make(map[string][]string) // the names of their networks
+	untagged := make(map[string]bool)    // those that are ports of a bridge themselves
 	for _, segment := range segments {
 		if n := segment.Network; n.Mode == fabric.ModeUnderlay && n.Parent != "" {
 			parents[n.Parent] = append(parents[n.Parent], n.Label())
+			untagged[n.Parent] = untagged[n.Parent] || n.VLAN == 0
 		}
 	}
 	if len(parents) == 0 {
@@ -47,14 +55,35 @@ func nics(ctx context.Context, in *Inputs) ([]Finding, error) {
 			cause = fmt.Sprintf("The NIC %s is down: its containers reach nobody outside this host.", parent)
 		case link.Attrs().RawFlags&unix.IFF_LOWER_UP == 0:
 			cause = fmt.Sprintf("The NIC %s has no carrier: its containers reach nobody outside this host.", parent)
-		default:
+		case untagged[parent]:
+			if cause, err = takenNIC(in.RunDir, link); err != nil {
+				return found, err
+			}
+		}
+		if cause == "" {
 			continue
 		}
 		found = append(found, Finding{
 			Severity: Problem, Scope: "this host", Cause: cause,
 			Evidence: fmt.Sprintf("network %s has it as its parent (ip link show %s)", few(parents[parent]), parent),
-			Remedy:   fmt.Sprintf("Set it up (ip link set %s up), and see to its cable, and to what else manages it (nmcli device, networkctl).", parent),
+			Remedy:   fmt.Sprintf("Set it up (ip link set %[1]s up), and see to its cable. Keep what else manages it away: nmcli device set %[1]s managed no; for systemd-networkd KeepMaster=yes in its .network file.", parent),
 		})
 	}
 	return found, nil
+}
+
+// takenNIC says that NetworkManager has taken a NIC out of its bridge; empty: it has not. Its
+// state of a device is a file (NetworkManager 1.4 and newer).
+func takenNIC(runDir string, nic netlink.Link) (string, error) {
+	if nic.Attrs().MasterIndex != 0 {
+		return "", nil
+	}
+	state, err := os.ReadFile(filepath.Join(runDir, "NetworkManager/devices", strconv.Itoa(nic.Attrs().Index)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if !slices.Contains(strings.Split(string(state), "\n"), "managed=true") {
+		return "", nil // the check of the planes tells
+	}
+	return fmt.Sprintf("NetworkManager has taken the NIC %s out of its bridge: its containers reach nobody outside this host.", nic.Attrs().Name), nil
 }

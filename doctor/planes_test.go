@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -170,6 +172,16 @@ func TestNICOfAnUnderlayIsDown(t *testing.T) {
 	in := &Inputs{HostNS: machine.NS, Planes: planned{network}}
 	found, err := nics(t.Context(), in)
 	wantNone(t, found, err)
+	in.RunDir = t.TempDir()
+	state := filepath.Join(in.RunDir, "NetworkManager/devices", strconv.Itoa(machine.Link("eth0").Attrs().Index))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(state), 0o700), os.WriteFile(state, []byte("[device]\nmanaged=true\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	found, err = nics(t.Context(), in)
+	wantOne(t, found, err, "NetworkManager has taken the NIC eth0 out of its bridge")
+	machine.IP("link add cw-eth0 type bridge\nlink set eth0 master cw-eth0")
+	found, err = nics(t.Context(), in)
+	wantNone(t, found, err) // it manages the NIC, and leaves it where it is
 	machine.IP("link set eth0 down")
 	found, err = nics(t.Context(), in)
 	if f := wantOne(t, found, err, "The NIC eth0 is down"); f.Evidence != "network lan has it as its parent (ip link show eth0)" {

@@ -223,7 +223,11 @@ func (t trip) make(ctx context.Context, tunnels Tunnels, ear *tunnelprobe.Ear) (
 func tell(ctx context.Context, in *Inputs, results map[outcome][]route, nic string) (found []Finding) {
 	for _, outcome := range slices.Sorted(maps.Keys(results)) {
 		routes := results[outcome]
-		hosts := strings.Join(hostsOf(ctx, in, routes), ", ")
+		keys := make([]string, 0, len(routes))
+		for _, route := range routes {
+			keys = append(keys, route.host)
+		}
+		hosts := strings.Join(hostsOf(ctx, in, keys), ", ")
 		f := Finding{Severity: Problem, Scope: "the way to " + hosts}
 		asked := fmt.Sprintf("asked on network %s, %s", routes[0].label, routes[0].vtep)
 		switch outcome {
@@ -252,12 +256,11 @@ func tell(ctx context.Context, in *Inputs, results map[outcome][]route, nic stri
 	return found
 }
 
-// hostsOf names the hosts at the ends of the routes.
-func hostsOf(ctx context.Context, in *Inputs, routes []route) []string {
+// hostsOf names hosts by their keys.
+func hostsOf(ctx context.Context, in *Inputs, keys []string) []string {
 	r, err := in.Records(ctx)
 	var names []string
-	for _, route := range routes {
-		name := route.host
+	for _, name := range keys {
 		if host, known := r.Hosts[name]; err == nil && known {
 			name = host.Shown()
 		}

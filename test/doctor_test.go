@@ -40,6 +40,7 @@ func TestDoctor(t *testing.T) {
 		{"a packet is traced", func(c *cluster) { traced(c, two) }},
 		{"a firewall on the other host", firewalled},
 		{"a path that carries too little", blackHole},
+		{"a firewall between routed networks", forwardsNothing},
 		{"a stranger", func(c *cluster) { strangerKnocks(c, one) }},
 		{"a full subnet", fullSubnet},
 		{"causeway does not run", func(c *cluster) { deadHost(c, one) }},
@@ -94,7 +95,7 @@ func fightOverEntries(c *cluster, peer container) {
 	f := c.finds(1, "network ward is not as planned")
 	end()
 	eventually(c.T, "the entry is back", func() error {
-		_, err := c.host(1).try("sh", "-c", "bridge -n "+namespace+" fdb show dev vxlan0 | grep "+mac)
+		_, err := c.host(1).try("sh", "-c", "bridge -n "+namespace+" fdb show dev vxlan0 | grep '"+mac+" dst'") // the bridge has one of its own
 		return err
 	})
 	if !strings.Contains(f.Evidence, "missing: FDB "+mac+" to "+c.host(2).vtep().String()) {
@@ -150,6 +151,16 @@ func blackHole(c *cluster) {
 	if found := c.diagnose(2); len(found) > 0 { // what it sends is let through
 		c.Errorf("h2 finds %+v", found)
 	}
+}
+
+// forwardsNothing has h2 drop what it should forward to the containers of a routed network.
+func forwardsNothing(c *cluster) {
+	c.network("roads", "-o", "mode=routed", "--subnet=10.60.0.0/24")
+	peer := c.host(2).run("roads2", "--net=roads")
+	c.host(1).run("roads1", "--net=roads").pings(peer.addr("roads"))
+	c.must(c.host(2), "nft", "add table inet shut; add chain inet shut through { type filter hook forward priority 0; }; add rule inet shut through icmp type echo-request drop")
+	defer c.must(c.host(2), "nft", "delete table inet shut")
+	c.finds(1, "Nothing comes back on networks of mode=routed from host h2.")
 }
 
 func fullSubnet(c *cluster) {

@@ -26,7 +26,7 @@ func (c *cluster) traces(n int, args ...string) (r trace.Result) {
 }
 
 // tracedAcross follows a packet between two hosts and within one: every hop that can be
-// heard sees it, and has what the records want.
+// heard sees it, and has what the records want. Doctor finds that packets come back.
 func tracedAcross(c *cluster) {
 	c.network("followed", "--subnet=192.168.72.0/24")
 	first := c.host(1).run("walker1", "--net=followed")
@@ -35,6 +35,11 @@ func tracedAcross(c *cluster) {
 	first.pings(peer.addr("followed"))
 	for to, hosts := range map[string]int{"walker2": 2, near.addr("followed"): 1} {
 		c.sound(c.traces(1, "walker1", to), hosts)
+	}
+	for _, finding := range c.diagnose(1) {
+		if strings.Contains(finding.Scope, "the way to") {
+			c.Errorf("doctor finds %+v", finding)
+		}
 	}
 }
 

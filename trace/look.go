@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/sandbox"
 )
 
 // end is one end of the probe as its host has it.
@@ -50,58 +49,24 @@ func (t Tracer) hop(kind Kind, name string, checks []Check) Hop {
 
 // container adds the container's own interface.
 func (t Tracer) container(e end, w *watch) (netns.NsHandle, error) {
-	files, err := os.ReadDir(t.SandboxDir)
+	ns, link, err := sandbox.Find(t.SandboxDir, e.self)
+	if errors.Is(err, nl.ErrNotFound) {
+		return netns.None(), fmt.Errorf("container %s does not run on host %s: %w", e.self.Name, t.Host.Shown(), err)
+	}
 	if err != nil {
 		return netns.None(), err
 	}
-	for _, file := range files {
-		ns, err := nl.OpenNamespace(filepath.Join(t.SandboxDir, file.Name()))
-		if err != nil {
-			continue // it may just be removed
-		}
-		found, err := t.containerIn(ns, e, w)
-		if found || err != nil {
-			return ns, err
-		}
-		_ = ns.Close() // it was only read
-	}
-	return netns.None(), fmt.Errorf("container %s does not run on host %s: no namespace in %s has its interface", e.self.Name, t.Host.Shown(), t.SandboxDir)
-}
-
-func (t Tracer) containerIn(ns netns.NsHandle, e end, w *watch) (found bool, err error) {
-	handle, err := nl.Open(ns)
+	inside, err := nl.Open(ns)
 	if err != nil {
-		return false, err
+		return ns, err
 	}
-	defer handle.Close()
-	links, err := handle.LinkList()
-	if err != nil {
-		return false, err
+	defer inside.Close()
+	check := Check{fmt.Sprintf("route to %s by %s", e.addr, link.Attrs().Name), nothing}
+	routes, err := inside.RouteGet(nl.IP(e.addr))
+	if err == nil && len(routes) > 0 {
+		check.Have = fmt.Sprintf("route to %s by %s", e.addr, nameOf(inside, routes[0].LinkIndex))
 	}
-	for _, link := range links {
-		if link.Attrs().HardwareAddr.String() != e.self.MAC.String() || !has(handle, link, e.self) {
-			continue
-		}
-		name := link.Attrs().Name
-		check := Check{fmt.Sprintf("route to %s by %s", e.addr, name), nothing}
-		routes, err := handle.RouteGet(nl.IP(e.addr))
-		if err == nil && len(routes) > 0 {
-			check.Have = fmt.Sprintf("route to %s by %s", e.addr, nameOf(handle, routes[0].LinkIndex))
-		}
-		return true, w.add(t.hop(Container, e.self.Name, []Check{check}), handle, link, ethernetLen)
-	}
-	return false, nil
-}
-
-// has says whether link has one of the endpoint's addresses.
-func has(handle *nl.Handle, link netlink.Link, e fabric.Endpoint) bool {
-	addrs, err := handle.AddrList(link, netlink.FAMILY_ALL)
-	for _, addr := range addrs {
-		if err == nil && hasAddr(e, nl.Addr(addr.IP)) {
-			return true
-		}
-	}
-	return false
+	return ns, w.add(t.hop(Container, e.self.Name, []Check{check}), inside, link, ethernetLen)
 }
 
 func nameOf(handle *nl.Handle, index int) string {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -34,55 +35,74 @@ const (
 // §5.4), which change no neighbour cache. It returns the holder's MAC if one
 // answers, or probes for the same address; after 400 ms the address is free.
 func Probe(ctx context.Context, ns netns.NsHandle, link netlink.Link, addr netip.Addr) (holder fabric.MAC, taken bool, err error) {
-	addr = addr.Unmap()
+	err = probe(ctx, ns, link, addr.Unmap(), func(mac fabric.MAC) (enough bool) {
+		holder, taken = mac, true
+		return true
+	})
+	return holder, taken, err
+}
+
+// Holders asks as [Probe] does, for the whole 400 ms, and gives the MACs of all that answer.
+func Holders(ctx context.Context, ns netns.NsHandle, link netlink.Link, addr netip.Addr) (holders []fabric.MAC, err error) {
+	err = probe(ctx, ns, link, addr.Unmap(), func(mac fabric.MAC) (enough bool) {
+		if !slices.Contains(holders, mac) {
+			holders = append(holders, mac)
+		}
+		return false
+	})
+	return holders, err
+}
+
+// probe tells heard of each that claims addr until it has enough.
+func probe(ctx context.Context, ns netns.NsHandle, link netlink.Link, addr netip.Addr, heard func(fabric.MAC) (enough bool)) error {
 	own := macOf(link)
 	socket, err := listenFor(ns, link, addr)
 	if err != nil {
-		return fabric.MAC{}, false, err
+		return err
 	}
 	defer socket.Close()
 	question := question(own, addr)
-	frame := make([]byte, 2048)
 	start := time.Now()
 	for n := range probes {
 		if _, err := socket.Write(question); err != nil {
-			return fabric.MAC{}, false, err
+			return err
 		}
 		until := start.Add(time.Duration(n+1) * probeEvery)
 		if n == probes-1 {
 			until = start.Add(probeLimit)
 		}
-		holder, taken, err := listen(ctx, socket, frame, until, own, addr)
-		if taken || err != nil {
-			return holder, taken, err
+		enough, err := listen(ctx, socket, until, addr, func(mac fabric.MAC) bool { return mac != own && heard(mac) })
+		if enough || err != nil {
+			return err
 		}
 	}
-	return fabric.MAC{}, false, ctx.Err()
+	return ctx.Err()
 }
 
-// listen waits until the given time for a frame that tells who holds addr.
-func listen(ctx context.Context, socket *os.File, frame []byte, until time.Time, own fabric.MAC, addr netip.Addr) (fabric.MAC, bool, error) {
+// listen tells heard, until the given time or until it has enough, who claims addr.
+func listen(ctx context.Context, socket *os.File, until time.Time, addr netip.Addr, heard func(fabric.MAC) (enough bool)) (bool, error) {
 	end, limited := ctx.Deadline()
 	limited = limited && end.Before(until)
 	if limited {
 		until = end
 	}
 	if err := socket.SetReadDeadline(until); err != nil {
-		return fabric.MAC{}, false, err
+		return false, err
 	}
+	frame := make([]byte, 2048)
 	for {
 		n, err := socket.Read(frame)
 		if errors.Is(err, os.ErrDeadlineExceeded) && limited {
-			return fabric.MAC{}, false, context.DeadlineExceeded // ctx itself may be a moment late
+			return false, context.DeadlineExceeded // ctx itself may be a moment late
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return fabric.MAC{}, false, ctx.Err()
+			return false, ctx.Err()
 		}
 		if err != nil {
-			return fabric.MAC{}, false, err
+			return false, err
 		}
-		if mac, claims := claims(frame[:n], addr); claims && mac != own {
-			return mac, true, nil
+		if mac, claims := claims(frame[:n], addr); claims && heard(mac) {
+			return true, nil
 		}
 	}
 }
