@@ -21,16 +21,17 @@ import (
 // has it. The caller closes the namespace.
 func Find(dir string, e fabric.Endpoint) (found netns.NsHandle, link netlink.Link, err error) {
 	found = netns.None()
+	known := false
 	err = Each(dir, func(ns netns.NsHandle) (stop bool, err error) {
-		link, err = find(ns, e)
-		if link == nil || err != nil {
+		link, known, err = find(ns, e)
+		if !known || err != nil {
 			return false, err
 		}
 		fd, err := unix.FcntlInt(uintptr(ns), unix.F_DUPFD_CLOEXEC, 0)
 		found = netns.NsHandle(fd)
 		return true, err
 	})
-	if err == nil && link == nil {
+	if err == nil && !known {
 		err = fmt.Errorf("no namespace in %s has its interface: %w", dir, nl.ErrNotFound)
 	}
 	return found, link, err
@@ -59,22 +60,22 @@ func Each(dir string, use func(ns netns.NsHandle) (stop bool, err error)) error 
 	return nil
 }
 
-func find(ns netns.NsHandle, e fabric.Endpoint) (netlink.Link, error) {
+func find(ns netns.NsHandle, e fabric.Endpoint) (link netlink.Link, known bool, err error) {
 	handle, err := nl.Open(ns)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer handle.Close()
 	links, err := handle.LinkList()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for _, link := range links {
 		if link.Attrs().HardwareAddr.String() == e.MAC.String() && has(handle, link, e) {
-			return link, nil
+			return link, true, nil
 		}
 	}
-	return nil, nil
+	return nil, false, nil
 }
 
 // has says whether link has one of the endpoint's addresses: another network's container may
