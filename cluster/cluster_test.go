@@ -391,4 +391,9 @@ func TestRenewal(t *testing.T) {
 	if wait := h2.keepCertificate(ctx, h2.etcd); wait != renewRetry {
 		t.Errorf("the next try is in %v", wait)
 	}
+	h2.Now = func() time.Time { return time.Now().Add(trust.HostLife + time.Hour) }
+	h2.keepCertificate(t.Context(), h2.etcd)
+	if faults := h2.board.Faults(); len(faults) != 1 || !strings.Contains(faults[0].Text, "--join") {
+		t.Errorf("of an expired certificate it says %v", faults)
+	}
 }

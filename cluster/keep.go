@@ -23,6 +23,9 @@ const (
 	renewEvery = time.Hour
 	// renewRetry is the pause after a renewal that failed.
 	renewRetry = time.Minute
+	// lookEvery is how often it is looked whether the certificate has expired all the same:
+	// a host that sleeps does not notice the time.
+	lookEvery = 10 * time.Second
 	// expiresSoon is when a certificate that cannot be renewed is a fault: it should
 	// have been for ten days by then.
 	expiresSoon = trust.HostLife / 3
@@ -38,13 +41,9 @@ func (c *Cluster) Run(ctx context.Context, etcd *kvstore.Etcd) error {
 	group.Go(func() error { return c.followRevoked(ctx, etcd) })
 	group.Go(func() error { return c.rotate(ctx, etcd) })
 	group.Go(func() error {
-		for wait := time.Duration(0); ; wait = c.keepCertificate(ctx, etcd) {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(wait):
-			}
+		for wait := time.Duration(0); c.untilDue(ctx, wait); wait = c.keepCertificate(ctx, etcd) {
 		}
+		return nil
 	})
 	group.Go(func() error {
 		for c.State().Member && c.tellAddress(ctx, etcd) != nil {
@@ -124,6 +123,28 @@ func (c *Cluster) followRevoked(ctx context.Context, etcd *kvstore.Etcd) error {
 	return err
 }
 
+// untilDue waits, no longer than until the certificate has expired, and says whether ctx
+// goes on. What was tried with an expired one waits for wait, as ever.
+func (c *Cluster) untilDue(ctx context.Context, wait time.Duration) bool {
+	had := c.expired()
+	for end := time.Now().Add(wait); ; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(min(lookEvery, time.Until(end))):
+		}
+		if !time.Now().Before(end) || !had && c.expired() {
+			return true
+		}
+	}
+}
+
+// expired says whether the store takes this host's certificate no more.
+func (c *Cluster) expired() bool {
+	certificate, err := c.Dir.Certificate()
+	return err == nil && c.Now().After(certificate.NotAfter)
+}
+
 // keepCertificate notes this host's certificate in the records and renews it when
 // it is due. It returns how long to wait until the next time.
 func (c *Cluster) keepCertificate(ctx context.Context, etcd *kvstore.Etcd) time.Duration {
@@ -139,6 +160,9 @@ func (c *Cluster) keepCertificate(ctx context.Context, etcd *kvstore.Etcd) time.
 		return renewEvery
 	case errors.Is(err, records.ErrRevoked):
 		c.Board.Report(scope, err)
+	case c.expired():
+		c.Board.Report(scope, fmt.Errorf("this host's certificate expired at %s, and the store takes it no more: start causeway with --join and what \"causeway token\" prints on another host: %w",
+			certificate.NotAfter.UTC().Format(time.DateTime), err))
 	case certificate == nil || certificate.NotAfter.Sub(c.Now()) < expiresSoon:
 		expires := "at an unknown time"
 		if certificate != nil {
@@ -152,14 +176,16 @@ func (c *Cluster) keepCertificate(ctx context.Context, etcd *kvstore.Etcd) time.
 }
 
 // renew replaces the certificate where it is due. Who has the authority's key
-// signs it itself.
+// signs it itself. An expired one is not noted before: the store would not hear of it.
 func (c *Cluster) renew(ctx context.Context, r records.Records) error {
 	shown, err := c.Dir.Certificate()
 	if err != nil {
 		return err
 	}
-	if err := r.NoteCertificate(ctx, c.Host, recordOf(shown), ""); err != nil {
-		return err
+	if !c.expired() {
+		if err := r.NoteCertificate(ctx, c.Host, recordOf(shown), ""); err != nil {
+			return err
+		}
 	}
 	stale, err := c.stale()
 	if err != nil || !stale {
