@@ -126,10 +126,10 @@ func (s *Server) checkRoom(ctx context.Context) error {
 	return nil
 }
 
-// alarmed says whether the store refuses writes for want of space.
+// alarmed says whether the store refuses writes for want of space here.
 func (s *Server) alarmed() bool {
 	for _, alarm := range s.Embed.Server.Alarms() {
-		if alarm.Alarm == pb.AlarmType_NOSPACE {
+		if alarm.Alarm == pb.AlarmType_NOSPACE && alarm.MemberID == uint64(s.Embed.Server.MemberID()) {
 			return true
 		}
 	}
