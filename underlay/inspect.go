@@ -21,8 +21,8 @@ func (p *Plane) Inspect(ctx context.Context, segment fabric.Segment) (found []st
 	if p.bridgeLost(name) {
 		found = append(found, "the bridge "+name+" or its NIC is not as it was set up")
 	}
-	if p.anyPort(segment, func(_ string, port link, bridge int) bool { return astray(port, bridge) }) {
-		found = append(found, "a container's link is down or not in the bridge "+name)
+	if p.anyPort(segment, func(_ string, port link, wanted slot) bool { return wanted.lacks(port) }) {
+		found = append(found, "a container's link is down, too small or not in the bridge "+name)
 	}
 	if p.rules.Missing(ctx)(name) {
 		found = append(found, "the rule that lets frames of "+name+" pass the host's firewall is gone")
@@ -32,13 +32,32 @@ func (p *Plane) Inspect(ctx context.Context, segment fabric.Segment) (found []st
 
 type link = netlink.Link
 
-// astray says that a container's link is not in the bridge, or down.
-func astray(port link, bridge int) bool {
-	return port.Attrs().MasterIndex != bridge || port.Attrs().RawFlags&unix.IFF_UP == 0
+// slot is what a container's link has to be as a port of its bridge.
+type slot struct {
+	bridge int // its index
+	mtu    int // at least: a bridge takes no more than its smallest port
+}
+
+// slotIn gives that of a bridge. It has the MTU of the NIC, where that is known: the host's
+// own packets go by the bridge, too.
+func (p *Plane) slotIn(bridge link) slot {
+	wanted := slot{bridge: bridge.Attrs().Index}
+	if place, ours := p.place(bridge.Attrs().Name); ours {
+		if nic, found, err := p.find(place.Parent); found && err == nil {
+			wanted.mtu = nic.Attrs().MTU
+		}
+	}
+	return wanted
+}
+
+// lacks says that a container's link is not in the bridge, or down, or makes it smaller.
+func (s slot) lacks(port link) bool {
+	have := port.Attrs()
+	return have.MasterIndex != s.bridge || have.RawFlags&unix.IFF_UP == 0 || have.MTU < s.mtu
 }
 
 // anyPort says whether what is asked holds for the link of any endpoint of the segment.
-func (p *Plane) anyPort(segment fabric.Segment, holds func(endpoint string, port link, bridge int) bool) bool {
+func (p *Plane) anyPort(segment fabric.Segment, holds func(endpoint string, port link, wanted slot) bool) bool {
 	bridge, err := p.bridge(bridgeName(segment.Network))
 	if err != nil {
 		return false
@@ -47,9 +66,10 @@ func (p *Plane) anyPort(segment fabric.Segment, holds func(endpoint string, port
 	if err != nil {
 		return false
 	}
+	wanted := p.slotIn(bridge)
 	for _, endpoint := range segment.Local {
 		port, plugged := ends[nl.HostEnd(endpoint.ID)]
-		if plugged && holds(endpoint.ID, port, bridge.Attrs().Index) {
+		if plugged && holds(endpoint.ID, port, wanted) {
 			return true
 		}
 	}

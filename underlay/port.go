@@ -62,14 +62,14 @@ func (p *Plane) Alive(ctx context.Context, segment fabric.Segment) (map[string]b
 	return alive, wrap(err)
 }
 
-// joinPorts has the links of the local endpoints in the bridge, up and filtered, as far
+// joinPorts has the links of the local endpoints in the bridge, up, large enough and filtered, as far
 // as they are there: Plug makes them. It counts what was not so.
 func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 	bridge, err := p.bridge(bridgeName(segment.Network))
 	if err != nil {
 		return 0, err
 	}
-	ends := make(map[string]netlink.Link)
+	wanted, ends := p.slotIn(bridge), make(map[string]netlink.Link)
 	for _, endpoint := range segment.Local {
 		port, found, err := p.find(nl.HostEnd(endpoint.ID))
 		if err != nil {
@@ -79,8 +79,9 @@ func (p *Plane) joinPorts(segment fabric.Segment) (changed int, err error) {
 			continue
 		}
 		ends[port.Attrs().Name] = port
-		if port.Attrs().MasterIndex != bridge.Attrs().Index || port.Attrs().RawFlags&unix.IFF_UP == 0 {
-			if err := errors.Join(p.kernel.LinkSetMaster(port, bridge), p.kernel.LinkSetUp(port)); err != nil {
+		if wanted.lacks(port) {
+			mtu := max(port.Attrs().MTU, wanted.mtu)
+			if err := errors.Join(p.kernel.LinkSetMTU(port, mtu), p.kernel.LinkSetMaster(port, bridge), p.kernel.LinkSetUp(port)); err != nil {
 				return changed, fmt.Errorf("put %s into bridge %s: %w", port.Attrs().Name, bridge.Attrs().Name, err)
 			}
 			changed++

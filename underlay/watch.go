@@ -110,12 +110,12 @@ func (p *Plane) bridgeLost(name string) bool {
 	return err == nil && !fine
 }
 
-// portLost says that a container's link is not in the bridge, or that it came up
+// portLost says that a container's link is not as it has to be, or that it came up
 // and was not announced since, or that one which was touched is not filtered.
 func (p *Plane) portLost(id string, touched func(index int) bool) bool {
 	segment := p.applied[id]
-	if p.anyPort(segment, func(endpoint string, port link, bridge int) bool {
-		return astray(port, bridge) || p.unheard[endpoint] != "" && hasCarrier(port)
+	if p.anyPort(segment, func(endpoint string, port link, wanted slot) bool {
+		return wanted.lacks(port) || p.unheard[endpoint] != "" && hasCarrier(port)
 	}) {
 		return true
 	}
