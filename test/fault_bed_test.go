@@ -56,6 +56,8 @@ type faultBed struct {
 	before map[int]inventory
 	round  int
 	lives  int
+	files  string    // a folder
+	tracer *exec.Cmd // slows a disk down
 }
 
 // row is what one fault did.
@@ -122,7 +124,7 @@ func faultRandom(t *testing.T) *rand.Rand {
 
 func newFaultBed(c *cluster) *faultBed {
 	c.Helper()
-	b := &faultBed{cluster: c, steady: map[int]container{}, addrs: map[int]string{}, pids: map[int]int{}, before: map[int]inventory{}}
+	b := &faultBed{cluster: c, steady: map[int]container{}, addrs: map[int]string{}, pids: map[int]int{}, before: map[int]inventory{}, files: c.TempDir()}
 	c.storeHeldBy("h1", "h2", "h3")
 	c.network(bedNetwork, "--subnet=192.168.90.0/24")
 	for n := 1; n <= bedHosts; n++ {
@@ -262,6 +264,7 @@ func (b *faultBed) settle(f fault) {
 		})
 		b.host(n).remove(name)
 	}
+	b.storeHeldBy("h1", "h2", "h3")
 	for n := 1; n <= bedHosts; n++ {
 		eventuallyWithin(b.T, healed, b.host(n).Name()+" has no troubles", func() error { return b.host(n).shows("no troubles", "status") })
 	}

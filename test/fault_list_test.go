@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -52,13 +53,17 @@ func (b *faultBed) faults() []fault {
 		{"cut off from all", true, []string{"input", "output"}, "store"},
 		{"hears the peers no more", true, []string{"input udp dport 4789"}, ""},
 		{"heard by the peers no more", true, []string{"output udp dport 4789"}, ""},
+		{"hears nobody any more", true, []string{"input"}, "store"},
+		{"heard by nobody any more", true, []string{"output"}, "store"},
 	} {
 		list = append(list, fault{
 			name: cut.name, hosts: []int{2}, loses: cut.loses, lasts: 15 * time.Second, told: cut.told, teller: 2,
 			inject: partitions(2, cut.rules...), heal: commands(2, "nft delete table inet fault"),
 		})
 	}
-	return append(list, b.killedAtEachStep())
+	list = append(list, b.killedAtEachStep("causeway killed at each step of a call", causeway),
+		b.killedAtEachStep("engine killed at each step of a call", docker))
+	return slices.Concat(list, b.storeFaults(), b.hostFaults())
 }
 
 type act = func(*faultBed) error
@@ -139,18 +144,27 @@ func partitions(n int, rules ...string) act {
 
 // killLeader kills the causeway whose member of the store leads.
 func (b *faultBed) killLeader() error {
-	out, err := b.host(1).try("causeway", "hosts", "--json")
+	leader, err := b.leader()
 	if err != nil {
 		return err
 	}
+	return leader.Causeway.Kill(b.Context())
+}
+
+// leader is the host whose member of the store leads.
+func (b *faultBed) leader() (*host, error) {
+	out, err := b.host(1).try("causeway", "hosts", "--json")
+	if err != nil {
+		return nil, err
+	}
 	var listed []struct{ Name, Role string }
 	if err := json.Unmarshal([]byte(out), &listed); err != nil {
-		return err
+		return nil, err
 	}
 	for i, host := range listed {
 		if host.Role == "leads" {
-			return b.host(i + 1).Causeway.Kill(b.Context())
+			return b.host(i + 1), nil
 		}
 	}
-	return fmt.Errorf("nobody leads: %s", out)
+	return nil, fmt.Errorf("nobody leads: %s", out)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/internal/faults"
+	"github.com/causeway-net/causeway/lab"
 )
 
 // step is a pass of a fault point.
@@ -23,20 +24,24 @@ type step struct {
 	pass int
 }
 
-// killedAtEachStep kills the causeway of h2 at each step that the life of a network and
-// its containers takes there, with the addresses of either allocator. Which steps these
-// are is read from a life without a fault. A supervisor starts it again at once.
-func (b *faultBed) killedAtEachStep() fault {
+// killedAtEachStep kills a service of h2, causeway or the engine, at each step that the life
+// of a network and its containers takes there, with the addresses of either allocator. Which
+// steps these are is read from a life without a fault. A supervisor starts it again at once.
+func (b *faultBed) killedAtEachStep(name string, service func(int) lab.Service) fault {
 	did := 0
-	return fault{name: "killed at each step of a call", hosts: []int{2}, lasts: time.Second, did: &did, heal: (*faultBed).endLives,
+	return fault{name: name, hosts: []int{2}, lasts: time.Second, did: &did, heal: (*faultBed).endLives,
 		inject: func(b *faultBed) error {
+			victim := service(2)
 			for _, ipam := range []string{"default", "causeway"} {
 				steps, err := b.stepsOfALife(ipam)
 				if err != nil {
 					return err
 				}
 				for _, at := range steps {
-					died, err := b.dieAt(at, ipam)
+					if strings.HasPrefix(at.at, "background") && victim != b.host(2).Causeway {
+						continue // causeway's own steps: an engine dies in its calls
+					}
+					died, err := b.dieAt(at, ipam, victim)
 					if err != nil {
 						return fmt.Errorf("killed at %v: %w", at, err)
 					}
@@ -53,7 +58,7 @@ func (b *faultBed) killedAtEachStep() fault {
 
 // stepsOfALife are the passes of the points that a life without a fault goes through.
 func (b *faultBed) stepsOfALife(ipam string) ([]step, error) {
-	if err := b.arm(step{}); err != nil {
+	if err := b.arm(step{}, 0); err != nil {
 		return nil, err
 	}
 	if err := b.life(ipam); err != nil {
@@ -106,22 +111,27 @@ func (b *faultBed) life(ipam string) error {
 
 func (b *faultBed) lifeNetwork() string { return fmt.Sprint("life", b.lives) }
 
-// dieAt goes through a life in which causeway dies at a step.
-func (b *faultBed) dieAt(at step, ipam string) (died bool, err error) {
-	if err := b.arm(at); err != nil {
+// dieAt goes through a life in which the victim is killed at a step.
+func (b *faultBed) dieAt(at step, ipam string, victim lab.Service) (died bool, err error) {
+	if victim.PID() == 0 { // it died when the last life was over
+		if err := victim.Start(b.Context()); err != nil {
+			return false, err
+		}
+	}
+	before := victim.PID()
+	if err := b.arm(at, before); err != nil {
 		return false, err
 	}
-	before := b.host(2).Causeway.PID()
 	ctx, cancel := context.WithCancel(b.Context())
 	supervised := make(chan error, 1)
-	go func() { supervised <- b.supervise(ctx) }()
+	go func() { supervised <- b.supervise(ctx, victim) }()
 	lived := b.life(ipam)
 	cancel()
 	if err := <-supervised; err != nil {
 		return false, err
 	}
 	b.host(2).remove(b.lifeNetwork())
-	if died = b.host(2).Causeway.PID() != before; died {
+	if died = victim.PID() != before; died {
 		return true, nil // an error of the life is Docker's to tell
 	}
 	return false, lived
@@ -147,11 +157,11 @@ func (b *faultBed) endLives() error {
 	return fmt.Errorf("networks cannot be removed:\n%s", out)
 }
 
-// supervise starts the causeway of h2 again when it has died, as systemd does.
-func (b *faultBed) supervise(ctx context.Context) error {
+// supervise starts a service again when it has died, as systemd does.
+func (b *faultBed) supervise(ctx context.Context, service lab.Service) error {
 	for {
-		if b.host(2).Causeway.PID() == 0 {
-			if err := b.host(2).Causeway.Start(b.Context()); err != nil {
+		if service.PID() == 0 {
+			if err := service.Start(b.Context()); err != nil {
 				return err
 			}
 		}
@@ -162,9 +172,12 @@ func (b *faultBed) supervise(ctx context.Context) error {
 	}
 }
 
-// arm has the causeway of h2 die at a step; the zero one disarms it and counts anew.
-func (b *faultBed) arm(at step) error {
-	query := url.Values{"at": {at.at}, "pass": {fmt.Sprint(at.pass)}}
+// arm has the causeway of h2 kill a process at a step; the zero step disarms it and counts anew.
+func (b *faultBed) arm(at step, pid int) error {
+	query := url.Values{"at": {at.at}, "pass": {fmt.Sprint(at.pass)}, "kill": {fmt.Sprint(pid)}}
+	if at.at == "" {
+		query = nil
+	}
 	response, err := b.points(http.MethodPost, "?"+query.Encode())
 	if err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Package faults ends the process at a step that a test names, as a crash does
-// (serve --fault-points).
+// Package faults kills this process at a step that a test names, or another one such as the
+// engine's, as a crash does (serve --fault-points).
 //
 // A step's path: what writes to the store or a data plane goes through [Points.Store]
 // and [Points.Planes], which call [Points.Pass] before and after each write with a name
@@ -32,14 +32,15 @@ const Path = "/debug/faultpoints"
 type Points struct {
 	mu     sync.Mutex // guards what follows
 	passes map[string]int
-	at     string // the step to die at; empty: none
+	at     string // the step to kill at; empty: none
 	left   int    // passes until then
+	victim int    // the process that is killed
 }
 
-// New makes Points at which nobody dies yet.
+// New makes Points at which nobody is killed yet.
 func New() *Points { return &Points{passes: map[string]int{}} }
 
-// Pass notes that a step is reached, and does not return if it is the one to die at.
+// Pass notes that a step is reached, and does not return if this process is killed there.
 func (p *Points) Pass(step string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -47,14 +48,18 @@ func (p *Points) Pass(step string) {
 	if step != p.at {
 		return
 	}
-	if p.left--; p.left == 0 {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	if p.left--; p.left != 0 {
+		return
+	}
+	_ = syscall.Kill(p.victim, syscall.SIGKILL)
+	if p.victim == os.Getpid() {
 		select {} // until it arrives
 	}
 }
 
 // ServeHTTP answers GET with how often each step was passed since the last POST, and
-// takes by POST ?at=STEP&pass=N the step to die at; without at, none.
+// takes by POST ?at=STEP&pass=N the step to die at; without at, none. With &kill=PID that
+// process is killed there in place of this one.
 func (p *Points) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Content-Type", "application/json")
@@ -66,10 +71,17 @@ func (p *Points) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("pass=%q must be a number from 1 on", r.FormValue("pass")), http.StatusBadRequest)
 		return
 	}
+	victim := os.Getpid()
+	if text := r.FormValue("kill"); text != "" {
+		if victim, err = strconv.Atoi(text); err != nil || victim < 2 {
+			http.Error(w, fmt.Sprintf("kill=%q must be the ID of a process", text), http.StatusBadRequest)
+			return
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.passes)
-	p.at, p.left = r.FormValue("at"), pass
+	p.at, p.left, p.victim = r.FormValue("at"), pass, victim
 }
 
 func (p *Points) seen() map[string]int {

@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -56,6 +57,23 @@ func TestTheProcessDiesAtTheStep(t *testing.T) {
 		if got := strings.Count(string(out), "committed"); got != want {
 			t.Errorf("%s: %d commits, want %d\n%s", at, got, want, out)
 		}
+	}
+}
+
+func TestAnotherProcessDiesAtTheStep(t *testing.T) {
+	other := exec.Command("sleep", "60")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := New()
+	ask(p, http.MethodPost, fmt.Sprintf("?at=a&pass=1&kill=%d", other.Process.Pid))
+	p.Pass("a")
+	var exit *exec.ExitError
+	if err := other.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("it ended with %v", err)
+	}
+	if got := ask(p, http.MethodPost, "?at=a&pass=1&kill=1"); !strings.Contains(got, "must be the ID of a process") {
+		t.Errorf("kill=1 is answered %q", got)
 	}
 }
 
