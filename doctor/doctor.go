@@ -232,15 +232,3 @@ func (c check) hung(in Inputs) Finding {
 		Remedy:   "What it asks hangs, or the host is very busy: look at its load, and ask again.",
 	}
 }
-
-// pause waits, or returns ctx's error.
-func pause(ctx context.Context, length time.Duration) error {
-	timer := time.NewTimer(length)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/pause"
 )
 
 // remedies say what to do about the faults that the parts of causeway report, where the
@@ -58,7 +59,7 @@ func drops(ctx context.Context, in *Inputs) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, in.Timing.Again); err != nil {
+	if err := pause.For(ctx, in.Timing.Again); err != nil {
 		return nil, err
 	}
 	now, err := in.Drops()

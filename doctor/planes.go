@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/pause"
 )
 
 // planes compares what the kernel and the switch have with what is planned. A difference
@@ -33,7 +34,7 @@ func planes(ctx context.Context, in *Inputs) ([]Finding, error) {
 	if len(first) == 0 {
 		return found, nil
 	}
-	if err := pause(ctx, in.Timing.Again); err != nil {
+	if err := pause.For(ctx, in.Timing.Again); err != nil {
 		return found, err
 	}
 	for _, id := range ids {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/loopback"
+	"github.com/causeway-net/causeway/internal/pause"
 	"github.com/causeway-net/causeway/kvstore"
 )
 
@@ -89,7 +90,7 @@ func pass(ctx context.Context, from net.Conn, to string, delay *atomic.Int64) {
 	answer := make([]byte, 64<<10)
 	for {
 		n, err := etcd.Read(answer)
-		if err != nil || pause(ctx, time.Duration(delay.Load())) != nil {
+		if err != nil || pause.For(ctx, time.Duration(delay.Load())) != nil {
 			return
 		}
 		if _, err := from.Write(answer[:n]); err != nil {

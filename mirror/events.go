@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/pause"
 )
 
 // retryAfter is the pause before a failed task is tried again.
@@ -27,7 +28,7 @@ func (m *Mirror) listen(ctx context.Context) error {
 			return ctx.Err()
 		}
 		m.reportEngine(err)
-		if err := pause(ctx, retryAfter); err != nil {
+		if err := pause.For(ctx, retryAfter); err != nil {
 			return err
 		}
 	}
@@ -76,16 +77,4 @@ func (m *Mirror) reportEngine(err error) {
 		err = fmt.Errorf("the Docker engine at %s: %w", m.Socket, err)
 	}
 	m.Board.Report(health.Scope{Part: health.Engine}, err)
-}
-
-// pause waits, or returns ctx's error.
-func pause(ctx context.Context, length time.Duration) error {
-	timer := time.NewTimer(length)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/causeway-net/causeway/internal/pause"
 )
 
 const (
@@ -37,7 +39,7 @@ func events(w http.ResponseWriter, r *http.Request, h *hub) {
 		if err := flusher.Flush(); err != nil {
 			return
 		}
-		if pause(r.Context(), calm) != nil {
+		if pause.For(r.Context(), calm) != nil {
 			return
 		}
 	}
@@ -55,17 +57,5 @@ func next(ctx context.Context, w *watcher) ([]byte, error) {
 	case <-w.ready:
 		text, err := json.Marshal(w.take())
 		return fmt.Appendf(nil, "data: %s\n\n", text), err
-	}
-}
-
-// pause waits, or returns ctx's error.
-func pause(ctx context.Context, length time.Duration) error {
-	timer := time.NewTimer(length)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }

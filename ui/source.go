@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/causeway-net/causeway/agent"
+	"github.com/causeway-net/causeway/internal/pause"
 )
 
 // again is how long after the agent ended it is asked again.
@@ -32,6 +33,6 @@ func follow(ctx context.Context, config Config, h *hub) {
 			failing = true
 			config.Log.WithError(err).Warn("the cluster cannot be followed")
 		}
-		_ = pause(ctx, again) // the loop looks at ctx
+		_ = pause.For(ctx, again) // the loop looks at ctx
 	}
 }
