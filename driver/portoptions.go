@@ -79,9 +79,6 @@ func parseRate(text string) (uint64, error) {
 
 // validatePorts refuses what would have no effect.
 func validatePorts(n fabric.Network) error {
-	if n.Mode == fabric.ModeOVS && (n.Spoofing || len(n.Allow) > 0 || n.BroadcastRate != 0 || n.Rate != 0) {
-		return fmt.Errorf("options allow, spoofing, broadcast-rate and rate are not for mode=%s", n.Mode)
-	}
 	if n.Spoofing && len(n.Allow) > 0 {
 		return fmt.Errorf("option allow has no effect with spoofing=allow")
 	}

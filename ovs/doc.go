@@ -14,12 +14,19 @@
 //	 0 classify       in_port=container                        reg0=VNI, to 10
 //	                  in_port=gateway, dl_src=its MAC          reg0=VNI, reg1=1, to 20
 //	                  in_port=tunnel, tun_id=VNI, tun_src=VTEP reg0=VNI, reg1=1, to 30
-//	10 anti-spoof     the container's own MAC and addresses,   to 20
-//	                  in Ethernet, ARP, IPv4 and IPv6
+//	10 MAC            in_port, dl_src=own                      to 11
+//	11 kind           what only routers, DHCP servers and      drop
+//	                  bridges say; another's MAC in ARP or ND
+//	                  all else                                 to 12
+//	12 source         own address in ARP, IPv4 and IPv6        to 13
+//	13 chatter        broadcast, ARP, ND                       to 14
+//	                  all else                                 to 15
+//	14 broadcasts     in_port                                  meter, to 15
+//	15 rate           in_port, on a network with -o rate       meter, to 20
 //	20 neighbours     ARP or ND about the container's own      drop (an announcement)
 //	                  ARP request for an endpoint of reg0      answer to in_port
 //	                  ND solicitation for an endpoint of reg0  make it an answer, to 25
-//	                  other ARP, ND and router discovery       drop
+//	                  other ARP, ND and router discovery       drop, or with -o allow or spoofing to 30
 //	                  all else                                 to 30
 //	25 ND answer      -                                        set the link address, to in_port
 //	30 local          reg0, dl_dst=local MAC                   output to the container
@@ -52,9 +59,17 @@
 // drift. A switch that does not answer opens a circuit breaker, which fails commands
 // at once for ten seconds or until the switch is restarted.
 //
-// The anti-spoof table means that a container is a host and nothing else: it
-// cannot route for others, have further addresses, or ask for one by DHCP. Its
-// IPv6 link-local address is the one derived from its MAC (RFC 4291, appendix A).
+// Tables 10 to 12 hold a container to the rule of internal/portfilter, by flows: a
+// container is a host and nothing else. It cannot route for others, have further
+// addresses, or ask for one by DHCP. Its IPv6 link-local address is the one derived
+// from its MAC (RFC 4291, appendix A). Each reason to drop has a flow at each port, whose
+// counter is what [Plane.Drops] tells. portfilter's own program has no effect here: the
+// userspace datapath reads a port through a packet socket, which gets a frame before
+// tc's filters do.
+//
+// The limits are meters of the switch, up to three for each port (meters.go). The last
+// holds what is sent to the container, in table 30: Open vSwitch deletes a qdisc that is
+// not its own.
 //
 // VXLAN has UDP port 8472 here, not 4789: on the kernel's datapath the port's
 // socket cannot be shared with the devices of mode=vxlan, and on the userspace

@@ -21,7 +21,12 @@ const (
 // The tables of the pipeline, in a frame's order.
 const (
 	tableClassify   = 0
-	tableAntiSpoof  = 10
+	tableMAC        = 10 // these keep a container to what it may send: ports.go has their flows
+	tableKind       = 11
+	tableSource     = 12
+	tableChatter    = 13
+	tableBroadcasts = 14
+	tableRate       = 15
 	tableNeighbours = 20
 	tableNDAnswer   = 25
 	tableLocal      = 30
@@ -32,6 +37,7 @@ const (
 // staticFlows are those that serve every network.
 func staticFlows() []vswitch.Flow {
 	w := writer{cookie: cookieOurs}
+	w.everyPort()
 	w.add(tableNeighbours, 50, "arp", "drop")
 	// Router and neighbour solicitations and advertisements, and redirects (RFC 4861 §4).
 	for kind := 133; kind <= 137; kind++ {
@@ -46,10 +52,11 @@ func staticFlows() []vswitch.Flow {
 
 // writer gathers the flows of one network.
 type writer struct {
-	cookie uint64
-	vni    uint32
-	tunnel int // the number of the tunnel port
-	flows  []vswitch.Flow
+	cookie  uint64
+	network fabric.Network
+	vni     uint32
+	tunnel  int // the number of the tunnel port
+	flows   []vswitch.Flow
 }
 
 // done returns the flows, sorted and one for each key: of two endpoints that share
@@ -81,32 +88,12 @@ func (w *writer) places(places []place) {
 			continue
 		}
 		w.container(*at.Endpoint, at.port)
-		w.add(tableLocal, 100, w.at(at.MAC), output(at.port))
+		w.add(tableLocal, 100, w.at(at.MAC), w.limitedOutput(at.port))
 	}
 }
 
 func (w *writer) add(table, priority int, match, actions string) {
 	w.flows = append(w.flows, vswitch.Flow{Cookie: w.cookie, Table: table, Priority: priority, Match: match, Actions: actions})
-}
-
-// container lets a container's frames in: its own, and nobody else's.
-func (w *writer) container(e fabric.Endpoint, number int) {
-	port := fmt.Sprintf("in_port=%d", number)
-	w.add(tableClassify, 100, port, fmt.Sprintf("set_field:%#x->reg0,%s", w.vni, to(tableAntiSpoof)))
-	from := fmt.Sprintf("%s,dl_src=%s", port, e.MAC)
-	for _, addr := range addresses(e) {
-		if addr.Is6() {
-			w.add(tableAntiSpoof, 100, fmt.Sprintf("ipv6,%s,ipv6_src=%s", from, addr), to(tableNeighbours))
-			w.add(tableNeighbours, 110, fmt.Sprintf("icmp6,%s,icmp_type=135,nd_target=%s", port, addr), "drop")
-			continue
-		}
-		w.add(tableAntiSpoof, 100, fmt.Sprintf("ip,%s,nw_src=%s", from, addr), to(tableNeighbours))
-		// A probe has no sender address yet (RFC 5227 §2.1.1).
-		for _, sender := range []netip.Addr{addr, netip.IPv4Unspecified()} {
-			w.add(tableAntiSpoof, 100, fmt.Sprintf("arp,%s,arp_spa=%s,arp_sha=%s", from, sender, e.MAC), to(tableNeighbours))
-		}
-		w.add(tableNeighbours, 110, fmt.Sprintf("arp,%s,arp_tpa=%s", port, addr), "drop")
-	}
 }
 
 // answer turns a question for e's address into its answer, and sends it back.

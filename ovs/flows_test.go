@@ -73,7 +73,13 @@ func TestFlowsOverIPv6(t *testing.T) {
 // genProgramme draws that of one network as Plan would give it. Some endpoints share
 // a MAC and an address, as one whose host died does with its successor.
 func genProgramme(t *rapid.T) programme {
-	segment := fabric.Segment{Network: fabric.Network{ID: "foo", VNI: rapid.Uint32Range(1, 1<<24-1).Draw(t, "VNI")}}
+	segment := fabric.Segment{Network: fabric.Network{
+		ID: "foo", VNI: rapid.Uint32Range(1, 1<<24-1).Draw(t, "VNI"),
+		Spoofing: rapid.Bool().Draw(t, "spoofing"), Rate: 1e6 * uint64(rapid.IntRange(0, 1).Draw(t, "rate")),
+	}}
+	if rapid.Bool().Draw(t, "floating") {
+		segment.Network.Allow = []netip.Addr{netip.MustParseAddr("10.0.0.100"), netip.MustParseAddr("fd00::100")}
+	}
 	ports := numbers{tunnel: 1, local: map[string]int{}}
 	vteps := map[netip.Addr]bool{}
 	for n := range rapid.IntRange(0, 8).Draw(t, "endpoints") {

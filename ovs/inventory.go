@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 
+	"github.com/causeway-net/causeway/internal/openflow"
 	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
@@ -23,8 +24,9 @@ type inventory struct {
 	tunnels  map[string]vswitch.Interface
 	ports    map[string]portRow // by endpoint ID
 	groups   map[uint32]string  // buckets, by group ID
-	foreign  int                // ports and groups of others on the bridge
-	gateways map[string]bool    // looked at, by network
+	meters   map[uint32]openflow.Meter
+	foreign  int             // ports and groups of others on the bridge
+	gateways map[string]bool // looked at, by network
 	// internal names the devices that bridges have on the host.
 	internal map[string]bool
 }
@@ -41,7 +43,7 @@ type portRow struct {
 func newInventory() *inventory {
 	return &inventory{
 		tunnels: map[string]vswitch.Interface{}, ports: map[string]portRow{}, internal: map[string]bool{},
-		groups: map[uint32]string{}, gateways: map[string]bool{},
+		groups: map[uint32]string{}, meters: map[uint32]openflow.Meter{}, gateways: map[string]bool{},
 	}
 }
 
@@ -78,6 +80,11 @@ func (p *Plane) look(ctx context.Context) error {
 		}
 		have.groups, have.foreign = ourGroups(groups)
 		have.foreign += others
+		meters, err := p.vswitch.DumpMeters(ctx)
+		if err != nil {
+			return err
+		}
+		have.meters = ourMeters(meters)
 	}
 	for _, row := range interfaces {
 		have.sort(row, slices.Contains(on, row.Name))

@@ -89,6 +89,7 @@ func (s *site) suite(vtep, tunnel string) planetest.Config {
 			s.machine(t, host).tool(t, "ovs-ofctl", "del-flows", bridge, "table=40")
 		},
 		Responds:   true,
+		Filters:    true,
 		TunnelPort: port,
 	}
 }
@@ -241,6 +242,10 @@ func (m *machine) text(t *testing.T, segment fabric.Segment) string {
 			fmt.Fprintf(&b, "%#x %s\n", id, groups[id])
 		}
 	}
+	meters, err := m.DumpMeters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	rows, err := m.Interfaces(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +254,11 @@ func (m *machine) text(t *testing.T, segment fabric.Segment) string {
 	for _, row := range rows {
 		if row.ExternalIDs[vswitch.IDNetwork] == segment.Network.ID || row.ExternalIDs[vswitch.IDTunnel] != "" {
 			fmt.Fprintf(&b, "%+v\n", row)
+			for number := range uint32(metersOfPort) {
+				if meter, there := meters[broadcastMeter(row.Port)+number]; there {
+					fmt.Fprintf(&b, "%+v\n", meter)
+				}
+			}
 		}
 	}
 	return b.String()

@@ -91,6 +91,7 @@ func (p programme) flows() []vswitch.Flow {
 		return staticFlows()
 	}
 	w := p.writer()
+	w.unknown()
 	w.sources(p.segment.Flood)
 	local, remote := p.local(), p.remote()
 	w.places(slices.Concat(local, remote))
@@ -99,7 +100,7 @@ func (p programme) flows() []vswitch.Flow {
 }
 
 func (p programme) writer() *writer {
-	return &writer{cookie: cookieOf(p.segment.Network), vni: p.segment.Network.VNI, tunnel: p.ports.tunnel}
+	return &writer{cookie: cookieOf(p.segment.Network), network: p.segment.Network, vni: p.segment.Network.VNI, tunnel: p.ports.tunnel}
 }
 
 // difference returns the change of flows from last to want. Only the flows of what
@@ -234,6 +235,7 @@ func (p *Plane) write(ctx context.Context, id string, want programme, c vswitch.
 	if groups && !want.isStatic() {
 		c.SetGroups, c.RemoveGroups = regroup(p.have.groups, want.segment.Network.VNI, want.groups())
 	}
+	c.Meters = remeter(p.have.meters, p.known[id].meters(), want.meters())
 	p.activity.wrote(cookieOf(want.segment.Network), c)
 	if err := p.vswitch.Write(ctx, c); err != nil {
 		return err
@@ -244,6 +246,7 @@ func (p *Plane) write(ctx context.Context, id string, want programme, c vswitch.
 	for _, id := range c.RemoveGroups {
 		delete(p.have.groups, id)
 	}
+	p.have.metered(c.Meters)
 	p.known[id] = want
 	return nil
 }

@@ -71,6 +71,9 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 	if err := p.pruneGroups(ctx, keep); err != nil {
 		return err
 	}
+	if err := p.pruneMeters(ctx); err != nil {
+		return err
+	}
 	if err := p.pruneTunnels(ctx, tunnels); err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func TestOVS(t *testing.T) {
 			of.runAll(t, "ping and TCP between hosts", "MTU")
 		})
 	}
-	t.Run("spoofing", func(t *testing.T) { spoofing(c.sub(t)) })
+	t.Run("sends as itself", func(t *testing.T) { sendsAsItself(c.sub(t)) })
 	t.Run("readable", func(t *testing.T) { readable(c.sub(t)) })
 	t.Run("switch restarted", func(t *testing.T) { switchRestarted(c.sub(t)) })
 }
@@ -164,64 +164,6 @@ func (c *cluster) throughput(from, to container, addr string) (float64, error) {
 	begin := time.Now()
 	count, err := io.Copy(io.Discard, peer)
 	return float64(count) * 8 / 1e9 / time.Since(begin).Seconds(), err
-}
-
-// spoofing changes address and MAC inside a container, which then reaches nobody:
-// what its victims get counts, for their answers would not find it anyway.
-func spoofing(c *cluster) {
-	c.network("honest", "--subnet=192.168.73.0/24")
-	near, far := c.host(1).run("near", "--net=honest"), c.host(2).run("far", "--net=honest")
-	liar := c.host(1).run("liar", "--net=honest")
-	addr, mac := liar.addr("honest"), liar.mac("honest")
-	reaches := func(want bool) {
-		c.Helper()
-		for _, victim := range []container{near, far} {
-			for _, neighbour := range []string{"known", "asked for"} {
-				if neighbour == "known" {
-					liar.ip("neigh", "replace", victim.addr("honest"), "lladdr", victim.mac("honest"), "dev", "eth0", "nud", "permanent")
-				} else {
-					liar.ip("neigh", "del", victim.addr("honest"), "dev", "eth0")
-				}
-				before := victim.echoRequests()
-				out, err := liar.exec("ping", "-c", "1", "-W", "1", victim.addr("honest"))
-				if got := victim.echoRequests() - before; got > 0 != want || (err == nil) != want {
-					c.Errorf("%s, %s, got %d echo requests, want some: %t\n%s", victim.name, neighbour, got, want, out)
-				}
-			}
-		}
-	}
-	reaches(true)
-	liar.ip("addr", "del", addr+"/24", "dev", "eth0")
-	liar.ip("addr", "add", "192.168.73.99/24", "dev", "eth0")
-	reaches(false)
-	liar.ip("addr", "del", "192.168.73.99/24", "dev", "eth0")
-	liar.ip("addr", "add", addr+"/24", "dev", "eth0")
-	reaches(true)
-	liar.ip("link", "set", "eth0", "address", "02:00:00:00:00:99")
-	reaches(false)
-	liar.ip("link", "set", "eth0", "address", mac)
-	reaches(true)
-}
-
-// echoRequests counts those that the container ever got, answered or not.
-func (c container) echoRequests() int {
-	c.c.Helper()
-	out := c.nsenter("nstat", "-asz", "IcmpInEchos")
-	for line := range strings.Lines(out) {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "IcmpInEchos" {
-			if n, err := strconv.Atoi(fields[1]); err == nil {
-				return n
-			}
-		}
-	}
-	c.c.Fatalf("no count of echo requests in %q", out)
-	return 0
-}
-
-// ip changes the container's network as root of its host could.
-func (c container) ip(args ...string) {
-	c.c.Helper()
-	c.nsenter("ip", args...)
 }
 
 // nsenter runs a command of the host's in the container's network namespace.

@@ -122,7 +122,7 @@ func (p *planes) byMode() map[fabric.Mode]fabric.Dataplane {
 func (p *planes) drops(ctx context.Context) (map[string]fabric.Drops, error) {
 	all := make(map[string]fabric.Drops)
 	var errs []error
-	for _, read := range []func(context.Context) (map[string]fabric.Drops, error){p.vxlan.Drops, p.underlay.Drops, p.routed.Drops} {
+	for _, read := range []func(context.Context) (map[string]fabric.Drops, error){p.vxlan.Drops, p.underlay.Drops, p.routed.Drops, p.ovs.Drops} {
 		drops, err := read(ctx)
 		errs = append(errs, err)
 		maps.Copy(all, drops)

@@ -1,5 +1,5 @@
 // Package openflow hears what happens to the flows and groups of an Open vSwitch
-// bridge, over OpenFlow 1.5 on the bridge's management socket.
+// bridge, and changes its meters, over OpenFlow 1.5 on the bridge's management socket.
 //
 // A change's path: [Dial] asks the switch to tell of every flow that is added,
 // removed or modified (OFPMP_FLOW_MONITOR, OpenFlow 1.5 §7.3.5.17) and of the
@@ -57,6 +57,7 @@ const (
 	typeMultipartRequest = 18
 	typeMultipartReply   = 19
 	typeSetAsync         = 28
+	typeMeterMod         = 29
 	typeRequestForward   = 32
 
 	multipartFlowMonitor = 16
@@ -96,7 +97,8 @@ func (c *Conn) Close() error {
 	return c.conn.Close()
 }
 
-func (c *Conn) begin() error {
+// greet says that both speak this version.
+func (c *Conn) greet() error {
 	if err := c.send(typeHello, nil); err != nil {
 		return err
 	}
@@ -106,6 +108,13 @@ func (c *Conn) begin() error {
 	}
 	if kind != typeHello {
 		return fmt.Errorf("message type %d in place of a greeting: % x", kind, hello)
+	}
+	return nil
+}
+
+func (c *Conn) begin() error {
+	if err := c.greet(); err != nil {
+		return err
 	}
 	if err := c.send(typeSetAsync, asyncConfig()); err != nil {
 		return err

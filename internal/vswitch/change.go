@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/causeway-net/causeway/internal/openflow"
 )
 
 // Group is an OpenFlow group of type all: it sends a copy of the frame through
@@ -15,11 +17,13 @@ type Group struct {
 	Buckets string
 }
 
-// Change turns what the switch has into what is wanted, in one bundle.
+// Change turns what the switch has into what is wanted: flows and groups in one bundle,
+// meters before it, or after it those that are deleted.
 type Change struct {
 	Remove, Add  []Flow
 	SetGroups    []Group // added or modified
 	RemoveGroups []uint32
+	Meters       []openflow.MeterChange
 }
 
 // ChangeOf returns the change from have to want, which both have one flow for each
@@ -67,6 +71,7 @@ func MissingOf(last, want, have []Flow) int {
 	return missing
 }
 
+// Size is that of the bundle.
 func (c Change) Size() int {
 	return len(c.Remove) + len(c.Add) + len(c.SetGroups) + len(c.RemoveGroups)
 }

@@ -88,9 +88,9 @@ func parseFlow(line string) (Flow, error) {
 			f.Table, err = strconv.Atoi(value)
 		case "priority":
 			f.Priority, err = strconv.Atoi(value)
-		// Flags and timeouts do not tell one entry from another.
+		// Flags, timeouts and counters do not tell one entry from another.
 		case "send_flow_rem", "check_overlap", "reset_counts", "no_packet_counts", "no_byte_counts",
-			"idle_timeout", "hard_timeout", "importance":
+			"idle_timeout", "hard_timeout", "importance", "duration", "n_packets", "n_bytes", "idle_age", "hard_age":
 		default:
 			match = append(match, field)
 		}

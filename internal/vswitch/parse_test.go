@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"github.com/causeway-net/causeway/internal/openflow"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,6 +34,51 @@ func TestParseFlow(t *testing.T) {
 	}
 	if _, err := parseFlows(" table=x actions=drop"); err == nil {
 		t.Error("a table that is no number was taken")
+	}
+}
+
+func TestParseMeters(t *testing.T) {
+	got, err := parseMeters(`OFPST_METER_CONFIG reply (OF1.5) (xid=0x2):
+meter=30002 kbps burst stats bands=
+type=drop rate=100000 burst_size=512
+
+meter=30001 pktps burst stats bands=
+type=drop rate=1000 burst_size=900
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[uint32]openflow.Meter{
+		30001: {ID: 30001, Packets: true, Rate: 1000, Burst: 900},
+		30002: {ID: 30002, Rate: 100000, Burst: 512},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := parseMeters("meter=x"); err == nil {
+		t.Error("a meter that is no number was taken")
+	}
+}
+
+func TestParseCounters(t *testing.T) {
+	drops, err := parseMeterDrops(`OFPST_METER reply (OF1.5) (xid=0x2):
+meter:30002 flow_count:1 packet_in_count:7 byte_in_count:420 duration:0.056s bands:
+0: packet_count:3 byte_count:180
+
+meter:30001 flow_count:1 packet_in_count:0 byte_in_count:0 duration:0.063s bands:
+0: packet_count:0 byte_count:0
+`)
+	if diff := cmp.Diff(map[uint32]uint64{30001: 0, 30002: 3}, drops); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+	flows, err := parseCounted(`OFPST_FLOW reply (OF1.5) (xid=0x2):
+ cookie=0xca, duration=0.022s, table=10, n_packets=12, n_bytes=720, idle_age=0, priority=50,in_port=7 actions=drop
+`)
+	if diff := cmp.Diff([]Counted{{Flow{0xca, 10, 50, "in_port=7", "drop"}, 12}}, flows); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+	if _, err := parseCounted(" table=1, n_packets=x, actions=drop"); err == nil {
+		t.Error("a count that is no number was taken")
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/jsonrpc"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/openflow"
 )
 
 // Keys of external_ids. The last two are Open vSwitch's own convention
@@ -231,8 +232,27 @@ func (s *Switch) DumpGroups(ctx context.Context) (groups []Group, others int, er
 	return parseGroups(string(out))
 }
 
-// Write applies c in one bundle: all of it at once, or nothing.
+// Write applies c: all flows and groups at once, or nothing of them. Flows find their
+// meters, and a meter that goes takes none along.
 func (s *Switch) Write(ctx context.Context, c Change) error {
+	var set, remove []openflow.MeterChange
+	for _, change := range c.Meters {
+		if change.Command == openflow.DeleteMeter {
+			remove = append(remove, change)
+		} else {
+			set = append(set, change)
+		}
+	}
+	if err := s.changeMeters(ctx, set); err != nil {
+		return err
+	}
+	if err := s.writeBundle(ctx, c); err != nil {
+		return err
+	}
+	return s.changeMeters(ctx, remove)
+}
+
+func (s *Switch) writeBundle(ctx context.Context, c Change) error {
 	if c.Size() == 0 {
 		return nil
 	}
