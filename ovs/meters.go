@@ -119,20 +119,21 @@ func ourMeters(all map[uint32]openflow.Meter) map[uint32]openflow.Meter {
 // endpoint ID: what flows and meters counted since they were written. It reads the
 // switch alone; any goroutine may call it.
 func (p *Plane) Drops(ctx context.Context) (map[string]fabric.Drops, error) {
+	all := make(map[string]fabric.Drops)
 	if p.missing(ctx) != nil || p.vswitch.Generation() == "" {
-		return nil, nil // Apply reports a switch that is not there
+		return all, nil // Apply reports a switch that is not there
 	}
-	all, err := p.drops(ctx)
+	err := p.countDrops(ctx, all)
 	if err != nil {
 		return nil, fmt.Errorf("ovs: %w", err)
 	}
 	return all, nil
 }
 
-func (p *Plane) drops(ctx context.Context) (map[string]fabric.Drops, error) {
+func (p *Plane) countDrops(ctx context.Context, all map[string]fabric.Drops) error {
 	rows, err := p.vswitch.Interfaces(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	endpoints := make(map[int]string) // by port
 	for _, row := range rows {
@@ -140,7 +141,6 @@ func (p *Plane) drops(ctx context.Context) (map[string]fabric.Drops, error) {
 			endpoints[row.Port] = id
 		}
 	}
-	all := make(map[string]fabric.Drops)
 	note := func(number int, reason string, count uint64) {
 		id, ours := endpoints[number]
 		if !ours || count == 0 {
@@ -155,7 +155,7 @@ func (p *Plane) drops(ctx context.Context) (map[string]fabric.Drops, error) {
 	for _, table := range []int{tableMAC, tableKind, tableSource} {
 		flows, err := p.vswitch.CountFlows(ctx, cookieOurs, cookieMask, table)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, flow := range flows {
 			if drop, known := reasons[flow.Key()]; known {
@@ -165,7 +165,7 @@ func (p *Plane) drops(ctx context.Context) (map[string]fabric.Drops, error) {
 	}
 	meters, err := p.vswitch.MeterDrops(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for id, count := range meters {
 		switch number := portOfMeter(id); {
@@ -176,7 +176,7 @@ func (p *Plane) drops(ctx context.Context) (map[string]fabric.Drops, error) {
 			note(number, portfilter.OverRate, count)
 		}
 	}
-	return all, nil
+	return nil
 }
 
 // drop is a denial at one port.
