@@ -18,18 +18,15 @@ type whom struct {
 	All bool
 }
 
-// Diagnosis is what doctor found.
-type Diagnosis struct {
-	Findings []doctor.Finding `json:"findings"`
-}
-
 func handleDoctor(server *plugin.Server, config Config) {
-	plugin.Handle(server, doctorPath, func(ctx context.Context, request *whom) (*Diagnosis, error) {
+	plugin.Handle(server, doctorPath, func(ctx context.Context, request *whom) (*doctor.Diagnosis, error) {
 		ctx = kvstore.FailFast(ctx)
 		if !request.All {
-			return &Diagnosis{doctor.Examine(ctx, config.inputs())}, nil
+			found := doctor.Examine(ctx, config.inputs())
+			return &found, nil
 		}
-		return &Diagnosis{doctor.ExamineAll(ctx, config.inputs(), config.rounds())}, nil
+		found := doctor.ExamineAll(ctx, config.inputs(), config.rounds())
+		return &found, nil
 	})
 }
 
@@ -37,7 +34,7 @@ func handleDoctor(server *plugin.Server, config Config) {
 func AnswerDoctor(ctx context.Context, config Config) error { return config.rounds().Answer(ctx) }
 
 func (c Config) rounds() doctor.Rounds {
-	return doctor.Rounds{Store: c.Store, Host: c.Host.Name, Examine: func(ctx context.Context) []doctor.Finding {
+	return doctor.Rounds{Store: c.Store, Host: c.Host.Name, Examine: func(ctx context.Context) doctor.Diagnosis {
 		return doctor.ExamineHere(ctx, c.inputs())
 	}}
 }
@@ -56,6 +53,6 @@ func (c Config) inputs() doctor.Inputs {
 
 // Doctor asks what is wrong on the agent's host, and in the cluster as it sees it; with
 // all, on every host.
-func (c *Client) Doctor(ctx context.Context, all bool) (Diagnosis, error) {
-	return ask[Diagnosis](ctx, c, doctorPath, whom{All: all})
+func (c *Client) Doctor(ctx context.Context, all bool) (doctor.Diagnosis, error) {
+	return ask[doctor.Diagnosis](ctx, c, doctorPath, whom{All: all})
 }

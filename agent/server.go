@@ -36,6 +36,8 @@ type Config struct {
 	Drops func() ([]hostfilter.Drop, error)
 	// PortDrops counts what was dropped at the ports of this host's containers, by endpoint ID.
 	PortDrops func(ctx context.Context) (map[string]fabric.Drops, error)
+	// Traffic reads the devices of this host's networks, by network ID.
+	Traffic func(ctx context.Context) (map[string]Counters, error)
 	// Planes are asked by doctor what is not as planned.
 	Planes    doctor.Planes
 	Tunnels   doctor.Tunnels
@@ -148,6 +150,7 @@ func NewServer(config Config) *plugin.Server {
 	handleTokens(server, config)
 	handleReport(server, config)
 	handleFollow(server, config)
+	handleTraffic(server, config)
 	handleDoctor(server, config)
 	handleTrace(server, config)
 	if config.FaultPoints != nil {

@@ -31,7 +31,7 @@ func certificates(_ context.Context, in *Inputs) (found []Finding, err error) {
 				continue
 			}
 			f := Finding{
-				Severity: Warning, Scope: "this host", Cause: fmt.Sprintf("The certificate in %s expires soon; the store is out of reach from then on.", path),
+				Severity: Warning, Scope: thisHost, Cause: fmt.Sprintf("The certificate in %s expires soon; the store is out of reach from then on.", path),
 				Evidence: fmt.Sprintf("%s is valid until %s", certificate.Subject, certificate.NotAfter.Local().Format(time.DateTime)),
 				Remedy:   "Put a new one in its place, and start causeway again.",
 			}

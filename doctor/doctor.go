@@ -39,10 +39,20 @@ type Finding struct {
 	Check    string   `json:"check"`
 	Severity Severity `json:"severity"`
 	// Scope is what it is about, such as "network foo" or "host h2".
-	Scope    string `json:"scope"`
-	Cause    string `json:"cause"`
-	Evidence string `json:"evidence"`
-	Remedy   string `json:"remedy"`
+	Scope string `json:"scope"`
+	// About are the same for programs: "host/KEY", "network/ID", or "tunnel/KEY/KEY" for
+	// the way from one host to another, by their keys in the records.
+	About    []string `json:"about,omitempty"`
+	Cause    string   `json:"cause"`
+	Evidence string   `json:"evidence"`
+	Remedy   string   `json:"remedy"`
+}
+
+// Diagnosis is what an examination found.
+type Diagnosis struct {
+	Findings []Finding `json:"findings"`
+	// Tunnels are those that were tried, with or without a finding.
+	Tunnels []Tunnel `json:"tunnels"`
 }
 
 // Planes are asked what of this host's networks is not as planned.
@@ -86,6 +96,8 @@ type Inputs struct {
 	Timing Timing
 	// once gives all segments, read one time for all checks.
 	once func() ([]fabric.Segment, error)
+	// tried takes the tunnels that were tried; nil: nobody wants them.
+	tried *tried
 }
 
 // segments are all networks of this host, by ID.
@@ -147,17 +159,17 @@ func checks() []check {
 }
 
 // Examine runs all checks. Findings are in the order of the checks, problems first.
-func Examine(ctx context.Context, in Inputs) []Finding {
+func Examine(ctx context.Context, in Inputs) Diagnosis {
 	return examine(ctx, in, checks())
 }
 
 // ExamineHere runs the checks of this host alone, which read no tables.
-func ExamineHere(ctx context.Context, in Inputs) []Finding {
+func ExamineHere(ctx context.Context, in Inputs) Diagnosis {
 	in.Records = func(context.Context) (Records, error) { return Records{}, errNoRecords }
 	return examine(ctx, in, slices.DeleteFunc(checks(), func(c check) bool { return c.whole }))
 }
 
-func examine(ctx context.Context, in Inputs, checks []check) []Finding {
+func examine(ctx context.Context, in Inputs, checks []check) Diagnosis {
 	in.Timing.Limit = cmp.Or(in.Timing.Limit, 4*time.Second)
 	in.Timing.Again = cmp.Or(in.Timing.Again, time.Second)
 	ctx, cancel := context.WithTimeout(ctx, in.Timing.Limit)
@@ -165,6 +177,7 @@ func examine(ctx context.Context, in Inputs, checks []check) []Finding {
 	read := in.Records
 	once := sync.OnceValues(func() (Records, error) { return read(ctx) })
 	in.Records = func(context.Context) (Records, error) { return once() }
+	in.tried = &tried{}
 	unshared := in
 	in.once = sync.OnceValues(func() ([]fabric.Segment, error) { return unshared.segments(ctx) })
 	outcomes := make([]chan []Finding, len(checks))
@@ -183,8 +196,20 @@ func examine(ctx context.Context, in Inputs, checks []check) []Finding {
 	}
 	for i := range found {
 		found[i].Host = in.Host.Shown()
+		if found[i].Scope == thisHost {
+			found[i].About = []string{aboutHost(in.Host.Name)}
+		}
 	}
-	return sorted(found)
+	return Diagnosis{sorted(found), in.tried.all()}
+}
+
+// thisHost is the scope of what is about the host that looks.
+const thisHost = "this host"
+
+func aboutHost(key string) string   { return "host/" + key }
+func aboutNetwork(id string) string { return "network/" + id }
+func aboutTunnel(from, to string) string {
+	return "tunnel/" + from + "/" + to
 }
 
 // sorted has problems first, and else keeps the order.
@@ -215,7 +240,7 @@ func (c check) run(ctx context.Context, in *Inputs) []Finding {
 		found = append(found, c.hung(*in))
 	default:
 		found = append(found, Finding{
-			Severity: Problem, Scope: "this host", Cause: fmt.Sprintf("The check %s could not be made.", c.name),
+			Severity: Problem, Scope: thisHost, Cause: fmt.Sprintf("The check %s could not be made.", c.name),
 			Evidence: err.Error(), Remedy: "Mend what the error says, and ask again.",
 		})
 	}
@@ -227,7 +252,7 @@ func (c check) run(ctx context.Context, in *Inputs) []Finding {
 
 func (c check) hung(in Inputs) Finding {
 	return Finding{
-		Check: c.name, Severity: Problem, Scope: "this host", Cause: fmt.Sprintf("The check %s did not end.", c.name),
+		Check: c.name, Severity: Problem, Scope: thisHost, Cause: fmt.Sprintf("The check %s did not end.", c.name),
 		Evidence: fmt.Sprintf("it was given %s", in.Timing.Limit),
 		Remedy:   "What it asks hangs, or the host is very busy: look at its load, and ask again.",
 	}

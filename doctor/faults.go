@@ -41,7 +41,7 @@ func faults(_ context.Context, in *Inputs) ([]Finding, error) {
 	remedies := remedies()
 	for _, fault := range in.Faults {
 		found = append(found, Finding{
-			Severity: Problem, Scope: "this host", Cause: sentence(fault.Text),
+			Severity: Problem, Scope: thisHost, Cause: sentence(fault.Text),
 			Evidence: fmt.Sprintf("causeway's part %q reports it since %s", fault.Part, fault.Since.Format(time.DateTime)),
 			Remedy:   remedies[fault.Part],
 		})
@@ -74,7 +74,7 @@ func drops(ctx context.Context, in *Inputs) ([]Finding, error) {
 	for _, drop := range now {
 		if fresh := drop.Packets - counted[drop.Reason]; fresh > 0 {
 			found = append(found, Finding{
-				Severity: Warning, Scope: "this host", Cause: "This host drops packets " + drop.Reason + ".",
+				Severity: Warning, Scope: thisHost, Cause: "This host drops packets " + drop.Reason + ".",
 				Evidence: fmt.Sprintf("%d in %s, %d since it booted (nft list table inet causeway-tunnels)", fresh, in.Timing.Again, drop.Packets),
 				Remedy:   drop.Remedy,
 			})

@@ -48,7 +48,7 @@ func firewall(ctx context.Context, in *Inputs) ([]Finding, error) {
 			continue
 		}
 		found = append(found, Finding{
-			Severity: Warning, Scope: "this host",
+			Severity: Warning, Scope: thisHost,
 			Cause:    fmt.Sprintf("Another program's chain %s drops what is forwarded: containers may not get out of their networks by this host.", chain.Name),
 			Evidence: fmt.Sprintf("table %s, chain %s: hook forward, policy drop, and no rule of it names an interface of causeway (nft list ruleset)", chain.Table.Name, chain.Name),
 			Remedy:   `Let packets from and to the networks' interfaces through there: iifname "cw*" accept and oifname "cw*" accept; what must not pass is dropped by causeway's own tables.`,

@@ -36,7 +36,7 @@ func vtep(_ context.Context, in *Inputs) ([]Finding, error) {
 		}
 	}
 	return []Finding{{
-		Severity: Problem, Scope: "this host", Cause: fmt.Sprintf("This host has lost its VTEP %s: tunnels from other hosts end nowhere.", vtep),
+		Severity: Problem, Scope: thisHost, Cause: fmt.Sprintf("This host has lost its VTEP %s: tunnels from other hosts end nowhere.", vtep),
 		Evidence: "it has the addresses " + strings.Join(others, ", ") + " (ip addr)",
 		Remedy:   "Give the host that address again, or start causeway again so that it takes the new one (--vtep says which).",
 	}}, nil
@@ -53,7 +53,7 @@ func narrowed(host *nl.Handle, index, mtu int) ([]Finding, error) {
 		return nil, nil
 	}
 	return []Finding{{
-		Severity: Problem, Scope: "this host", Cause: fmt.Sprintf("The MTU of %s, which has the VTEP, was lowered: large packets to other hosts are lost or fragmented.", have.Name),
+		Severity: Problem, Scope: thisHost, Cause: fmt.Sprintf("The MTU of %s, which has the VTEP, was lowered: large packets to other hosts are lost or fragmented.", have.Name),
 		Evidence: fmt.Sprintf("it is %d, and was %d when causeway started (ip link show %s)", have.MTU, mtu, have.Name),
 		Remedy:   fmt.Sprintf("Set it back (ip link set %s mtu %d), or start causeway again and make the networks anew.", have.Name, mtu),
 	}}, nil
@@ -78,8 +78,12 @@ func sharedVTEPs(ctx context.Context, in *Inputs) ([]Finding, error) {
 			continue
 		}
 		names := r.shown(keys)
+		about := make([]string, 0, len(keys))
+		for _, key := range slices.Sorted(slices.Values(keys)) {
+			about = append(about, aboutHost(key))
+		}
 		found = append(found, Finding{
-			Severity: Problem, Scope: "hosts " + strings.Join(names, ", "), Cause: fmt.Sprintf("%d hosts have the VTEP %s: traffic to them is lost.", len(keys), vtep),
+			Severity: Problem, Scope: "hosts " + strings.Join(names, ", "), About: about, Cause: fmt.Sprintf("%d hosts have the VTEP %s: traffic to them is lost.", len(keys), vtep),
 			Evidence: "causeway hosts lists " + strings.Join(names, " and ") + " with it",
 			Remedy:   "Give each another --vtep; a host that is gone goes with causeway hosts rm NAME.",
 		})
@@ -104,7 +108,7 @@ func deadHosts(ctx context.Context, in *Inputs) ([]Finding, error) {
 		}
 		name := r.Hosts[key].Shown()
 		found = append(found, Finding{
-			Severity: Warning, Scope: "host " + name, Cause: fmt.Sprintf("causeway does not run on host %s, or it does not reach the store.", name),
+			Severity: Warning, Scope: "host " + name, About: []string{aboutHost(key)}, Cause: fmt.Sprintf("causeway does not run on host %s, or it does not reach the store.", name),
 			Evidence: fmt.Sprintf("it shows no sign of life, and holds %d addresses", holds[key]),
 			Remedy:   fmt.Sprintf("Start causeway there (its containers keep their traffic meanwhile); if the host is gone for good: causeway hosts rm %s.", name),
 		})

@@ -64,7 +64,7 @@ func nics(ctx context.Context, in *Inputs) ([]Finding, error) {
 			continue
 		}
 		found = append(found, Finding{
-			Severity: Problem, Scope: "this host", Cause: cause,
+			Severity: Problem, Scope: thisHost, Cause: cause,
 			Evidence: fmt.Sprintf("network %s has it as its parent (ip link show %s)", few(parents[parent]), parent),
 			Remedy:   fmt.Sprintf("Set it up (ip link set %[1]s up), and see to its cable. Keep what else manages it away: nmcli device set %[1]s managed no; for systemd-networkd KeepMaster=yes in its .network file.", parent),
 		})

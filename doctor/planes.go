@@ -51,7 +51,7 @@ func planes(ctx context.Context, in *Inputs) ([]Finding, error) {
 			continue
 		}
 		found = append(found, Finding{
-			Severity: Problem, Scope: "network " + segment.Network.Label(),
+			Severity: Problem, Scope: "network " + segment.Network.Label(), About: []string{aboutNetwork(segment.Network.ID)},
 			Cause:    fmt.Sprintf("What this host's kernel or switch has of network %s is not as planned.", segment.Network.Label()),
 			Evidence: fmt.Sprintf("%s; the same after %s", few(lasting), in.Timing.Again),
 			Remedy: "causeway repairs such differences within a second: if they stay, another program changes them again and again, or the kernel refuses them. " +
@@ -64,7 +64,7 @@ func planes(ctx context.Context, in *Inputs) ([]Finding, error) {
 // unread is that the kernel or the switch cannot be asked about a network.
 func unread(network fabric.Network, err error) Finding {
 	f := Finding{
-		Severity: Problem, Scope: "network " + network.Label(), Evidence: err.Error(),
+		Severity: Problem, Scope: "network " + network.Label(), About: []string{aboutNetwork(network.ID)}, Evidence: err.Error(),
 		Cause:  fmt.Sprintf("What this host has of network %s cannot be read.", network.Label()),
 		Remedy: "Do what the error says is missing; what runs keeps its traffic as long as the kernel has it.",
 	}

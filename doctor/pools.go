@@ -31,7 +31,7 @@ func pools(ctx context.Context, in *Inputs) ([]Finding, error) {
 				continue
 			}
 			finding := Finding{
-				Severity: Warning, Scope: "network " + network.Label(), Cause: fmt.Sprintf("The subnet %s of network %s is nearly full.", subnet.Prefix, network.Label()),
+				Severity: Warning, Scope: "network " + network.Label(), About: []string{aboutNetwork(id)}, Cause: fmt.Sprintf("The subnet %s of network %s is nearly full.", subnet.Prefix, network.Label()),
 				Evidence: fmt.Sprintf("%d of its %d addresses are used (causeway networks)", taken, taken+free),
 				Remedy: "Remove containers that are not needed, or make a network with a larger --subnet and connect the containers to it; " +
 					"addresses of hosts that are gone come back by causeway hosts rm NAME.",
@@ -81,7 +81,7 @@ func leakedAddresses(ctx context.Context, in *Inputs) ([]Finding, error) {
 	for _, id := range slices.Sorted(maps.Keys(leaked)) {
 		label := r.Networks[id].Label()
 		found = append(found, Finding{
-			Severity: Warning, Scope: "network " + label, Cause: fmt.Sprintf("Addresses of network %s are held for containers that there are not.", label),
+			Severity: Warning, Scope: "network " + label, About: []string{aboutNetwork(id)}, Cause: fmt.Sprintf("Addresses of network %s are held for containers that there are not.", label),
 			Evidence: few(leaked[id]),
 			Remedy:   "The host that holds them frees them within minutes while its causeway runs: start it, or causeway hosts rm NAME if it is gone.",
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,7 +51,7 @@ func TestHostsOfOneVTEP(t *testing.T) {
 	clone.Name, clone.Display = "h3", "clone"
 	r.Hosts["h3"] = clone
 	found, err := sharedVTEPs(t.Context(), inputs(r))
-	if f := wantOne(t, found, err, "2 hosts have the VTEP 10.99.0.2"); f.Scope != "hosts clone, h2" {
+	if f := wantOne(t, found, err, "2 hosts have the VTEP 10.99.0.2"); f.Scope != "hosts clone, h2" || !slices.Equal(f.About, []string{"host/h2", "host/h3"}) {
 		t.Error(f.Scope)
 	}
 }

@@ -23,7 +23,9 @@ import (
 const (
 	roundLimit = 4500 * time.Millisecond // a host's own checks end by then
 	clocks     = 2 * time.Second         // that far apart clocks are told of
-	mostTold   = 50                      // findings of one host: a record is bounded
+	// A record is bounded: of one host are told so many
+	mostTold    = 50  // findings
+	mostTunnels = 500 // and tunnels
 )
 
 // Rounds are one host's part in them.
@@ -32,7 +34,7 @@ type Rounds struct {
 	// Host is this host's key.
 	Host string
 	// Examine runs this host's own checks.
-	Examine func(ctx context.Context) []Finding
+	Examine func(ctx context.Context) Diagnosis
 	// Now is the clock; nil means this host's.
 	Now func() time.Time
 	// Limit is how long answers are waited for (4.5 s).
@@ -60,7 +62,7 @@ type asked struct {
 
 // answer is a host's.
 type answer struct {
-	Findings []Finding `json:"findings"`
+	Diagnosis
 	// At is the host's clock as it writes.
 	At time.Time `json:"at"`
 }
@@ -83,35 +85,38 @@ func (r Rounds) Answer(ctx context.Context) error {
 // answer writes what this host finds, if the question still stands. Who asked is told
 // nothing where it cannot be written, and says that no answer came.
 func (r Rounds) answer(ctx context.Context, id string) {
-	found := r.Examine(ctx)
-	_ = r.questions().Answer(ctx, id, r.Host, answer{found[:min(len(found), mostTold)], r.now().UTC()})
+	d := r.Examine(ctx)
+	d.Findings, d.Tunnels = d.Findings[:min(len(d.Findings), mostTold)], d.Tunnels[:min(len(d.Tunnels), mostTunnels)]
+	_ = r.questions().Answer(ctx, id, r.Host, answer{d, r.now().UTC()})
 }
 
 // ExamineAll examines this host and asks the others meanwhile.
-func ExamineAll(ctx context.Context, in Inputs, rounds Rounds) []Finding {
-	others := make(chan []Finding, 1)
+func ExamineAll(ctx context.Context, in Inputs, rounds Rounds) Diagnosis {
+	others := make(chan Diagnosis, 1)
 	go func() {
-		found, err := rounds.Ask(ctx)
+		theirs, err := rounds.Ask(ctx)
 		if err != nil {
-			found = append(found, Finding{
+			theirs.Findings = append(theirs.Findings, Finding{
 				Host: in.Host.Shown(), Check: "round", Severity: Problem, Scope: "the cluster", Cause: "The other hosts could not be asked.",
 				Evidence: err.Error(), Remedy: "They are asked through the store: mend that first, or run causeway doctor on each of them.",
 			})
 		}
-		others <- found
+		others <- theirs
 	}()
-	return sorted(append(Examine(ctx, in), <-others...))
+	ours := Examine(ctx, in)
+	theirs := <-others
+	return Diagnosis{sorted(append(ours.Findings, theirs.Findings...)), append(ours.Tunnels, theirs.Tunnels...)}
 }
 
 // Ask gives what the other hosts that are alive find, and those that do not answer as
 // findings.
-func (r Rounds) Ask(ctx context.Context) ([]Finding, error) {
+func (r Rounds) Ask(ctx context.Context) (Diagnosis, error) {
 	r.Limit = cmp.Or(r.Limit, roundLimit)
 	ctx, cancel := context.WithTimeout(ctx, r.Limit)
 	defer cancel()
 	alive, err := r.Store.List(ctx, records.AlivePrefix)
 	if err != nil {
-		return nil, err
+		return Diagnosis{}, err
 	}
 	waiting := make(map[string]bool)
 	for key := range alive.Items {
@@ -120,15 +125,15 @@ func (r Rounds) Ask(ctx context.Context) ([]Finding, error) {
 		}
 	}
 	if len(waiting) == 0 {
-		return nil, nil
+		return Diagnosis{}, nil
 	}
 	questions := r.questions()
 	if err := questions.Tidy(ctx, r.now()); err != nil {
-		return nil, err
+		return Diagnosis{}, err
 	}
 	id := rand.Text()
 	if err := questions.Put(ctx, id, asked{r.Host, r.now().UTC()}); err != nil {
-		return nil, err
+		return Diagnosis{}, err
 	}
 	found, err := r.collect(ctx, id, waiting)
 	ending, end := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -137,14 +142,14 @@ func (r Rounds) Ask(ctx context.Context) ([]Finding, error) {
 }
 
 // collect reads the answers until none is missing, or the time is over.
-func (r Rounds) collect(ctx context.Context, id string, waiting map[string]bool) (found []Finding, err error) {
+func (r Rounds) collect(ctx context.Context, id string, waiting map[string]bool) (d Diagnosis, err error) {
 	ctx, done := context.WithCancel(ctx)
 	defer done()
 	err = kvstore.Watch(ctx, r.Store, records.DoctorAnswers(id), func(c kvstore.Change[answer]) {
 		for host, a := range c.Put {
 			if waiting[host] {
-				found = append(found, a.Findings...)
-				found = append(found, r.clock(host, a.At)...)
+				d.Findings = append(append(d.Findings, a.Findings...), r.clock(host, a.At)...)
+				d.Tunnels = append(d.Tunnels, a.Tunnels...)
 			}
 			delete(waiting, host)
 		}
@@ -153,17 +158,17 @@ func (r Rounds) collect(ctx context.Context, id string, waiting map[string]bool)
 		}
 	})
 	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		return found, err
+		return d, err
 	}
 	for _, host := range slices.Sorted(maps.Keys(waiting)) {
-		found = append(found, Finding{
-			Host: host, Check: "round", Severity: Problem, Scope: "host " + host,
+		d.Findings = append(d.Findings, Finding{
+			Host: host, Check: "round", Severity: Problem, Scope: "host " + host, About: []string{aboutHost(host)},
 			Cause:    fmt.Sprintf("The causeway of host %s lives, and does not say how it is.", host),
 			Evidence: fmt.Sprintf("no answer within %s", r.Limit),
 			Remedy:   "It hangs, is very busy, or is of a version that knows no doctor: run causeway doctor there.",
 		})
 	}
-	return found, nil
+	return d, nil
 }
 
 // clock compares another host's clock with ours.
@@ -177,7 +182,7 @@ func (r Rounds) clock(host string, at time.Time) []Finding {
 		direction = "behind"
 	}
 	return []Finding{{
-		Host: host, Check: "clocks", Severity: Warning, Scope: "host " + host,
+		Host: host, Check: "clocks", Severity: Warning, Scope: "host " + host, About: []string{aboutHost(host)},
 		Cause:    fmt.Sprintf("The clock of host %s is %s that of host %s.", host, direction, r.Host),
 		Evidence: fmt.Sprintf("its answer is stamped %s away from the time that it came", apart.Abs().Round(100*time.Millisecond)),
 		Remedy:   "Let NTP set the clocks of all hosts: certificates and tokens are refused where clocks are minutes apart.",

@@ -27,12 +27,21 @@ func TestRoundAsksEveryHostThatLives(t *testing.T) {
 		kvstore.Put(records.DoctorAsksPrefix+"crashed", asked{Host: "h9", At: time.Now().Add(-time.Hour)}), kvstore.Put(records.DoctorAnswers("crashed")+"h2", answer{}))
 	fast := Rounds{
 		Store: store, Host: "h2", Now: func() time.Time { return time.Now().Add(time.Hour) },
-		Examine: func(context.Context) []Finding { return []Finding{{Host: "h2", Cause: "It rains."}} },
+		Examine: func(context.Context) Diagnosis {
+			return Diagnosis{[]Finding{{Host: "h2", Cause: "It rains."}}, []Tunnel{{From: "h2", To: "h1", Asked: 2, Answered: 1}}}
+		},
 	}
 	answering(t, fast)
-	found, err := Rounds{Store: store, Host: "h1", Limit: 2 * time.Second}.Ask(t.Context())
+	d, err := Rounds{Store: store, Host: "h1", Limit: 2 * time.Second}.Ask(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	found := d.Findings
+	if len(d.Tunnels) != 1 || d.Tunnels[0].From != "h2" || d.Tunnels[0].Asked != 2 {
+		t.Errorf("the tunnels are %+v", d.Tunnels)
+	}
+	if want := []string{"host/h3"}; !slices.Equal(found[2].About, want) {
+		t.Errorf("it is about %q", found[2].About)
 	}
 	var causes []string
 	for _, f := range found {
@@ -63,7 +72,7 @@ func answering(t *testing.T, r Rounds) {
 	probe := Rounds{Store: r.Store, Host: "probe", Limit: 300 * time.Millisecond}
 	await.Within(t, 10*time.Second, r.Host+" answers", func() error {
 		found, err := probe.Ask(t.Context())
-		for _, f := range found {
+		for _, f := range found.Findings {
 			if f.Check == "round" && f.Host == r.Host {
 				err = errors.New(f.Cause)
 			}

@@ -50,7 +50,7 @@ func tunnels(ctx context.Context, in *Inputs) ([]Finding, error) {
 	group.SetLimit(atOnce)
 	for _, trip := range trips {
 		group.Go(func() error {
-			came, err := trip.make(ctx, in.Tunnels, ear)
+			came, err := trip.make(ctx, in, ear)
 			if errors.Is(err, nl.ErrNotFound) {
 				return nil // the check of the planes tells
 			}
@@ -169,8 +169,8 @@ const (
 )
 
 // make asks, and sorts the hosts by what came of it; those that answer all are left out.
-func (t trip) make(ctx context.Context, tunnels Tunnels, ear *tunnelprobe.Ear) (map[outcome][]route, error) {
-	ns, device, err := tunnels.Tunnel(t.network.ID)
+func (t trip) make(ctx context.Context, in *Inputs, ear *tunnelprobe.Ear) (map[outcome][]route, error) {
+	ns, device, err := in.Tunnels.Tunnel(t.network.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -188,14 +188,15 @@ func (t trip) make(ctx context.Context, tunnels Tunnels, ear *tunnelprobe.Ear) (
 	for _, route := range t.routes {
 		stations = append(stations, route.to...)
 	}
-	answered, err := tunnelprobe.Reach(ctx, ns, link, t.from, stations, 0)
+	answers, err := tunnelprobe.Reach(ctx, ns, link, t.from, stations, 0)
 	if err != nil {
 		return nil, fmt.Errorf("ask through the tunnel of network %s: %w", t.network.Label(), err)
 	}
 	came := make(map[outcome][]route)
 	var large []addrprobe.Station
 	for i, route := range t.routes {
-		t.routes[i].to = slices.DeleteFunc(slices.Clone(route.to), func(s addrprobe.Station) bool { return !answered[s] })
+		in.tried.add(tunnelOf(in.Host.Name, t, route, answers))
+		t.routes[i].to = slices.DeleteFunc(slices.Clone(route.to), func(s addrprobe.Station) bool { return answers[s].After == 0 })
 		switch {
 		case len(t.routes[i].to) > 0:
 			large = append(large, t.routes[i].to...)
@@ -210,9 +211,9 @@ func (t trip) make(ctx context.Context, tunnels Tunnels, ear *tunnelprobe.Ear) (
 	if len(large) == 0 {
 		return came, nil
 	}
-	answered, err = tunnelprobe.Reach(ctx, ns, link, t.from, large, t.routes[0].size)
+	answers, err = tunnelprobe.Reach(ctx, ns, link, t.from, large, t.routes[0].size)
 	for _, route := range t.routes {
-		if len(route.to) > 0 && !slices.ContainsFunc(route.to, func(s addrprobe.Station) bool { return answered[s] }) {
+		if len(route.to) > 0 && !slices.ContainsFunc(route.to, func(s addrprobe.Station) bool { return answers[s].After > 0 }) {
 			came[narrow] = append(came[narrow], route)
 		}
 	}
@@ -229,6 +230,10 @@ func tell(ctx context.Context, in *Inputs, results map[outcome][]route, nic stri
 		}
 		hosts := strings.Join(hostsOf(ctx, in, keys), ", ")
 		f := Finding{Severity: Problem, Scope: "the way to " + hosts}
+		for _, route := range routes {
+			f.About = append(f.About, aboutTunnel(in.Host.Name, route.host))
+		}
+		slices.Sort(f.About)
 		asked := fmt.Sprintf("asked on network %s, %s", routes[0].label, routes[0].vtep)
 		switch outcome {
 		case silent:

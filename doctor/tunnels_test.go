@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 // through is what the check of the tunnels looks at on a host of the rig.
 func (s site) through() *Inputs {
 	in := inputs(cluster())
+	in.Host.Name, in.tried = s.host.Name, &tried{}
 	in.Planes, in.Tunnels, in.HostNS, in.VXLANPort = s, s.host.Plane.(*vxlan.Plane), s.host.NS, 4789
 	return in
 }
@@ -29,10 +31,21 @@ func TestTunnelsOfTwoHosts(t *testing.T) {
 	here, _, _ := twoHosts(t)
 	there := here
 	there.host = here.rig.Hosts[1]
+	var tried *tried
+	tunnel := func() Tunnel {
+		t.Helper()
+		if all := tried.all(); len(all) == 1 {
+			return all[0]
+		}
+		t.Fatalf("the tunnels are %+v", tried.all())
+		return Tunnel{}
+	}
 	look := func(s site) []Finding {
 		t.Helper()
 		began := time.Now()
-		found, err := tunnels(t.Context(), s.through())
+		in := s.through()
+		tried = in.tried
+		found, err := tunnels(t.Context(), in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,11 +55,20 @@ func TestTunnelsOfTwoHosts(t *testing.T) {
 		return found
 	}
 	wantNone(t, look(here), nil)
+	if got := tunnel(); got.From != "host1" || got.To != "host2" || got.Answered == 0 || got.Asked < got.Answered || got.RTT <= 0 || got.RTT > 250*time.Millisecond {
+		t.Errorf("the tunnel is %+v", got)
+	}
 	wantNone(t, look(there), nil)
 
 	open := here.firewall(t, 1, "")
-	wantOne(t, look(here), nil, "Nothing comes back through the tunnel from host host2.")
-	f := wantOne(t, look(there), nil, "This host's own firewall drops what comes through the tunnel from host host1.")
+	f := wantOne(t, look(here), nil, "Nothing comes back through the tunnel from host host2.")
+	if got := tunnel(); got.Answered != 0 || got.Asked < 3 || got.RTT != 0 {
+		t.Errorf("the tunnel is %+v", got)
+	}
+	if want := []string{"tunnel/host1/host2"}; !slices.Equal(f.About, want) {
+		t.Errorf("it is about %q", f.About)
+	}
+	f = wantOne(t, look(there), nil, "This host's own firewall drops what comes through the tunnel from host host1.")
 	if !strings.Contains(f.Evidence, "come to eth0") {
 		t.Error(f.Evidence)
 	}

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/causeway-net/causeway/agent"
 	"github.com/causeway-net/causeway/doctor"
 	"github.com/causeway-net/causeway/lab"
 )
@@ -59,7 +58,7 @@ func (c *cluster) diagnose(n int, args ...string) []doctor.Finding {
 	if took := time.Since(began); took > 10*time.Second { // five, on a machine that is busy with other labs
 		c.Errorf("doctor took %s", took)
 	}
-	var d agent.Diagnosis
+	var d doctor.Diagnosis
 	if problem := json.Unmarshal([]byte(out), &d); problem != nil {
 		c.Fatalf("doctor: %v: %s", err, out)
 	}

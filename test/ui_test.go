@@ -44,11 +44,29 @@ func TestUI(t *testing.T) {
 	page.Until(`document.querySelectorAll(".grid .used").length === 2 && document.querySelectorAll(".grid .gateway").length === 1`)
 	c.shot(page, "ui-network")
 
+	followsTunnel(c, page)
+
 	c.host(2).remove("db")
 	page.Until(`document.querySelectorAll(".grid .used").length === 1 && document.querySelectorAll(".grid .resting").length === 1`)
 	if text := browser.Eval[string](page, `document.querySelector("main").innerText`); strings.Contains(text, "db") {
 		t.Errorf("the page has the container that was removed:\n%s", text)
 	}
+}
+
+// followsTunnel sees the tunnels' round trips, and one that breaks with its finding.
+func followsTunnel(c *cluster, page *browser.Page) {
+	c.Helper()
+	at := browser.Eval[string](page, "location.hash")
+	browser.Eval[any](page, `location.hash = "#tunnels"`)
+	const measured = `document.querySelectorAll(".matrix td:is(.rtt1, .rtt2, .rtt3, .rtt4, .lossy)").length === 2 && !document.querySelector(".matrix .problem")`
+	page.Until(measured)
+	c.shot(page, "ui-tunnels")
+	open := c.wall("udp dport 4789")
+	page.Until(`[...document.querySelectorAll("td .problem")].some((it) => it.innerText.includes("Nothing comes back through the tunnel from host h2."))`)
+	c.shot(page, "ui-problem")
+	open()
+	page.Until(measured)
+	browser.Eval[any](page, fmt.Sprintf("location.hash = %q", at))
 }
 
 // servePage runs causeway ui on a host, and gives the address at which it is reached from
@@ -58,7 +76,7 @@ func (c *cluster) servePage(n int) string {
 	const socket = "/run/causeway-ui.sock"
 	h := c.host(n)
 	ctx, stop := context.WithCancel(context.WithoutCancel(c.Context()))
-	command := h.Command(ctx, "causeway", "ui", "--listen=unix:"+socket)
+	command := h.Command(ctx, "causeway", "ui", "--listen=unix:"+socket, "--doctor-every=1s")
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = 10 * time.Second
 	var said strings.Builder

@@ -23,13 +23,23 @@ func picture(t *testing.T, name string) string {
 // A large cluster in a real browser: 100 hosts and 2,000 containers.
 func TestLargeClusterInABrowser(t *testing.T) {
 	b := browser.Start(t)
-	s := &source{changes: make(chan agent.Change)}
+	s := &source{changes: make(chan agent.Change), diagnosis: mesh(100)}
 	url := serve(t, s)
 	s.cluster(t, 100, 8, 2000)
 	page := b.Open(url)
 	page.Size(1280, 800)
 	page.Until(`document.querySelectorAll(".card").length === 100 && document.querySelector("#state").textContent === "live"`)
 	page.Screenshot(picture(t, "hosts"))
+
+	browser.Eval[any](page, `location.hash = "#tunnels"`)
+	page.Until(`document.querySelectorAll(".dense .cell").length === 10000 && document.querySelectorAll("td .problem").length === 50`)
+	page.Screenshot(picture(t, "tunnels"))
+	browser.Eval[any](page, `location.hash = "#findings"`)
+	page.Until(`document.querySelectorAll(".findings li").length === 2`)
+	page.Screenshot(picture(t, "findings"))
+	browser.Eval[any](page, `location.hash = "#host/host3"`)
+	page.Until(`document.querySelector("h2").textContent.includes("host3")`)
+	page.Screenshot(picture(t, "host"))
 
 	page.Press("/")
 	page.Type("shop-1234")

@@ -27,12 +27,12 @@ type hub struct {
 	mu       sync.Mutex // guards what follows
 	objects  map[string]json.RawMessage
 	watchers map[*watcher]struct{}
-	// arrived is told when somebody comes to watch.
+	// arrived is closed, and another made, when somebody comes to watch.
 	arrived chan struct{}
 }
 
 func newHub() *hub {
-	return &hub{objects: map[string]json.RawMessage{}, watchers: map[*watcher]struct{}{}, arrived: make(chan struct{}, 1)}
+	return &hub{objects: map[string]json.RawMessage{}, watchers: map[*watcher]struct{}{}, arrived: make(chan struct{})}
 }
 
 // put writes an object; one that is as it was is no change.
@@ -98,11 +98,11 @@ func signal(ready chan struct{}) {
 	}
 }
 
-// watched says whether anybody looks.
-func (h *hub) watched() bool {
+// watched says whether anybody looks, and gives what is closed when somebody comes.
+func (h *hub) watched() (bool, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.watchers) > 0
+	return len(h.watchers) > 0, h.arrived
 }
 
 // watcher is one page that is open.
@@ -118,9 +118,10 @@ func (h *hub) watch() *watcher {
 	w := &watcher{hub: h, fresh: true, dirty: map[string]struct{}{}, ready: make(chan struct{}, 1)}
 	signal(w.ready)
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.watchers[w] = struct{}{}
-	h.mu.Unlock()
-	signal(h.arrived)
+	close(h.arrived)
+	h.arrived = make(chan struct{})
 	return w
 }
 

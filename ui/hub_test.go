@@ -99,7 +99,7 @@ func TestDeltasGiveTheState(t *testing.T) {
 			}
 			p.close()
 		}
-		if h.watched() {
+		if watched, _ := h.watched(); watched {
 			t.Fatal("all pages are closed, and the hub is watched")
 		}
 	})

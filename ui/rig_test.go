@@ -12,12 +12,24 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/causeway-net/causeway/agent"
+	"github.com/causeway-net/causeway/doctor"
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/records"
 )
 
 // source is an agent whose records a test writes.
-type source struct{ changes chan agent.Change }
+type source struct {
+	changes   chan agent.Change
+	diagnosis doctor.Diagnosis
+	sent      uint64 // bytes that were sent on the first network, which grow
+}
+
+func (s *source) Doctor(context.Context, bool) (doctor.Diagnosis, error) { return s.diagnosis, nil }
+
+func (s *source) Traffic(context.Context) (agent.Traffic, error) {
+	s.sent += 1 << 20
+	return agent.Traffic{Host: "host1", Networks: map[string]agent.Counters{"000000000001": {SentBytes: s.sent, SentPackets: s.sent >> 10}}}, nil
+}
 
 func (s *source) Follow(ctx context.Context, take func(agent.Change)) error {
 	for {
@@ -58,7 +70,9 @@ func serve(t testing.TB, s Source) string {
 	logger.SetOutput(t.Output())
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, Config{Source: s, Log: logrus.NewEntry(logger)}, listener) }()
+	go func() {
+		done <- Serve(ctx, Config{Source: s, DoctorEvery: time.Minute, Log: logrus.NewEntry(logger)}, listener)
+	}()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
@@ -113,4 +127,37 @@ func (s *source) cluster(t testing.TB, hosts, networks, containers int) {
 	for prefix, values := range put {
 		s.put(t, prefix, true, values)
 	}
+}
+
+// mesh has all hosts try each other, one of them with loss and one without an answer.
+func mesh(hosts int) (d doctor.Diagnosis) {
+	for from := range hosts {
+		for to := range hosts {
+			if from == to {
+				continue
+			}
+			tunnel := doctor.Tunnel{
+				From: fmt.Sprintf("host%d", from+1), To: fmt.Sprintf("host%d", to+1), Network: "web", Asked: 2, Answered: 2,
+				RTT: time.Duration(100+(from*7+to*13)%40*100) * time.Microsecond,
+			}
+			switch {
+			case to == 6:
+				tunnel.Answered, tunnel.RTT = 0, 0
+			case from == 2 && to == 4:
+				tunnel.Answered = 1
+			}
+			d.Tunnels = append(d.Tunnels, tunnel)
+		}
+	}
+	d.Findings = []doctor.Finding{
+		{
+			Host: "host1", Check: "tunnels", Severity: doctor.Problem, Scope: "the way to host host7", About: []string{"tunnel/host1/host7"},
+			Cause: "Nothing comes back through the tunnel from host host7.", Evidence: "asked on network web, 10.99.0.7: no answer", Remedy: "Let UDP port 4789 through.",
+		},
+		{
+			Host: "host3", Check: "pools", Severity: doctor.Warning, Scope: "network shop", About: []string{"network/000000000002"},
+			Cause: "The subnet 10.101.0.0/22 of network shop is nearly full.", Evidence: "930 of its 1022 addresses are used", Remedy: "Remove containers.",
+		},
+	}
+	return d
 }

@@ -36,3 +36,19 @@ func follow(ctx context.Context, config Config, h *hub) {
 		_ = pause.For(ctx, again) // the loop looks at ctx
 	}
 }
+
+// whileWatched calls do every so often while a page is open, and when the first is opened.
+func whileWatched(ctx context.Context, h *hub, every time.Duration, do func(context.Context)) {
+	for ctx.Err() == nil {
+		watched, arrived := h.watched()
+		if !watched {
+			select {
+			case <-ctx.Done():
+			case <-arrived:
+			}
+			continue
+		}
+		do(ctx)
+		_ = pause(ctx, every) // the loop looks at ctx
+	}
+}

@@ -3,8 +3,9 @@
 // A change's path: the agent tells of a record that changed (source.go); the model makes
 // the object of it that the page shows (model.go); the hub notes its key for each page that
 // is open (hub.go); each takes what was noted and sends it as one server-sent event
-// (events.go); the page's script merges it and draws what is in view (page/). Nothing is
-// asked again that did not change, and nothing is asked at all that nobody looks at.
+// (events.go); the page's script merges it and draws what is in view (page/). Records are
+// never asked for again. What has to be asked again and again, doctor (examine.go) and the
+// counters of traffic (traffic.go), is asked only while a page is open.
 //
 // The page is only read, and served on loopback or a unix socket alone (listen.go, door.go).
 package ui
@@ -23,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/causeway-net/causeway/agent"
+	"github.com/causeway-net/causeway/doctor"
 )
 
 //go:embed page
@@ -30,13 +32,20 @@ var files embed.FS //nolint:gochecknoglobals // embed has no other place
 
 // Source is where the page's data come from: the agent of this host.
 type Source interface {
+	// Follow tells of the records, until ctx ends or the agent does.
 	Follow(ctx context.Context, take func(agent.Change)) error
+	// Doctor looks for what is wrong, on all hosts, and tries their tunnels.
+	Doctor(ctx context.Context, all bool) (doctor.Diagnosis, error)
+	// Traffic reads the counters of this host's devices.
+	Traffic(ctx context.Context) (agent.Traffic, error)
 }
 
 // Config is what a page is served with.
 type Config struct {
 	Source Source
-	Log    *logrus.Entry
+	// DoctorEvery is how often doctor is asked while a page is open.
+	DoctorEvery time.Duration
+	Log         *logrus.Entry
 }
 
 // Serve serves the page on listener, and closes it, until ctx ends.
@@ -67,6 +76,10 @@ func Serve(ctx context.Context, config Config, listener net.Listener) error {
 		return nil
 	})
 	group.Go(func() error { follow(ctx, config, h); return nil })
+	e := &examiner{source: config.Source, hub: h, tried: map[string][]doctor.Tunnel{}}
+	group.Go(func() error { whileWatched(ctx, h, config.DoctorEvery, e.examine); return nil })
+	m := &meter{source: config.Source, hub: h}
+	group.Go(func() error { whileWatched(ctx, h, meterEvery, m.read); return nil })
 	return group.Wait()
 }
 

@@ -77,7 +77,7 @@ func noArgs(command *cobra.Command, args []string) error {
 	return nil
 }
 
-func printDiagnosis(w io.Writer, d agent.Diagnosis) error {
+func printDiagnosis(w io.Writer, d doctor.Diagnosis) error {
 	if len(d.Findings) == 0 {
 		_, err := fmt.Fprintln(w, "nothing found")
 		return err

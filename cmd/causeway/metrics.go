@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
+	"github.com/causeway-net/causeway/agent"
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/gateway"
 	"github.com/causeway-net/causeway/internal/nl"
@@ -157,6 +158,20 @@ func (p *planes) traffic(network fabric.Network) (metrics.Traffic, bool) {
 	return metrics.Traffic{
 		ReceivedBytes: counted.RxBytes, ReceivedPackets: counted.RxPackets, SentBytes: counted.TxBytes, SentPackets: counted.TxPackets,
 	}, true
+}
+
+// counters reads the devices of the networks that this host needs, for the agent.
+func (p *planes) counters(loop *reconcile.Loop) func(context.Context) (map[string]agent.Counters, error) {
+	return func(ctx context.Context) (map[string]agent.Counters, error) {
+		figures, err := loop.Figures(ctx)
+		counters := make(map[string]agent.Counters, len(figures.Here))
+		for _, here := range figures.Here {
+			if counted, ok := p.traffic(here.Network); ok {
+				counters[here.Network.ID] = agent.Counters(counted)
+			}
+		}
+		return counters, err
+	}
 }
 
 // statistics reads a device's counters, in the namespace at path or, without one, here.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 
 func uiCommand() *cobra.Command {
 	var socket, listen string
+	var every time.Duration
 	command := &cobra.Command{
 		Use: "ui", Short: "Serve a page that shows the cluster, until it is interrupted", Args: cobra.NoArgs,
 		Long: "Serve a page that shows the cluster as this host sees it: hosts, networks, containers and\n" +
@@ -23,6 +25,9 @@ func uiCommand() *cobra.Command {
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := readEnv(command.Flags()); err != nil {
 				return err
+			}
+			if every < time.Second {
+				return fmt.Errorf("--doctor-every is %v: it must be at least 1s", every)
 			}
 			listener, err := ui.Listen(command.Context(), listen)
 			if err != nil {
@@ -37,10 +42,11 @@ func uiCommand() *cobra.Command {
 			}
 			log := logrus.New()
 			log.SetOutput(command.ErrOrStderr())
-			return ui.Serve(command.Context(), ui.Config{Source: agent.NewClient(socket), Log: logrus.NewEntry(log)}, listener)
+			return ui.Serve(command.Context(), ui.Config{Source: agent.NewClient(socket), DoctorEvery: every, Log: logrus.NewEntry(log)}, listener)
 		},
 	}
 	command.Flags().StringVar(&listen, "listen", "127.0.0.1:9469", "loopback `address` and port to serve the page at, or unix:/path")
+	command.Flags().DurationVar(&every, "doctor-every", 30*time.Second, "`time` between two examinations of all hosts, while somebody has the page open")
 	agentFlag(command, &socket)
 	return command
 }

@@ -13,22 +13,29 @@ const store = new Store();
 const state = { wrong: false, by: "host", unfolded: new Map(), cell: "" };
 const main = document.querySelector("#main"), search = document.querySelector("#search");
 const tabs = document.querySelector("#tabs"), line = document.querySelector("#state");
-let connected = false, drawing = false;
+let connected = false, drawing = false, stale = true;
 
-const lists = { hosts: "hosts", networks: "networks", containers: "containers" };
+const lists = { hosts: "hosts", networks: "networks", containers: "containers", tunnels: "tunnels", findings: "findings" };
+const reads = { // what each view shows; names and findings are in all of them
+  hosts: [], networks: ["addresses", "traffic"], containers: [], tunnels: ["tunnels", "doctor"], findings: ["doctor"],
+  host: ["tunnels"], network: ["addresses", "traffic"], container: [],
+};
 const parents = { host: "hosts", network: "networks", container: "containers" };
 
 function route() {
-  const [, view, key] = /^#?([a-z]*)\/?(.*)$/.exec(decodeURI(location.hash));
-  return { view: view in lists || view in parents ? view : "hosts", key };
+  const [, view, key] = /^#?([a-z]*)\/?(.*)$/.exec(location.hash);
+  return { view: Object.hasOwn(reads, view) ? view : "hosts", key };
 }
 
 function draw() {
   drawing = false;
   const { view, key } = route();
   const words = search.value.trim();
-  const content = words ? results(store, words) : view in parents ? views[view](store, state, key) : (views[view] ?? links[view])(store, state);
-  morph(main, h("main", {}, content));
+  if (stale) {
+    morph(main, h("main", {}, content(view, key, words)));
+    for (const grid of main.querySelectorAll("[data-columns]")) grid.style.setProperty("--columns", grid.dataset.columns);
+  }
+  stale = false;
   const current = parents[view] ?? view;
   morph(tabs, h("nav", {}, Object.entries(lists).map(([list, title]) => h("a", { href: "#" + list, "data-key": list, "aria-current": !words && list === current ? "page" : null },
     title, " ", h("span", { class: list === "findings" && store.findings.size ? "badge warning" : "dim" }, store[list].size)))));
@@ -38,16 +45,32 @@ function draw() {
   document.title = (words ? "search" : view === current ? view : `${view} ${key.split("/")[0]}`) + " · causeway";
 }
 
-function redraw() {
+function content(view, key, words) {
+  if (words) return results(store, words);
+  return view in parents ? views[view](store, state, key) : (views[view] ?? links[view])(store, state);
+}
+
+// follows says whether what is in view shows one of the kinds.
+function follows(kinds) {
+  const shown = ["all", "hosts", "networks", "containers", "findings", ...search.value ? ["addresses"] : reads[route().view]];
+  return shown.some((kind) => kinds.has(kind));
+}
+
+// redraw draws what is in view with the next frame, and without old the rest alone.
+function redraw(old = true) {
+  stale ||= old;
   if (drawing) return;
   drawing = true;
   requestAnimationFrame(draw);
 }
 
 const events = new EventSource("events");
-events.onmessage = (event) => { connected = true; store.apply(JSON.parse(event.data)); redraw(); };
-events.onerror = () => { connected = false; redraw(); };
-setInterval(() => { for (const it of store.addresses.values()) if (it.rests_until) { redraw(); return; } }, 5000);
+events.onmessage = (event) => { connected = true; redraw(follows(store.apply(JSON.parse(event.data)))); };
+events.onerror = () => { connected = false; redraw(false); };
+setInterval(() => { // what rested does so no more without an event
+  const now = Date.now(), rests = store.addresses.values().some((it) => it.rests_until && Date.parse(it.rests_until) > now - 10000);
+  if (rests) redraw(follows(new Set(["addresses"])));
+}, 5000);
 
 addEventListener("hashchange", () => {
   search.value = "";
@@ -56,7 +79,7 @@ addEventListener("hashchange", () => {
   main.focus({ preventScroll: true });
   scrollTo(0, 0);
 });
-search.addEventListener("input", redraw);
+search.addEventListener("input", () => redraw());
 
 main.addEventListener("toggle", (event) => {
   const fold = event.target.getAttribute?.("data-fold");
@@ -73,9 +96,12 @@ main.addEventListener("change", ({ target }) => {
 main.addEventListener("pointerover", ({ target }) => { if (target.classList.contains("cell") && target.closest(".grid")) point(target); });
 main.addEventListener("click", ({ target }) => { const href = target.getAttribute?.("data-href"); if (href) location.hash = href; });
 
+// point marks a cell and tells of it, without drawing thousands of others.
 function point(cell) {
   state.cell = cell.getAttribute("data-key");
-  redraw();
+  for (const old of main.querySelectorAll(".cell.at")) old.classList.remove("at");
+  cell.classList.add("at");
+  cell.closest(".map").querySelector(".told").textContent = cell.title;
 }
 
 addEventListener("keydown", (event) => {

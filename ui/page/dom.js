@@ -41,5 +41,5 @@ function become(have, want) {
   morph(have, want);
 }
 
-// own says that an attribute is the user's, once the element is there.
-const own = (element, name) => (element.nodeName === "DETAILS" && name === "open") || name === "data-own";
+// own says that an attribute is the user's or the script's, once the element is there.
+const own = (element, name) => name === "style" || (element.nodeName === "DETAILS" && name === "open");

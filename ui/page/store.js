@@ -9,15 +9,22 @@ export class Store {
   clear() {
     for (const kind of kinds) this[kind] = new Map();
     this.agent = {};
+    this.doctor = {};
+    this.here = {};
+    this.about = new Map();     // findings, by what they are about
     this.onHost = new Map();    // containers' keys, by host
     this.onNetwork = new Map(); // by network
     this.inPool = new Map();    // addresses' keys, by pool
   }
 
+  // apply gives the kinds that it touched.
   apply(delta) {
-    if (delta.all) this.clear();
-    for (const key of delta.gone ?? []) this.set(key, undefined);
-    for (const [key, object] of Object.entries(delta.put ?? {})) this.set(key, object);
+    const touched = new Set();
+    if (delta.all) { this.clear(); touched.add("all"); }
+    const set = (key, object) => { this.set(key, object); touched.add(key.split("/", 1)[0]); };
+    for (const key of delta.gone ?? []) set(key, undefined);
+    for (const [key, object] of Object.entries(delta.put ?? {})) set(key, object);
+    return touched;
   }
 
   set(path, object) {
@@ -36,6 +43,13 @@ export class Store {
       note(this.onHost, object.host, key, there);
       note(this.onNetwork, object.network, key, there);
     }
+    if (kind === "findings") {
+      for (const about of object.about ?? []) {
+        note(this.about, about, key, there);
+        const [what, ...ends] = about.split("/");
+        if (what === "tunnel") for (const end of ends) note(this.about, "end/" + end, key, there);
+      }
+    }
     if (kind === "addresses") note(this.inPool, key.slice(0, key.indexOf("/")), key, there);
   }
 
@@ -44,8 +58,11 @@ export class Store {
   containerName(key) { const c = this.containers.get(key); return c ? c.name || c.endpoint.slice(0, 12) : key; }
   containersOn(index, key) { return this[index].get(key) ?? new Set(); }
 
+  // findingsAt are those about a host or a tunnel that ends there.
+  findingsAt(host) { return [...this.findingsOn("host", host), ...this.findingsOn("end", host)]; }
+
   // findingsOn are those about an object, such as "host" and its key.
-  findingsOn(kind, key) { return [...this.findings.values()].filter((f) => (f.about ?? []).includes(kind + "/" + key)); }
+  findingsOn(kind, key) { return [...this.about.get(kind + "/" + key) ?? []].map((finding) => this.findings.get(finding)); }
 }
 
 function note(index, group, key, there) {

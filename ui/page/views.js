@@ -3,7 +3,7 @@
 import { h, link } from "./dom.js";
 import { compare, sorted } from "./store.js";
 import { map } from "./addresses.js";
-import { findingsList, badge } from "./links.js";
+import { findingsList, badge, tunnelsOf } from "./links.js";
 
 const most = 500; // rows of one group
 
@@ -12,6 +12,13 @@ export const networkLink = (store, id) => link("#network/" + id, store.networkNa
 export const containerLink = (store, key) => link("#container/" + key, store.containerName(key));
 export const plain = (prefix) => prefix.slice(0, prefix.indexOf("/"));
 export const count = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+
+// rate is in bits a second, for people.
+function rate(bytes) {
+  let bits = bytes * 8, unit = 0;
+  while (bits >= 1000 && unit < 4) { bits /= 1000; unit++; }
+  return `${bits.toFixed(bits < 10 && unit ? 1 : 0)} ${["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"][unit]}`;
+}
 
 function facts(pairs) {
   return h("dl", {}, pairs.filter(([, value]) => value !== undefined && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
@@ -28,14 +35,14 @@ const alive = (host) => h("span", { class: host.alive_since ? "ok" : "gone" }, h
 
 export function hosts(store, state) {
   let all = sorted(store.hosts, ([, host]) => host.name);
-  if (state.wrong) all = all.filter(([key, host]) => !host.alive_since || store.findingsOn("host", key).length);
+  if (state.wrong) all = all.filter(([key, host]) => !host.alive_since || store.findingsAt(key).length);
   return [
     filterWrong(state, "hosts"),
     h("ul", { class: "cards" }, all.map(([key, host]) => {
       const keys = store.containersOn("onHost", key);
       const on = sorted(countBy(store, keys, (c) => c.network), ([id]) => store.networkName(id));
       return h("li", { "data-key": key }, h("a", { class: "card", href: "#host/" + key },
-        h("strong", {}, host.name), " ", alive(host), badge(store.findingsOn("host", key)),
+        h("strong", {}, host.name), " ", alive(host), key === store.here.host && h("span", { class: "dim" }, " this host"), badge(store.findingsAt(key)),
         h("span", { class: "dim" }, `${host.vtep} · ${count(keys.size, "container")}`),
         h("span", { class: "chips" }, on.slice(0, 6).map(([id, n]) => h("span", { class: "chip" }, `${store.networkName(id)} ${n}`)), on.length > 6 && h("span", { class: "dim" }, `and ${on.length - 6} more`))));
     })),
@@ -55,7 +62,8 @@ export function host(store, state, key) {
   return [
     h("h2", {}, it.name, " ", alive(it)),
     facts([["tunnels end at (VTEP)", it.vtep], ["MTU", String(it.mtu)], ["causeway", it.version], ["alive since", it.alive_since ? new Date(it.alive_since).toLocaleString() : ""]]),
-    findingsList(store, store.findingsOn("host", key)),
+    findingsList(store, store.findingsAt(key)),
+    tunnelsOf(store, key, state),
     groups(store, state, "onHost", key, "network", networkLink),
   ];
 }
@@ -106,12 +114,14 @@ function rows(store, keys, others) {
 export function networks(store, state) {
   let all = sorted(store.networks, ([, network]) => network.name);
   if (state.wrong) all = all.filter(([id]) => store.findingsOn("network", id).length);
+  const here = store.here.host ? store.hostName(store.here.host) : "this host";
   return [
     filterWrong(state, "networks"),
-    table(["network", "mode", "subnets", "addresses used", "containers", "hosts"], all.map(([id, network]) => {
-      const keys = store.containersOn("onNetwork", id);
+    table(["network", "mode", "subnets", "addresses used", "containers", "hosts", `to ${here}`, `from ${here}`], all.map(([id, network]) => {
+      const keys = store.containersOn("onNetwork", id), traffic = store.traffic.get(id);
       return { key: id, cells: [[networkLink(store, id), badge(store.findingsOn("network", id))], network.mode + (network.encrypted ? ", encrypted" : ""),
-        network.subnets.map((s) => s.prefix).join(", "), network.subnets.map((s) => usage(store, s)), keys.size, countBy(store, keys, (c) => c.host).size] };
+        network.subnets.map((s) => s.prefix).join(", "), network.subnets.map((s) => usage(store, s)), keys.size, countBy(store, keys, (c) => c.host).size,
+        traffic ? rate(traffic.received_bytes) : "–", traffic ? rate(traffic.sent_bytes) : "–"] };
     })),
     all.length === 0 && nothing(state.wrong ? "Nothing is wrong with a network." : "The cluster has no networks."),
   ];
@@ -133,10 +143,14 @@ function usage(store, subnet) {
 export function network(store, state, id) {
   const it = store.networks.get(id);
   if (!it) return [h("h2", {}, id), nothing("The cluster has no such network, or no more.")];
+  const traffic = store.traffic.get(id), here = store.hostName(store.here.host ?? "");
+  const flow = (bytes, packets) => `${rate(bytes)}, ${packets} packets/s`;
   return [
     h("h2", {}, it.name),
     facts([["mode", it.mode + (it.encrypted ? ", encrypted" : "") + (it.internal ? ", internal" : "")], ["VNI", it.vni ? String(it.vni) : ""], ["ID", id],
-      ["MTU", it.mtu ? String(it.mtu) : ""]]),
+      ["MTU", it.mtu ? String(it.mtu) : ""],
+      [`to ${here}, over its device`, traffic ? flow(traffic.received_bytes, traffic.received_packets) : ""],
+      [`from ${here}`, traffic ? flow(traffic.sent_bytes, traffic.sent_packets) : ""]]),
     findingsList(store, store.findingsOn("network", id)),
     it.subnets.map((subnet) => map(store, state, subnet)),
     groups(store, state, "onNetwork", id, "host", hostLink),
@@ -160,6 +174,6 @@ export function container(store, state, key) {
     h("h2", {}, store.containerName(key)),
     facts([["host", hostLink(store, it.host)], ["network", networkLink(store, it.network)], ["addresses", (it.addresses ?? []).join(", ")],
       ["MAC", it.mac], ["found by", (it.names ?? []).join(", ")], ["endpoint", it.endpoint]]),
-    findingsList(store, [...store.findingsOn("host", it.host), ...store.findingsOn("network", it.network)]),
+    findingsList(store, [...store.findingsAt(it.host), ...store.findingsOn("network", it.network)]),
   ];
 }
