@@ -32,8 +32,11 @@ func TestLargeClusterInABrowser(t *testing.T) {
 	page.Screenshot(picture(t, "hosts"))
 
 	browser.Eval[any](page, `location.hash = "#tunnels"`)
+	began := time.Now()
 	page.Until(`document.querySelectorAll(".dense .cell").length === 10000 && document.querySelectorAll("td .problem").length === 50`)
+	t.Logf("tunnels %s", time.Since(began))
 	page.Screenshot(picture(t, "tunnels"))
+	t.Logf("tunnels %s", time.Since(began))
 	browser.Eval[any](page, `location.hash = "#findings"`)
 	page.Until(`document.querySelectorAll(".findings li").length === 2`)
 	page.Screenshot(picture(t, "findings"))
@@ -58,7 +61,7 @@ func TestLargeClusterInABrowser(t *testing.T) {
 	browser.Eval[any](page, `location.hash = "#networks"`)
 	page.Until(`document.querySelectorAll("tbody tr").length === 8`)
 	page.Screenshot(picture(t, "networks"))
-	began := time.Now()
+	began = time.Now()
 	s.changes <- agent.Change{Prefix: records.NetworksPrefix, Gone: []string{"000000000008"}}
 	page.Until(`document.querySelectorAll("tbody tr").length === 7`)
 	t.Logf("a change is seen after %s", time.Since(began))

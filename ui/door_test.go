@@ -159,22 +159,26 @@ func TestEvents(t *testing.T) {
 	defer response.Body.Close()
 	events := stream{t, bufio.NewScanner(response.Body)}
 	table := map[string]json.RawMessage{}
-	until := func(what string, done func() bool) (most int) {
+	until := func(what string, done func() bool) (hosts int) {
 		t.Helper()
 		for end := time.Now().Add(20 * time.Second); !done(); {
 			if time.Now().After(end) {
 				t.Fatalf("never: %s: %s", what, table)
 			}
 			d := events.next()
-			most = max(most, len(d.Put)+len(d.Gone))
+			for key := range d.Put {
+				if strings.HasPrefix(key, hostsKind) {
+					hosts++
+				}
+			}
 			merge(table, d)
 		}
-		return most
+		return hosts
 	}
 	until("both hosts", func() bool { return table["hosts/h1"] != nil && table["hosts/h2"] != nil && table["agent"] != nil })
 	s.put(t, records.AlivePrefix, false, map[string]any{"h1": records.Alive{Since: time.Now()}})
 	if sent := until("h1 lives", func() bool { return strings.Contains(string(table["hosts/h1"]), `"alive_since":"2`) }); sent != 1 {
-		t.Errorf("%d objects were sent for one that changed", sent)
+		t.Errorf("%d hosts were sent for one that changed", sent)
 	}
 	s.changes <- agent.Change{Prefix: records.HostsPrefix, Gone: []string{"h2"}}
 	until("h2 is gone", func() bool { return table["hosts/h2"] == nil })

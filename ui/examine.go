@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -86,11 +86,11 @@ func shown(last []doctor.Tunnel) Tunnel {
 
 // rough keeps two digits: a change of less is none.
 func rough(value float64) float64 {
-	if value <= 0 {
+	rounded, err := strconv.ParseFloat(strconv.FormatFloat(value, 'g', 2, 64), 64)
+	if err != nil { // no number
 		return 0
 	}
-	unit := math.Pow(10, math.Floor(math.Log10(value))-1)
-	return math.Round(value/unit) * unit
+	return rounded
 }
 
 // nameOf is the same for what is found again, whatever shows it this time.
