@@ -41,7 +41,9 @@ func checksums(ctx context.Context, in *Inputs) ([]Finding, error) {
 		}
 		name, err := nameIn(ns, own)
 		if name != "" {
-			found = append(found, count.finding(name))
+			f := count.finding(name)
+			f.About = []string{aboutHost(in.Host.Name)}
+			found = append(found, f)
 		}
 		return ctx.Err() != nil, err
 	})

@@ -208,8 +208,15 @@ const thisHost = "this host"
 
 func aboutHost(key string) string   { return "host/" + key }
 func aboutNetwork(id string) string { return "network/" + id }
-func aboutTunnel(from, to string) string {
-	return "tunnel/" + from + "/" + to
+
+// aboutTunnels are those from one host to others, by their keys.
+func aboutTunnels(from string, to []string) []string {
+	about := make([]string, 0, len(to))
+	for _, host := range to {
+		about = append(about, "tunnel/"+from+"/"+host)
+	}
+	slices.Sort(about)
+	return slices.Compact(about)
 }
 
 // sorted has problems first, and else keeps the order.

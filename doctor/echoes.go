@@ -198,7 +198,7 @@ func (u unanswered) tell(ctx context.Context, in *Inputs, routes []echoRoute) Fi
 		hosts = append(hosts, route.host)
 	}
 	names := strings.Join(hostsOf(ctx, in, hosts), ", ")
-	f := Finding{Severity: Problem, Scope: "the way to " + names}
+	f := Finding{Severity: Problem, Scope: "the way to " + names, About: aboutTunnels(in.Host.Name, hosts)}
 	asked := fmt.Sprintf("asked on network %s, from %s to %s", routes[0].label, routes[0].from, routes[0].to[0])
 	if u.narrow {
 		f.Cause = fmt.Sprintf("Large packets of mode=%s are lost on the way to %s: connections hang once they send much.", u.mode, names)

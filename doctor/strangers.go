@@ -93,7 +93,7 @@ func (c claim) others(ctx context.Context, in *Inputs, host *nl.Handle) (others 
 
 func (c claim) finding(others []string) Finding {
 	return Finding{
-		Severity: Problem, Scope: "network " + c.network.Label(),
+		Severity: Problem, Scope: "network " + c.network.Label(), About: []string{aboutNetwork(c.network.ID)},
 		Cause:    fmt.Sprintf("Another machine on the LAN answers for %s, the address of container %s: connections to it go astray.", c.addr, c.endpoint.Name),
 		Evidence: fmt.Sprintf("the container has MAC %s, and %s answers, too", c.endpoint.MAC, few(others)),
 		Remedy: fmt.Sprintf("Find the machine by its MAC (the switches' tables; arping %s), and give it another address; "+

@@ -229,11 +229,7 @@ func tell(ctx context.Context, in *Inputs, results map[outcome][]route, nic stri
 			keys = append(keys, route.host)
 		}
 		hosts := strings.Join(hostsOf(ctx, in, keys), ", ")
-		f := Finding{Severity: Problem, Scope: "the way to " + hosts}
-		for _, route := range routes {
-			f.About = append(f.About, aboutTunnel(in.Host.Name, route.host))
-		}
-		slices.Sort(f.About)
+		f := Finding{Severity: Problem, Scope: "the way to " + hosts, About: aboutTunnels(in.Host.Name, keys)}
 		asked := fmt.Sprintf("asked on network %s, %s", routes[0].label, routes[0].vtep)
 		switch outcome {
 		case silent:

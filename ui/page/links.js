@@ -49,9 +49,9 @@ export function condition(store, from, to) {
   const t = store.tunnels.get(from + "/" + to), found = store.findingsOn("tunnel", from + "/" + to);
   if (!t) return { kind: found.length ? "problem" : "free", short: "–", words: found[0]?.cause ?? "not tried" };
   const loss = lost(t), percent = loss ? `${loss < 10 ? loss.toFixed(1) : Math.round(loss)} % lost` : "nothing lost";
-  const told = `${t.rtt_us ? ms(t.rtt_us) : "no answer"}, ${percent} of ${t.asked} frames, on network ${t.network}${t.encrypted ? ", encrypted" : ""}`;
+  const told = `${t.rtt_us ? ms(t.rtt_us) : "no answer now"}, ${percent} of ${t.asked} frames, on network ${t.network}${t.encrypted ? ", encrypted" : ""}`;
   const kind = found.length || !t.rtt_us ? "problem" : loss ? "lossy" : t.rtt_us < 500 ? "rtt1" : t.rtt_us < 2000 ? "rtt2" : t.rtt_us < 10000 ? "rtt3" : "rtt4";
-  return { kind, short: [t.rtt_us ? ms(t.rtt_us) : "no answer", loss > 0 && `, ${percent}`].filter(Boolean).join(""), words: [told, ...found.map((f) => f.cause)].join(". ") };
+  return { kind, short: t.rtt_us ? ms(t.rtt_us) + (loss ? `, ${percent}` : "") : "no answer", words: [told, ...found.map((f) => f.cause)].join(". ") };
 }
 
 export function tunnels(store, state) {
