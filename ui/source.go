@@ -49,6 +49,6 @@ func whileWatched(ctx context.Context, h *hub, every time.Duration, do func(cont
 			continue
 		}
 		do(ctx)
-		_ = pause(ctx, every) // the loop looks at ctx
+		_ = pause.For(ctx, every) // the loop looks at ctx
 	}
 }
