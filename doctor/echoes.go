@@ -35,7 +35,7 @@ func echoes(ctx context.Context, in *Inputs) ([]Finding, error) {
 	group.SetLimit(atOnce)
 	for _, trip := range planEchoes(segments) {
 		group.Go(func() error {
-			came, err := trip.make(ctx, in.SandboxDir)
+			came, err := trip.make(ctx, in)
 			mu.Lock()
 			defer mu.Unlock()
 			for _, r := range came {
@@ -147,8 +147,8 @@ type echoResult struct {
 }
 
 // make asks, and gives the routes that do not answer all.
-func (t echoTrip) make(ctx context.Context, sandboxes string) (came []echoResult, err error) {
-	ns, _, err := sandbox.Find(sandboxes, t.from)
+func (t echoTrip) make(ctx context.Context, in *Inputs) (came []echoResult, err error) {
+	ns, _, err := sandbox.Find(in.SandboxDir, t.from)
 	if errors.Is(err, nl.ErrNotFound) {
 		return nil, nil // it just ended
 	}
@@ -161,9 +161,14 @@ func (t echoTrip) make(ctx context.Context, sandboxes string) (came []echoResult
 	group.SetLimit(atOnce)
 	for _, route := range t.routes {
 		group.Go(func() error {
-			small, large, err := route.ask(ctx, ns)
-			if small && large || err != nil {
+			counted, large, err := route.ask(ctx, ns)
+			if err != nil {
 				return err
+			}
+			in.tried.add(counted.tunnel(in.Host.Name, route.host, t.network))
+			small := counted.answered > 0
+			if small && large {
+				return nil
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -175,21 +180,23 @@ func (t echoTrip) make(ctx context.Context, sandboxes string) (came []echoResult
 	return came, err
 }
 
-// ask says whether any of the containers answers small requests, and large ones.
-func (r echoRoute) ask(ctx context.Context, ns netns.NsHandle) (small, large bool, err error) {
+// ask counts the answers to small requests, until one of the containers answers, and says
+// whether that one answers large ones.
+func (r echoRoute) ask(ctx context.Context, ns netns.NsHandle) (small answers, large bool, err error) {
 	request := echo.Request{From: r.from, Times: 3, Every: 250 * time.Millisecond}
 	for _, request.To = range r.to {
-		small, err = echo.Ask(ctx, ns, request)
-		if small || err != nil {
-			break
+		answer, err := echo.Measure(ctx, ns, request)
+		small.count(answer.Asked, answer.After)
+		if err != nil {
+			return small, false, err
+		}
+		if small.answered > 0 {
+			request.Size = r.size
+			large, err = echo.Ask(ctx, ns, request)
+			return small, large, err
 		}
 	}
-	if !small || err != nil {
-		return false, false, err
-	}
-	request.Size = r.size
-	large, err = echo.Ask(ctx, ns, request)
-	return true, large, err
+	return small, false, nil
 }
 
 func (u unanswered) tell(ctx context.Context, in *Inputs, routes []echoRoute) Finding {

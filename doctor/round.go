@@ -25,7 +25,7 @@ const (
 	clocks     = 2 * time.Second         // that far apart clocks are told of
 	// A record is bounded: of one host are told so many
 	mostTold    = 50  // findings
-	mostTunnels = 500 // and tunnels
+	mostTunnels = 250 // and tunnels
 )
 
 // Rounds are one host's part in them.

@@ -1,8 +1,10 @@
 package ui
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,49 +22,134 @@ func picture(t *testing.T, name string) string {
 	return filepath.Join(folder, name+".png")
 }
 
-// A large cluster in a real browser: 100 hosts and 2,000 containers.
-func TestLargeClusterInABrowser(t *testing.T) {
+// opened is a page of a made-up cluster in a real browser.
+func opened(t *testing.T, s *source, hosts, networks, containers int) *browser.Page {
+	t.Helper()
 	b := browser.Start(t)
-	s := &source{changes: make(chan agent.Change), diagnosis: mesh(100)}
 	url := serve(t, s)
-	s.cluster(t, 100, 8, 2000)
+	s.cluster(t, hosts, networks, containers)
 	page := b.Open(url)
 	page.Size(1280, 800)
-	page.Until(`document.querySelectorAll(".card").length === 100 && document.querySelector("#state").textContent === "live"`)
-	page.Screenshot(picture(t, "hosts"))
+	page.Until(fmt.Sprintf(`document.querySelectorAll(".card").length === %d && document.querySelector("#state").textContent === "live"`, hosts))
+	return page
+}
 
-	browser.Eval[any](page, `location.hash = "#tunnels"`)
-	began := time.Now()
-	page.Until(`document.querySelectorAll(".dense .cell").length === 10000 && document.querySelectorAll("td .problem").length === 50`)
-	t.Logf("tunnels %s", time.Since(began))
-	page.Screenshot(picture(t, "tunnels"))
-	t.Logf("tunnels %s", time.Since(began))
-	browser.Eval[any](page, `location.hash = "#findings"`)
-	page.Until(`document.querySelectorAll(".findings li").length === 2`)
-	page.Screenshot(picture(t, "findings"))
-	browser.Eval[any](page, `location.hash = "#host/host3"`)
-	page.Until(`document.querySelector("h2").textContent.includes("host3")`)
-	page.Screenshot(picture(t, "host"))
+func visit(page *browser.Page, view, until string) {
+	browser.Eval[any](page, fmt.Sprintf("location.hash = %q", view))
+	page.Until(until)
+}
+
+// 100 hosts and 2,000 containers are read in groups and by search, and followed.
+func TestLargeClusterInABrowser(t *testing.T) {
+	s := &source{changes: make(chan agent.Change), diagnosis: mesh(100)}
+	page := opened(t, s, 100, 8, 2000)
+	page.Screenshot(picture(t, "large-hosts"))
+	visit(page, "#tunnels", `document.querySelectorAll(".dense .cell").length === 10000 && document.querySelectorAll("td .problem").length === 50`)
+	page.Screenshot(picture(t, "large-tunnels"))
+	visit(page, "#findings", `document.querySelectorAll(".findings li").length === 2`)
+	visit(page, "#host/host3", `document.querySelectorAll("tbody tr").length === 20`)
+	visit(page, "#containers", `document.querySelectorAll("details").length === 100 && document.querySelectorAll("tbody tr").length === 0`)
+	page.Screenshot(picture(t, "large-containers"))
+	browser.Eval[any](page, `document.querySelector("details summary").click()`)
+	page.Until(`document.querySelectorAll("tbody tr").length === 20`)
+	visit(page, "#network/000000000002", `document.querySelectorAll(".cell.used").length > 200`)
+	page.Screenshot(picture(t, "large-network"))
 
 	page.Press("/")
 	page.Type("shop-1234")
-	page.Screenshot(picture(t, "search0"))
-	page.Until(`document.querySelectorAll(".results a").length === 0 || document.querySelector(".results a").innerText.includes("shop")`)
-	page.Screenshot(picture(t, "search"))
-	page.Press("Escape")
-	page.Until(`document.querySelector("#search").value === ""`)
+	page.Until(`document.querySelectorAll(".results a").length === 1 && document.querySelector(".results a").innerText.includes("on host34")`)
 
-	browser.Eval[any](page, `location.hash = "#network/000000000002"`)
-	page.Until(`document.querySelectorAll(".cell.used").length > 100`)
-	page.Screenshot(picture(t, "network"))
-	browser.Eval[any](page, `location.hash = "#containers"`)
-	page.Until(`document.querySelectorAll("details").length === 100`)
-	page.Screenshot(picture(t, "containers"))
-	browser.Eval[any](page, `location.hash = "#networks"`)
-	page.Until(`document.querySelectorAll("tbody tr").length === 8`)
-	page.Screenshot(picture(t, "networks"))
-	began = time.Now()
+	visit(page, "#networks", `document.querySelectorAll("tbody tr").length === 8`)
+	began := time.Now()
 	s.changes <- agent.Change{Prefix: records.NetworksPrefix, Gone: []string{"000000000008"}}
 	page.Until(`document.querySelectorAll("tbody tr").length === 7`)
 	t.Logf("a change is seen after %s", time.Since(began))
+	page.Until(`document.querySelector("tbody tr:last-child td:last-child").textContent.includes("bit/s")`)
 }
+
+// All is reached by the keyboard.
+func TestKeyboardInABrowser(t *testing.T) {
+	page := opened(t, &source{changes: make(chan agent.Change), diagnosis: mesh(12)}, 12, 3, 60)
+	focus := func() string {
+		return browser.Eval[string](page, `document.activeElement.innerText || document.activeElement.id`)
+	}
+	for i, want := range []string{"To the content", "search", "hosts 12", "networks 3", "containers 60", "tunnels 132", "findings"} {
+		page.Press("Tab")
+		if got := focus(); !strings.HasPrefix(got, want) {
+			t.Errorf("Tab %d leads to %q, want %q", i+1, got, want)
+		}
+	}
+	page.Press("/")
+	page.Type("web-1")
+	page.Until(`document.querySelector(".results a strong")?.textContent === "web-1"`)
+	page.Press("ArrowDown")
+	page.Press("ArrowDown")
+	page.Press("ArrowUp")
+	page.Until(`document.activeElement === document.querySelector(".results a")`)
+	page.Press("Enter")
+	page.Until(`document.querySelector("h2")?.textContent === "web-1" && document.querySelector("#search").value === ""`)
+	page.Press("Escape")
+	page.Until(`location.hash === "#containers"`)
+
+	visit(page, "#network/000000000001", `document.querySelector(".grid")`)
+	browser.Eval[any](page, `document.querySelector(".grid").focus()`)
+	for range 2 {
+		page.Press("ArrowRight")
+	}
+	page.Until(`document.querySelector(".told").textContent === "10.100.0.2: web-1 on host1"`)
+	page.Press("ArrowDown")
+	page.Press("ArrowUp")
+	page.Until(`document.querySelector(".told").textContent.startsWith("10.100.0.2:")`)
+	page.Press("Enter")
+	page.Until(`document.querySelector("h2").textContent === "web-1"`)
+
+	page.Press("/")
+	page.Type("10.100.3.9")
+	page.Until(`document.querySelector(".results")?.innerText.includes("of web: free")`)
+	page.Press("Escape")
+	page.Until(`document.querySelector("#search").value === "" && document.activeElement.id === "search"`)
+}
+
+// No view is wider than a small screen, and text is read on its ground in the dark and the
+// light (WCAG 2.1, 1.4.3).
+func TestLooksInABrowser(t *testing.T) {
+	s := &source{changes: make(chan agent.Change), diagnosis: mesh(12)}
+	page := opened(t, s, 12, 3, 60)
+	page.Until(`document.querySelectorAll(".card .badge").length > 0`)
+	page.Size(1000, 480)
+	page.Screenshot(picture(t, "hosts"))
+	visit(page, "#tunnels", `document.querySelector(".matrix")`)
+	page.Screenshot(picture(t, "tunnels"))
+	visit(page, "#network/000000000001", `document.querySelector(".grid")`)
+	page.Screenshot(picture(t, "network"))
+	for _, scheme := range []string{"light", "dark"} {
+		page.Scheme(scheme)
+		for _, view := range []string{"hosts", "networks", "containers", "tunnels", "findings", "host/host1", "network/000000000001"} {
+			visit(page, "#"+view, `document.querySelector("main").childElementCount > 0`)
+			for _, width := range []int{360, 1000} {
+				page.Size(width, 640)
+				if got := browser.Eval[int](page, "document.documentElement.scrollWidth"); got > width {
+					t.Errorf("%s is %d pixels wide on a screen of %d", view, got, width)
+				}
+				if view == "network/000000000001" && width == 360 && scheme == "dark" {
+					page.Screenshot(picture(t, "small"))
+				}
+			}
+			if faint := browser.Eval[[]string](page, faint); len(faint) > 0 {
+				t.Errorf("%s, %s: hard to read are %q", view, scheme, faint)
+			}
+		}
+	}
+}
+
+// faint lists texts whose contrast to what they stand on is below 4.5.
+const faint = `(() => {
+	const channels = (color) => color.match(/[\d.]+/g).map(Number);
+	const light = (color) => channels(color).slice(0, 3).map((c) => c / 255).map((c) => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+		.reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+	const ground = (it) => { for (; it; it = it.parentElement) { const color = getComputedStyle(it).backgroundColor, [, , , a = 1] = channels(color); if (a > 0) return color; } return "rgb(255, 255, 255)"; };
+	return [...document.querySelectorAll("body *")].filter((it) => [...it.childNodes].some((n) => n.nodeType === 3 && n.data.trim())).filter((it) => {
+		const [a, b] = [light(getComputedStyle(it).color), light(ground(it))].sort((a, b) => b - a);
+		return (a + .05) / (b + .05) < 4.5;
+	}).map((it) => it.className + ": " + it.textContent.slice(0, 40));
+})()`

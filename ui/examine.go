@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	tunnelsKind  = "tunnels/"  // by the hosts' keys: FROM/TO
+	tunnelsKind  = "tunnels/"  // by the hosts' keys and the kind of way: FROM/TO/KIND
 	findingsKind = "findings/" // by what they say
 	doctorKey    = "doctor"
 	// kept is of how many examinations a tunnel's loss is counted.
@@ -21,11 +21,10 @@ const (
 
 // Tunnel is the way from one host to another as the page shows it.
 type Tunnel struct {
-	Network   string `json:"network"` // the label of the one that was asked on
-	Encrypted bool   `json:"encrypted"`
+	Network string `json:"network"` // the label of the one that was asked on
 	// RTT is that of the last examination, in microseconds; 0: no answer came.
 	RTT float64 `json:"rtt_us"`
-	// Asked and Answered are frames of the last examinations.
+	// Asked and Answered are packets of the last examinations.
 	Asked    int `json:"asked"`
 	Answered int `json:"answered"`
 }
@@ -40,7 +39,7 @@ type Doctor struct {
 type examiner struct {
 	source Source
 	hub    *hub
-	tried  map[string][]doctor.Tunnel // the last ones, by FROM/TO
+	tried  map[string][]doctor.Tunnel // the last ones, by FROM/TO/KIND
 }
 
 // examine asks all hosts once. Without an answer what was found last stays.
@@ -64,7 +63,7 @@ func (e *examiner) take(d doctor.Diagnosis) {
 	e.hub.replace(findingsKind, findings)
 	tried, tunnels := make(map[string][]doctor.Tunnel, len(d.Tunnels)), make(map[string]any, len(d.Tunnels))
 	for _, tunnel := range d.Tunnels {
-		key := tunnel.From + "/" + tunnel.To
+		key := tunnel.From + "/" + tunnel.To + "/" + tunnel.Kind
 		last := append(e.tried[key], tunnel)
 		last = last[max(0, len(last)-kept):]
 		tried[key], tunnels[tunnelsKind+key] = last, shown(last)
@@ -76,7 +75,7 @@ func (e *examiner) take(d doctor.Diagnosis) {
 // shown sums up a tunnel's examinations; the last is its state.
 func shown(last []doctor.Tunnel) Tunnel {
 	now := last[len(last)-1]
-	t := Tunnel{Network: now.Network, Encrypted: now.Encrypted, RTT: rough(float64(now.RTT) / 1e3)}
+	t := Tunnel{Network: now.Network, RTT: rough(float64(now.RTT) / 1e3)}
 	for _, each := range last {
 		t.Asked += each.Asked
 		t.Answered += each.Answered

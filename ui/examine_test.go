@@ -26,8 +26,8 @@ func TestTunnelsAreSummedUp(t *testing.T) {
 	e := &examiner{hub: h}
 	look := func(answered int, rtt time.Duration) Tunnel {
 		t.Helper()
-		e.take(doctor.Diagnosis{Tunnels: []doctor.Tunnel{{From: "h1", To: "h2", Network: "foo", Asked: 2, Answered: answered, RTT: rtt}}})
-		return object[Tunnel](t, h, "tunnels/h1/h2")
+		e.take(doctor.Diagnosis{Tunnels: []doctor.Tunnel{{From: "h1", To: "h2", Kind: "vxlan", Network: "foo", Asked: 2, Answered: answered, RTT: rtt}}})
+		return object[Tunnel](t, h, "tunnels/h1/h2/vxlan")
 	}
 	if got, want := look(1, 123456), (Tunnel{Network: "foo", RTT: 120, Asked: 2, Answered: 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -39,7 +39,7 @@ func TestTunnelsAreSummedUp(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	e.take(doctor.Diagnosis{})
-	if h.objects["tunnels/h1/h2"] != nil {
+	if h.objects["tunnels/h1/h2/vxlan"] != nil {
 		t.Error("a tunnel that is not tried any more is shown")
 	}
 }

@@ -137,8 +137,8 @@ func mesh(hosts int) (d doctor.Diagnosis) {
 				continue
 			}
 			tunnel := doctor.Tunnel{
-				From: fmt.Sprintf("host%d", from+1), To: fmt.Sprintf("host%d", to+1), Network: "web", Asked: 2, Answered: 2,
-				RTT: time.Duration(100+(from*7+to*13)%40*100) * time.Microsecond,
+				From: fmt.Sprintf("host%d", from+1), To: fmt.Sprintf("host%d", to+1), Kind: "vxlan", Network: "web", Asked: 2, Answered: 2,
+				RTT: time.Duration(150+(from*7+to*13)%40*40) * time.Microsecond,
 			}
 			switch {
 			case to == 6:

@@ -40,6 +40,20 @@ type Request struct {
 // Ask says whether To answers. That the namespace knows no way to it, or is told that there
 // is none, is no error.
 func Ask(ctx context.Context, ns netns.NsHandle, r Request) (answered bool, err error) {
+	answer, err := Measure(ctx, ns, r)
+	return answer.After > 0, err
+}
+
+// Answer is how an address answered.
+type Answer struct {
+	// Asked is how many requests it was sent.
+	Asked int
+	// After is how long after the last of them the reply came; zero: none did.
+	After time.Duration
+}
+
+// Measure is Ask with the number of requests and the time to the reply.
+func Measure(ctx context.Context, ns netns.NsHandle, r Request) (answer Answer, err error) {
 	network, protocol := "ip4:icmp", unix.IPPROTO_ICMP
 	var request, reply icmp.Type = ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply
 	if r.To.Is6() {
@@ -59,7 +73,7 @@ func Ask(ctx context.Context, ns netns.NsHandle, r Request) (answered bool, err 
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("ask %s: %w", r.To, err)
+		return answer, fmt.Errorf("ask %s: %w", r.To, err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
@@ -67,16 +81,19 @@ func Ask(ctx context.Context, ns netns.NsHandle, r Request) (answered bool, err 
 	for ; ctx.Err() == nil && (r.Times == 0 || body.Seq < r.Times); body.Seq++ {
 		text, err := (&icmp.Message{Type: request, Body: body}).Marshal(nil)
 		if err != nil {
-			return false, fmt.Errorf("ask %s: %w", r.To, err)
+			return answer, fmt.Errorf("ask %s: %w", r.To, err)
 		}
+		began := time.Now()
+		answer.Asked++
 		if _, err := conn.WriteTo(text, &net.IPAddr{IP: nl.IP(r.To), Zone: r.To.Zone()}); err != nil && !Unreachable(err) {
-			return false, fmt.Errorf("ask %s: %w", r.To, err)
+			return answer, fmt.Errorf("ask %s: %w", r.To, err)
 		}
 		if r.answered(ctx, conn, protocol, reply) {
-			return true, nil
+			answer.After = max(1, time.Since(began))
+			return answer, nil
 		}
 	}
-	return false, ctx.Err()
+	return answer, ctx.Err()
 }
 
 const header = 8 // of ICMP's echo

@@ -37,6 +37,14 @@ func TestAsk(t *testing.T) {
 			t.Errorf("%s answers, whom nobody has", absent)
 		}
 	}
+	answer, err := Measure(t.Context(), lan.Host.NS, Request{To: netip.MustParseAddr("192.0.2.200"), Times: 3, Every: 200 * time.Millisecond})
+	if err != nil || answer.Asked < 1 || answer.After <= 0 || answer.After > 200*time.Millisecond {
+		t.Errorf("%+v, %v", answer, err)
+	}
+	answer, err = Measure(t.Context(), lan.Host.NS, Request{To: netip.MustParseAddr("192.0.2.201"), Times: 2, Every: 10 * time.Millisecond})
+	if err != nil || answer != (Answer{Asked: 2}) {
+		t.Errorf("whom nobody has: %+v, %v", answer, err)
+	}
 	// The path carries less than the NIC: the kernel's knowledge of it does not make the
 	// large request smaller.
 	lan.Plain.Run("nft", "add table inet narrow; add chain inet narrow in { type filter hook input priority 0; }; add rule inet narrow in meta length > 1400 drop")

@@ -38,7 +38,7 @@ function draw() {
   stale = false;
   const current = parents[view] ?? view;
   morph(tabs, h("nav", {}, Object.entries(lists).map(([list, title]) => h("a", { href: "#" + list, "data-key": list, "aria-current": !words && list === current ? "page" : null },
-    title, " ", h("span", { class: list === "findings" && store.findings.size ? "badge warning" : "dim" }, store[list].size)))));
+    title, " ", h("span", { class: list === "findings" && store.findings.size ? "badge warning" : "dim" }, (list === "tunnels" ? store.between : store[list]).size)))));
   const text = !connected ? "not connected: trying again" : store.agent.error ? "what you see may be old: " + store.agent.error : "live";
   if (line.textContent !== text) line.textContent = text;
   line.className = text === "live" ? "ok" : "gone";

@@ -41,35 +41,45 @@ export function findings(store) {
   return [looked(store), findingsList(store, store.findings.values()) ?? (store.doctor.at && !store.doctor.error ? h("p", { class: "ok" }, "Nothing found.") : null)];
 }
 
-const ms = (us) => us < 10000 ? `${(us / 1000).toFixed(us < 100 ? 3 : 2)} ms` : `${Math.round(us / 1000)} ms`;
+const ms = (us) => us >= 1000000 ? Math.round(us / 1000) : Number((us / 1000).toPrecision(2));
 const lost = (t) => t.asked ? 100 * (t.asked - t.answered) / t.asked : 0;
 
-// condition says how a tunnel is, in a word that is a class, and in words.
+const order = ["free", "rtt1", "rtt2", "rtt3", "rtt4", "lossy", "problem"]; // the worst last
+
+// condition says how the way between two hosts is, in a word that is a class, and in words:
+// of several kinds of tunnel, as the worst.
 export function condition(store, from, to) {
-  const t = store.tunnels.get(from + "/" + to), found = store.findingsOn("tunnel", from + "/" + to);
-  if (!t) return { kind: found.length ? "problem" : "free", short: "–", words: found[0]?.cause ?? "not tried" };
+  const pair = from + "/" + to, found = store.findingsOn("tunnel", pair);
+  const all = [...store.between.get(pair) ?? []].sort().map((key) => one(store.tunnels.get(key), key.slice(pair.length + 1)));
+  const worst = all.reduce((a, b) => order.indexOf(b.kind) > order.indexOf(a.kind) ? b : a, { kind: "free", short: "–", words: "not tried" });
+  return { kind: found.length ? "problem" : worst.kind, short: worst.short, words: [...all.length ? all.map((it) => it.words) : [worst.words], ...found.map((f) => f.cause)].join(". ") };
+}
+
+function one(t, way) {
   const loss = lost(t), percent = loss ? `${loss < 10 ? loss.toFixed(1) : Math.round(loss)} % lost` : "nothing lost";
-  const told = `${t.rtt_us ? ms(t.rtt_us) : "no answer now"}, ${percent} of ${t.asked} frames, on network ${t.network}${t.encrypted ? ", encrypted" : ""}`;
-  const kind = found.length || !t.rtt_us ? "problem" : loss ? "lossy" : t.rtt_us < 500 ? "rtt1" : t.rtt_us < 2000 ? "rtt2" : t.rtt_us < 10000 ? "rtt3" : "rtt4";
-  return { kind, short: t.rtt_us ? ms(t.rtt_us) + (loss ? `, ${percent}` : "") : "no answer", words: [told, ...found.map((f) => f.cause)].join(". ") };
+  const kind = !t.rtt_us ? "problem" : loss ? "lossy" : t.rtt_us < 500 ? "rtt1" : t.rtt_us < 2000 ? "rtt2" : t.rtt_us < 10000 ? "rtt3" : "rtt4";
+  return {
+    kind, short: t.rtt_us ? ms(t.rtt_us) + (loss ? `, ${percent}` : "") : "no answer",
+    words: `${way}: ${t.rtt_us ? ms(t.rtt_us) + " ms" : "no answer now"}, ${percent} of ${t.asked} packets, on network ${t.network}`,
+  };
 }
 
 export function tunnels(store, state) {
   const hosts = sorted(store.hosts, ([, host]) => host.name).map(([key]) => key);
   const bad = [];
-  for (const key of store.tunnels.keys()) {
+  for (const key of new Set([...store.between.keys(), ...store.about.keys().filter((about) => about.startsWith("tunnel/")).map((about) => about.slice(7))])) {
     const [from, to] = key.split("/"), it = condition(store, from, to);
     if (it.kind === "problem" || it.kind === "lossy") bad.push({ key, from, to, it });
   }
   bad.sort((a, b) => compare(b.it.kind, a.it.kind) || compare(a.from, b.from) || compare(a.to, b.to));
   return [
     looked(store),
-    h("h3", {}, "Round trip and loss, from the host at the left to that above"),
+    h("h3", {}, "Round trip in ms, and loss, from the host at the left to that above"),
     hosts.length <= readable ? matrix(store, hosts) : dense(store, state, hosts),
     bad.length > 0 && [h("h3", {}, `${bad.length} with something wrong`),
       table(["from", "to", "how it answers"], bad.slice(0, 50).map(({ key, from, to, it }) => ({ key, cells: [hostLink(store, from), hostLink(store, to), h("span", { class: it.kind }, it.words)] }))),
       bad.length > 50 && nothing(`${bad.length - 50} more: they are listed with their hosts.`)],
-    nothing("Tried are the tunnels of mode=vxlan between hosts that both have containers on one network, with a frame to a container there; the loss is that of the last twenty looks."),
+    nothing("Tried are the ways between hosts that both have containers on one network, but for mode=underlay, with a packet to a container there; the loss is that of the last twenty looks."),
   ];
 }
 
@@ -102,10 +112,10 @@ function dense(store, state, hosts) {
 // tunnelsOf are those to and from one host.
 export function tunnelsOf(store, key, state) {
   const others = sorted(store.hosts, ([, host]) => host.name).map(([other]) => other)
-    .filter((other) => store.tunnels.has(key + "/" + other) || store.tunnels.has(other + "/" + key));
+    .filter((other) => store.between.has(key + "/" + other) || store.between.has(other + "/" + key));
   if (others.length === 0) return null;
   const fold = "tunnels/" + key, open = state.unfolded.get(fold) ?? others.length <= 12;
   const cell = (from, to) => { const it = condition(store, from, to); return h("span", { class: it.kind, title: it.words }, it.short); };
   return h("details", { "data-key": fold, "data-fold": fold, open }, h("summary", {}, "Tunnels ", h("span", { class: "dim" }, others.length)),
-    open && table(["host", "from here", "to here"], others.map((other) => ({ key: other, cells: [hostLink(store, other), cell(key, other), cell(other, key)] }))));
+    open && table(["host", "ms from here", "ms to here"], others.map((other) => ({ key: other, cells: [hostLink(store, other), cell(key, other), cell(other, key)] }))));
 }

@@ -11,6 +11,7 @@ export class Store {
     this.agent = {};
     this.doctor = {};
     this.here = {};
+    this.between = new Map();   // tunnels' keys, by FROM/TO
     this.about = new Map();     // findings, by what they are about
     this.onHost = new Map();    // containers' keys, by host
     this.onNetwork = new Map(); // by network
@@ -50,6 +51,7 @@ export class Store {
         if (what === "tunnel") for (const end of ends) note(this.about, "end/" + end, key, there);
       }
     }
+    if (kind === "tunnels") note(this.between, key.split("/", 2).join("/"), key, there);
     if (kind === "addresses") note(this.inPool, key.slice(0, key.indexOf("/")), key, there);
   }
 
