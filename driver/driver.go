@@ -34,9 +34,9 @@ type Reconciler interface {
 	// Plug waits until the endpoint's segment is applied, and returns the link
 	// that Docker moves into the container.
 	Plug(ctx context.Context, network, endpoint string) (fabric.Plugged, error)
-	// Alive says whether an endpoint of this host has its container's link. One
-	// that is not in view yet counts as alive.
-	Alive(ctx context.Context, network, endpoint string) (bool, error)
+	// Alive says whether an endpoint of this host has its container's link, whatever of
+	// the records the host has read.
+	Alive(ctx context.Context, network fabric.Network, endpoint string) (bool, error)
 }
 
 // Membership is this host's standing in the cluster.

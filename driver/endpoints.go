@@ -56,7 +56,7 @@ func (d *Driver) attached(ctx context.Context, dockerID string) (fabric.Network,
 // hosts never probe for one address, and so never take each other for its holder.
 func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint fabric.Endpoint, dockerID string, dockerIPAM bool) error {
 	revision, err := d.records.PutEndpoint(ctx, found, endpoint, dockerID, dockerIPAM, func(ctx context.Context, other string) (bool, error) {
-		return d.dead(ctx, found.ID, dockerID, other)
+		return d.dead(ctx, found, dockerID, other)
 	})
 	if errors.Is(err, kvstore.ErrUnavailable) {
 		// It may be in the store all the same, and Docker sends no delete: once it is
@@ -82,7 +82,7 @@ func (d *Driver) putEndpoint(ctx context.Context, found fabric.Network, endpoint
 // dead says whether an endpoint of this host is gone whose address Docker's own
 // allocator has given out again. A link in a container may outlive what Docker
 // knows of it: a runc that a killed engine left behind keeps it.
-func (d *Driver) dead(ctx context.Context, network, dockerID, endpoint string) (bool, error) {
+func (d *Driver) dead(ctx context.Context, network fabric.Network, dockerID, endpoint string) (bool, error) {
 	alive, err := d.Reconciler.Alive(ctx, network, endpoint)
 	if err != nil || !alive || d.Engine == nil {
 		return err == nil && !alive, err

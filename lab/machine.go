@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 //go:embed machine.sh
@@ -63,6 +64,7 @@ func (m *Machine) Path(inside string) string {
 func (m *Machine) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "nsenter", m.enter(argv)...)
 	cmd.Env = m.environ()
+	cmd.WaitDelay = 5 * time.Second // what it started may keep its output open
 	if !m.record.Keeper.alive() {
 		cmd.Err = fmt.Errorf("machine %s is not up", m.name)
 	}

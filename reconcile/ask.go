@@ -13,11 +13,17 @@ import (
 
 // What others ask the loop: driver's handlers, and the collector.
 
-// Alive says whether an endpoint of this host has its container's link. One that
-// is not in view yet counts as alive.
-func (l *Loop) Alive(ctx context.Context, network, endpoint string) (bool, error) {
-	_, dead, err := l.Dead(ctx, network)
-	return err == nil && !slices.ContainsFunc(dead, func(e fabric.Endpoint) bool { return e.ID == endpoint }), err
+// Alive says whether an endpoint of this host has its container's link, whatever was read
+// of the records so far.
+func (l *Loop) Alive(ctx context.Context, network fabric.Network, endpoint string) (bool, error) {
+	return ask(ctx, l, func(ctx context.Context) (bool, error) {
+		plane, err := l.plane(network.Mode)
+		if err != nil {
+			return false, err
+		}
+		alive, err := plane.Alive(ctx, fabric.Segment{Network: network, Local: []fabric.Endpoint{{ID: endpoint, Network: network.ID}}})
+		return alive[endpoint], err
+	})
 }
 
 // Attached gives the network behind a Docker network of this host; false where it is

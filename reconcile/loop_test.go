@@ -39,6 +39,19 @@ func TestRestartAppliesNoEmptyNetwork(t *testing.T) {
 	}
 }
 
+// Whether an endpoint lives is read in the kernel: at a start the records are not read yet,
+// and the engine waits for the answer.
+func TestAliveNeedsNoRecords(t *testing.T) {
+	h1 := hosttest.Start(t, storetest.New(t), 1)
+	h1.Plane.Set(func(s *hosttest.State) { s.Living["e1"] = true })
+	for id, want := range map[string]bool{"e1": true, "e2": false} {
+		alive, err := h1.Loop.Alive(t.Context(), fabric.Network{ID: "unread", Mode: fabric.ModeVXLAN}, id)
+		if err != nil || alive != want {
+			t.Errorf("%s lives: %v, %v", id, alive, err)
+		}
+	}
+}
+
 func TestFaultIsReportedOnceAndItsEndOnce(t *testing.T) {
 	h1 := hosttest.Start(t, storetest.New(t), 1)
 	h1.Plane.Set(func(s *hosttest.State) { s.Fault, s.Living["e1"] = errors.New("the kernel is out of sorts"), true })

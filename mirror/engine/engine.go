@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -25,6 +26,10 @@ import (
 // 20.10) on.
 type Engine struct {
 	api *client.Client
+	// turn is had by who agrees on the version of the API with the engine; agreed says
+	// that this was done.
+	turn   chan struct{}
+	agreed atomic.Bool
 }
 
 // requestTime bounds one request: creating a network makes the engine call the driver.
@@ -43,7 +48,31 @@ func Open(socket string) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine at %s: %w", socket, err)
 	}
-	return &Engine{api: api}, nil
+	return &Engine{api: api, turn: make(chan struct{}, 1)}, nil
+}
+
+// begin bounds a request, and agrees on the API's version before the first. The client would
+// do so by itself, under a lock that knows no deadline: while one request waits for an engine
+// that hangs, as it does where it waits for a handler of ours, all others would.
+func (e *Engine) begin(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	if e.agreed.Load() {
+		return ctx, cancel, nil
+	}
+	select {
+	case e.turn <- struct{}{}:
+	case <-ctx.Done():
+		cancel()
+		return nil, nil, context.Cause(ctx)
+	}
+	defer func() { <-e.turn }()
+	_, err := e.api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	if err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	e.agreed.Store(true)
+	return ctx, cancel, nil
 }
 
 // Close ends all connections.
@@ -51,7 +80,10 @@ func (e *Engine) Close() { _ = e.api.Close() }
 
 // Networks lists what the engine has, a swarm's included.
 func (e *Engine) Networks(ctx context.Context) ([]network.Network, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel, err := e.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
 	defer cancel()
 	list, err := e.api.NetworkList(ctx, client.NetworkListOptions{})
 	if err != nil {
@@ -66,7 +98,10 @@ func (e *Engine) Networks(ctx context.Context) ([]network.Network, error) {
 
 // Create creates a network and returns Docker's NetworkID.
 func (e *Engine) Create(ctx context.Context, name string, options client.NetworkCreateOptions) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel, err := e.begin(ctx)
+	if err != nil {
+		return "", err
+	}
 	defer cancel()
 	made, err := e.api.NetworkCreate(ctx, name, options)
 	return made.ID, err
@@ -74,16 +109,22 @@ func (e *Engine) Create(ctx context.Context, name string, options client.Network
 
 // Remove removes a network.
 func (e *Engine) Remove(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel, err := e.begin(ctx)
+	if err != nil {
+		return err
+	}
 	defer cancel()
-	_, err := e.api.NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
+	_, err = e.api.NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
 	return err
 }
 
 // Endpoints gives the names of the running containers on a network, by endpoint
 // ID; none for a network that is not there.
 func (e *Engine) Endpoints(ctx context.Context, id string) (map[string]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel, err := e.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
 	defer cancel()
 	found, err := e.api.NetworkInspect(ctx, id, client.NetworkInspectOptions{})
 	if cerrdefs.IsNotFound(err) {
@@ -101,7 +142,10 @@ func (e *Engine) Endpoints(ctx context.Context, id string) (map[string]string, e
 
 // Containers lists the engine's containers, stopped ones included.
 func (e *Engine) Containers(ctx context.Context, filters client.Filters) ([]container.Summary, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel, err := e.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
 	defer cancel()
 	list, err := e.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filters})
 	return list.Items, err
@@ -109,7 +153,10 @@ func (e *Engine) Containers(ctx context.Context, filters client.Filters) ([]cont
 
 // Container reads one container; there says that the engine has it.
 func (e *Engine) Container(ctx context.Context, id string) (found container.InspectResponse, there bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel, err := e.begin(ctx)
+	if err != nil {
+		return found, false, err
+	}
 	defer cancel()
 	result, err := e.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
 	if cerrdefs.IsNotFound(err) {
@@ -120,7 +167,10 @@ func (e *Engine) Container(ctx context.Context, id string) (found container.Insp
 
 // HasPlugin says whether a managed plugin of that name is enabled.
 func (e *Engine) HasPlugin(ctx context.Context, name string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel, err := e.begin(ctx)
+	if err != nil {
+		return false, err
+	}
 	defer cancel()
 	list, err := e.api.PluginList(ctx, client.PluginListOptions{})
 	return slices.ContainsFunc(list.Items, func(p plugin.Plugin) bool { return p.Enabled && p.Name == name }), err
@@ -129,7 +179,10 @@ func (e *Engine) HasPlugin(ctx context.Context, name string) (bool, error) {
 // PluginName is the name, with its tag, that the managed plugin with an ID that is ours
 // was installed by; empty where there is none.
 func (e *Engine) PluginName(ctx context.Context, ours func(id string) bool) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel, err := e.begin(ctx)
+	if err != nil {
+		return "", err
+	}
 	defer cancel()
 	list, err := e.api.PluginList(ctx, client.PluginListOptions{})
 	for _, p := range list.Items {
@@ -144,6 +197,11 @@ func (e *Engine) PluginName(ctx context.Context, ours func(id string) bool) (str
 // event of a network, a container or a plugin, until ctx ends or the engine goes
 // away.
 func (e *Engine) Watch(ctx context.Context, begun func(), heard func(events.Message)) error {
+	_, cancel, err := e.begin(ctx)
+	if err != nil {
+		return err
+	}
+	cancel() // it is without end from here on
 	stream := e.api.Events(ctx, client.EventsListOptions{Filters: make(client.Filters).
 		Add("type", "network", "container", "plugin").
 		Add("event", "create", "destroy", "connect", "disconnect", "rename", "start", "die", "enable", "disable", "remove")})
