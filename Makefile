@@ -85,10 +85,11 @@ test-e2e: deps build $(GOTESTSUM) ## End-to-end tests on real engines (RUN=regex
 test-smoke: ## A part of the end-to-end tests on different engines at once
 	$(MAKE) test-e2e ENGINE=28.5,20.10,26.1 RUN='$(subst $$,$$$$,$(MIXED))'
 
-# Without chromium these tests are skipped elsewhere.
+# Without chromium these tests are skipped elsewhere. SHOTS=FOLDER keeps their pictures, as in docs/ui.
+SHOTS ?=
 test-ui: deps build $(GOTESTSUM) ## The page of causeway ui in a real browser, on two hosts and on a hundred made up
 	@command -v chromium >/dev/null || { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends chromium; }
-	CAUSEWAY_ENGINE=$(ENGINE) $(TESTSUM) -count=1 -run 'InABrowser$$|TestUI$$' ./ui ./test
+	CAUSEWAY_ENGINE=$(ENGINE) CAUSEWAY_SCREENSHOTS=$(if $(SHOTS),$(abspath $(SHOTS))) $(TESTSUM) -count=1 -run 'InABrowser$$|TestUI$$' ./ui ./test
 
 test-matrix: deps build $(GOTESTSUM) ## The end-to-end tests on each engine, on different ones at once, and as a managed plugin
 	for engine in 20.10 26.1 28.5 28.5,20.10,26.1; do $(MAKE) test-e2e ENGINE=$$engine || exit 1; done

@@ -33,6 +33,7 @@ func events(w http.ResponseWriter, r *http.Request, h *hub) {
 		if err != nil {
 			return // the page was closed, or the server stops
 		}
+		_ = flusher.SetWriteDeadline(time.Now().Add(2 * still)) // a page that does not read is closed
 		if _, err := w.Write(text); err != nil {
 			return
 		}

@@ -38,12 +38,14 @@ function draw() {
   stale = false;
   const current = parents[view] ?? view;
   morph(tabs, h("nav", {}, Object.entries(lists).map(([list, title]) => h("a", { href: "#" + list, "data-key": list, "aria-current": !words && list === current ? "page" : null },
-    title, " ", h("span", { class: list === "findings" && store.findings.size ? "badge warning" : "dim" }, (list === "tunnels" ? store.between : store[list]).size)))));
+    title, " ", h("span", { class: list === "findings" && store.findings.size ? `badge ${worst()}` : "dim" }, (list === "tunnels" ? store.between : store[list]).size)))));
   const text = !connected ? "not connected: trying again" : store.agent.error ? "what you see may be old: " + store.agent.error : "live";
   if (line.textContent !== text) line.textContent = text;
   line.className = text === "live" ? "ok" : "gone";
   document.title = (words ? "search" : view === current ? view : `${view} ${key.split("/")[0]}`) + " · causeway";
 }
+
+const worst = () => store.findings.values().some((it) => it.severity === "problem") ? "problem" : "warning";
 
 function content(view, key, words) {
   if (words) return results(store, words);

@@ -43,7 +43,7 @@ export function hosts(store, state) {
       const on = sorted(countBy(store, keys, (c) => c.network), ([id]) => store.networkName(id));
       return h("li", { "data-key": key }, h("a", { class: "card", href: "#host/" + key },
         h("strong", {}, host.name), " ", alive(host), badge(store.findingsAt(key)),
-        h("span", { class: "dim" }, `${host.vtep} · ${count(keys.size, "container")}${key === store.here.host ? " · this host" : ""}`),
+        h("span", { class: "dim" }, `${host.vtep} · ${count(keys.size, "container")}${key === store.here.host ? " · here" : ""}`),
         h("span", { class: "chips" }, on.slice(0, 6).map(([id, n]) => h("span", { class: "chip" }, `${store.networkName(id)} ${n}`)), on.length > 6 && h("span", { class: "dim" }, `and ${on.length - 6} more`))));
     })),
     all.length === 0 && nothing(state.wrong ? "Nothing is wrong with a host." : "The cluster has no hosts."),
