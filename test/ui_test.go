@@ -46,6 +46,19 @@ func TestUI(t *testing.T) {
 
 	followsTunnel(c, page)
 
+	began := time.Now()
+	if err := c.host(1).Causeway.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("causeway waits for the page: it ends after %s", took)
+	}
+	page.Until(`document.querySelector("#state").textContent.startsWith("what you see may be old: ") && document.querySelectorAll(".grid .used").length === 2`)
+	if err := c.host(1).Causeway.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	page.Until(`document.querySelector("#state").textContent === "live"`)
+
 	c.host(2).remove("db")
 	page.Until(`document.querySelectorAll(".grid .used").length === 1 && document.querySelectorAll(".grid .resting").length === 1`)
 	if text := browser.Eval[string](page, `document.querySelector("main").innerText`); strings.Contains(text, "db") {

@@ -58,7 +58,7 @@ func (e *examiner) examine(ctx context.Context) {
 func (e *examiner) take(d doctor.Diagnosis) {
 	findings := make(map[string]any, len(d.Findings))
 	for _, finding := range d.Findings {
-		findings[findingsKind+nameOf(finding)] = finding
+		findings[nameOf(finding)] = finding
 	}
 	e.hub.replace(findingsKind, findings)
 	tried, tunnels := make(map[string][]doctor.Tunnel, len(d.Tunnels)), make(map[string]any, len(d.Tunnels))
@@ -66,7 +66,7 @@ func (e *examiner) take(d doctor.Diagnosis) {
 		key := tunnel.From + "/" + tunnel.To + "/" + tunnel.Kind
 		last := append(e.tried[key], tunnel)
 		last = last[max(0, len(last)-kept):]
-		tried[key], tunnels[tunnelsKind+key] = last, shown(last)
+		tried[key], tunnels[key] = last, shown(last)
 	}
 	e.tried = tried
 	e.hub.replace(tunnelsKind, tunnels)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -27,12 +26,14 @@ type hub struct {
 	mu       sync.Mutex // guards what follows
 	objects  map[string]json.RawMessage
 	watchers map[*watcher]struct{}
+	// replaced are the keys that replace put last, by kind.
+	replaced map[string][]string
 	// arrived is closed, and another made, when somebody comes to watch.
 	arrived chan struct{}
 }
 
 func newHub() *hub {
-	return &hub{objects: map[string]json.RawMessage{}, watchers: map[*watcher]struct{}{}, arrived: make(chan struct{})}
+	return &hub{objects: map[string]json.RawMessage{}, watchers: map[*watcher]struct{}{}, replaced: map[string][]string{}, arrived: make(chan struct{})}
 }
 
 // put writes an object; one that is as it was is no change.
@@ -49,18 +50,20 @@ func (h *hub) drop(key string) {
 	h.unset(key)
 }
 
-// replace has those objects alone below prefix.
-func (h *hub) replace(prefix string, objects map[string]any) {
+// replace has those objects alone of a kind, by their keys after it. Nothing else writes
+// objects of that kind.
+func (h *hub) replace(kind string, objects map[string]any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for key := range h.objects {
-		if _, stays := objects[key]; strings.HasPrefix(key, prefix) && !stays {
-			h.unset(key)
+	for _, key := range h.replaced[kind] {
+		if _, stays := objects[key]; !stays {
+			h.unset(kind + key)
 		}
 	}
 	for key, object := range objects {
-		h.set(key, object)
+		h.set(kind+key, object)
 	}
+	h.replaced[kind] = slices.Collect(maps.Keys(objects))
 }
 
 // set and unset are put and drop; h.mu is held.

@@ -54,7 +54,7 @@ func (m *meter) take(now map[string]agent.Counters, at time.Time) {
 	for network, counters := range now {
 		before, known := m.last[network]
 		if known && seconds > 0 && seconds < 5*meterEvery.Seconds() {
-			rates[trafficKind+network] = Traffic{
+			rates[network] = Traffic{
 				rate(before.ReceivedBytes, counters.ReceivedBytes, seconds), rate(before.ReceivedPackets, counters.ReceivedPackets, seconds),
 				rate(before.SentBytes, counters.SentBytes, seconds), rate(before.SentPackets, counters.SentPackets, seconds),
 			}
