@@ -62,6 +62,8 @@ type Config struct {
 	PluginName func(ctx context.Context) string
 	// Rotate begins the replacement of the cluster's authority.
 	Rotate func(ctx context.Context) error
+	// Keys rotates this host's key of encrypted networks.
+	Keys Keys
 	// Profiles has the socket offer what net/http/pprof does, below /debug/pprof/.
 	Profiles bool
 	// Recent has the last lines of the log; nil: it has none.
@@ -153,6 +155,7 @@ func NewServer(config Config) *plugin.Server {
 	handleTraffic(server, config)
 	handleDoctor(server, config)
 	handleTrace(server, config)
+	handleKeys(server, config)
 	if config.FaultPoints != nil {
 		server.HandleHTTP(faults.Path, config.FaultPoints.ServeHTTP)
 	}

@@ -30,8 +30,9 @@ type Change struct {
 	// Before are the endpoints that changed, as they were when the segment was
 	// applied last; the zero Endpoint for one that was not there.
 	Before map[string]Endpoint
-	// Flood is as [FloodTo] gives it.
-	Flood []netip.Addr
+	// Flood is as [FloodTo] gives it, Others as [OthersOf] does.
+	Flood  []netip.Addr
+	Others []netip.Addr
 }
 
 // PlanDelta gives the change of one segment that Plan gives. But for its endpoints
@@ -63,7 +64,7 @@ func PlanDelta(s State, network Network, self string, change Change) Delta {
 	s.Endpoints = map[string]map[string]Endpoint{network.ID: change.Local}
 	s.Blocks = nil
 	d.Segment = segmentOf(s, network, self)
-	d.Flood = change.Flood
+	d.Flood, d.Others = change.Flood, change.Others
 	d.PutRoutes = sortedRoutes(put)
 	for _, route := range sortedRoutes(gone) {
 		if _, kept := put[route.Prefix]; !kept {
@@ -82,6 +83,21 @@ func FloodTo(s State, network Network, self string, hosts map[string]int) []neti
 		}
 	}
 	return slices.SortedFunc(maps.Keys(flood), netip.Addr.Compare)
+}
+
+// OthersOf gives the other ends of an encrypted network's tunnels on those hosts, sorted.
+func OthersOf(s State, network Network, self string, hosts map[string]int) []netip.Addr {
+	if !network.Encrypted {
+		return nil
+	}
+	var others []netip.Addr
+	for name := range hosts {
+		if other := s.Hosts[name].WireGuardOther.Addr(); name != self && other.IsValid() {
+			others = append(others, other)
+		}
+	}
+	slices.SortFunc(others, netip.Addr.Compare)
+	return slices.Compact(others)
 }
 
 // From gives the whole segment that d leads to from the one before.

@@ -60,7 +60,7 @@ func segmentOf(s State, network Network, self string) Segment {
 			segment.Remote = append(segment.Remote, Peer{Endpoint: endpoint, VTEP: vtep})
 		}
 	}
-	segment.Flood = FloodTo(s, network, self, remote)
+	segment.Flood, segment.Others = FloodTo(s, network, self, remote), OthersOf(s, network, self, remote)
 	segment.Routes = routesOf(s, network, self)
 	return segment
 }

@@ -53,6 +53,9 @@ type Host struct {
 	Mirror bool `json:"mirror,omitempty"`
 	// WireGuard is the host's end of encrypted networks.
 	WireGuard WireGuard `json:"wireguard,omitzero"`
+	// WireGuardOther is another end of it, from which others take what comes: while its
+	// key is rotated the next one, and then for a time the last one.
+	WireGuardOther WireGuard `json:"wireguard_other,omitzero"`
 	// StoreWish says whether the host is to hold the store of a closed cluster:
 	// auto, yes or no; StorePeer is where the other members reach it then. Both are
 	// empty with an etcd of one's own.
@@ -211,4 +214,17 @@ type Segment struct {
 	// Flood are the VTEPs of the other hosts with endpoints here: each gets one
 	// copy of a broadcast or multicast frame. Sorted, without duplicates.
 	Flood []netip.Addr
+	// Others are ends of these hosts that may deliver, too, though nothing is sent there:
+	// while a host's key is rotated. Sorted, without duplicates.
+	Others []netip.Addr
+}
+
+// Senders are those who may deliver into the network, sorted.
+func (s Segment) Senders() []netip.Addr {
+	if len(s.Others) == 0 {
+		return s.Flood
+	}
+	all := slices.Concat(s.Flood, s.Others)
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
 }

@@ -20,7 +20,7 @@ func (m *Member) announce(ctx context.Context) error {
 	scope := health.Scope{Part: health.Membership}
 	pause := m.Timing.Retry
 	for {
-		err := records.PutHost(ctx, m.Store, m.Host)
+		err := m.write(ctx)
 		refused := (*records.RefusedError)(nil)
 		switch {
 		case err == nil:
@@ -45,6 +45,25 @@ func (m *Member) announce(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// write writes the record as it is to be now: one writer could bring back what another
+// has replaced.
+func (m *Member) write(ctx context.Context) error {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	host := m.Host
+	host.WireGuard, host.WireGuardOther = m.ends.current, m.ends.other
+	return records.PutHost(ctx, m.Store, host)
+}
+
+// Encrypt has this host's record say that its ends of encrypted networks are these. It
+// returns once that is written, or when ctx ends.
+func (m *Member) Encrypt(ctx context.Context, current, other fabric.WireGuard) error {
+	m.writing.Lock()
+	m.ends = ends{current, other}
+	m.writing.Unlock()
+	return m.announce(ctx)
 }
 
 // HostsChanged takes in a change of the hosts' records, in the order of the

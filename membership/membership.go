@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -45,15 +46,24 @@ type Member struct {
 	Config
 	standing *standing
 	peers    *peers
+	// writing is held while this host's record is written, ends guarded by it.
+	writing sync.Mutex
+	ends    ends
 	// again asks for this host's record to be written again.
 	again chan struct{}
 }
+
+// ends are what the record says of the host's ends of encrypted networks.
+type ends struct{ current, other fabric.WireGuard }
 
 // New makes a Member; nothing happens before Run.
 func New(config Config) *Member {
 	config.Timing.Retry = cmp.Or(config.Timing.Retry, 2*time.Second)
 	config.Timing.Lease = cmp.Or(config.Timing.Lease, 15*time.Second)
-	return &Member{Config: config, standing: newStanding(), peers: newPeers(), again: make(chan struct{}, 1)}
+	return &Member{
+		Config: config, standing: newStanding(), peers: newPeers(),
+		again: make(chan struct{}, 1), ends: ends{config.Host.WireGuard, config.Host.WireGuardOther},
+	}
 }
 
 // Run joins the cluster, and keeps this host in it until ctx ends. The lease is

@@ -149,3 +149,12 @@ func ask[T any](ctx context.Context, l *Loop, question func(context.Context) (T,
 		return none, errStopping
 	}
 }
+
+// Encrypt has this host's ends of encrypted networks begin at another of its devices.
+func (l *Loop) Encrypt(ctx context.Context, end fabric.WireGuard) error {
+	_, err := ask(ctx, l, func(context.Context) (struct{}, error) {
+		l.mark(l.view.Encrypt(end)...)
+		return struct{}{}, nil
+	})
+	return err
+}

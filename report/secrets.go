@@ -26,7 +26,7 @@ type look struct {
 }
 
 func newHider(dataDir string) (*hider, error) {
-	h := &hider{private: regexp.MustCompile(`"private": *"([^"]+)"`), looks: []look{
+	h := &hider{private: regexp.MustCompile(`"(?:private|other)": *"([^"]+)"`), looks: []look{
 		{regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?`), removed},
 		{regexp.MustCompile(`\bcw1-[A-Za-z0-9_-]+`), "cw1-" + removed},
 		{regexp.MustCompile(`\bSWMTKN-[A-Za-z0-9-]+`), "SWMTKN-" + removed},

@@ -63,12 +63,17 @@ func (p *Plane) tunnelOf(want fabric.Segment) *netlink.Vxlan {
 }
 
 // repairTunnel makes vxlan0 as it should be. A device that cannot be is
-// recreated, and counts as one.
+// recreated, and counts as one. Where it sends from is changed while it carries, as
+// when this host's key is rotated.
 func (p *Plane) repairTunnel(s *segment, links map[string]netlink.Link, flags map[int]netlink.Protinfo, want fabric.Segment) (repaired int, err error) {
 	var have netlink.Link
+	moved := 0
 	for name, link := range links {
 		if link.Type() != "vxlan" && name != tunnelName {
 			continue
+		}
+		if old, ok := link.(*netlink.Vxlan); ok && !old.SrcAddr.Equal(s.device.SrcAddr) && s.SetVXLANSource(old, s.device.SrcAddr) == nil {
+			old.SrcAddr, moved = s.device.SrcAddr, 1
 		}
 		reason := nl.Incompatible(s.device, link)
 		if reason == "" {
@@ -94,7 +99,7 @@ func (p *Plane) repairTunnel(s *segment, links map[string]netlink.Link, flags ma
 	if created {
 		repaired = 1
 	}
-	return repaired, err
+	return repaired + moved, err
 }
 
 func (p *Plane) createTunnel(s *segment, want fabric.Segment) (netlink.Link, error) {

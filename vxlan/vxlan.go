@@ -29,7 +29,7 @@
 // frames go to the container's own MAC.
 //
 // Who may deliver into the network is checked before the device: the VTEPs that frames
-// are flooded to, and no others ([Senders]).
+// are flooded to and, while a host's key is rotated, its other one ([Senders]).
 //
 // A container sends with its own MAC and addresses only: what leaves it is judged at the
 // host's end of its pair, before br0 (internal/portfilter).
@@ -144,7 +144,7 @@ func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (repaired int, e
 
 func (p *Plane) reconcile(ctx context.Context, s *segment, want fabric.Segment) (repaired int, err error) {
 	// Before the device is there: what comes in is checked from the first frame.
-	if err := p.Senders.Allow(want.Network.VNI, want.Flood); err != nil {
+	if err := p.Senders.Allow(want.Network.VNI, want.Senders()); err != nil {
 		s.trusted, s.settled = false, false
 		return 0, err
 	}
@@ -180,7 +180,7 @@ func (p *Plane) Update(ctx context.Context, d fabric.Delta) error {
 		return fmt.Errorf("vxlan: network %s is to be read back", nameOf(d.Network))
 	}
 	d.Local = s.withGateway(d.Local)
-	err := errors.Join(p.Senders.Allow(d.Network.VNI, d.Flood), s.pruneEnds(d.Local))
+	err := errors.Join(p.Senders.Allow(d.Network.VNI, d.Senders()), s.pruneEnds(d.Local))
 	failed := s.writeDelta(d)
 	s.flood = d.Flood
 	if err = errors.Join(err, failed.Err()); err != nil {

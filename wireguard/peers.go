@@ -18,12 +18,14 @@ type peer struct {
 	addr netip.Addr
 }
 
-// peersOf are the other hosts that have a key.
+// peersOf are the other hosts that have a key, and again under their other one.
 func (d *Device) peersOf(hosts map[string]fabric.Host) map[string]peer {
 	peers := make(map[string]peer, len(hosts))
 	for name, host := range hosts {
-		if end := host.WireGuard; name != d.Host.Name && host.VTEP.IsValid() && end.Key != "" {
-			peers[end.Key] = peer{netip.AddrPortFrom(host.VTEP.Unmap(), end.Port), end.Addr()}
+		for _, end := range []fabric.WireGuard{host.WireGuard, host.WireGuardOther} {
+			if name != d.Host.Name && host.VTEP.IsValid() && end.Key != "" {
+				peers[end.Key] = peer{netip.AddrPortFrom(host.VTEP.Unmap(), end.Port), end.Addr()}
+			}
 		}
 	}
 	return peers
@@ -45,13 +47,13 @@ func changes(before, now map[string]peer) (changed map[string]peer, gone []strin
 	return changed, gone
 }
 
-// greet sends each peer a packet, for which the device makes a session. Those who have
-// one with a device that was here before would notice after some 15 seconds otherwise
-// that it is gone.
-func (d *Device) greet() error {
+// greet sends each peer a packet from an address of this host's, for which the device
+// makes a session. Those who have one with a device that was here before would notice
+// after some 15 seconds otherwise that it is gone.
+func greet(from netip.Addr, peers map[string]peer) error {
 	const discard = 9 // the port of RFC 863
-	own := net.UDPAddrFromAddrPort(netip.AddrPortFrom(d.End().Addr(), 0))
-	for _, peer := range d.peers {
+	own := net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	for _, peer := range peers {
 		socket, err := net.DialUDP("udp6", own, net.UDPAddrFromAddrPort(netip.AddrPortFrom(peer.addr, discard)))
 		if err != nil {
 			return fmt.Errorf("greet %s: %w", peer.at.Addr(), err)
@@ -64,8 +66,8 @@ func (d *Device) greet() error {
 	return nil
 }
 
-// configurePeers writes peers of the device.
-func configurePeers(changed map[string]peer, gone []string) error {
+// configurePeers writes peers of a device.
+func configurePeers(device string, changed map[string]peer, gone []string) error {
 	var configs []wgtypes.PeerConfig
 	for text, peer := range changed {
 		key, err := wgtypes.ParseKey(text)
@@ -84,12 +86,12 @@ func configurePeers(changed map[string]peer, gone []string) error {
 		}
 		configs = append(configs, wgtypes.PeerConfig{PublicKey: key, Remove: true})
 	}
-	return configure(wgtypes.Config{Peers: configs})
+	return configure(device, wgtypes.Config{Peers: configs})
 }
 
 // configure opens a client each time: one that is older than the kernel's module, which
 // comes with the first device, does not know of it.
-func configure(config wgtypes.Config) error {
+func configure(device string, config wgtypes.Config) error {
 	client, err := wgctrl.New()
 	if err != nil {
 		return fmt.Errorf("configure %s: %w", device, err)
@@ -101,8 +103,8 @@ func configure(config wgtypes.Config) error {
 	return nil
 }
 
-// configuration reads the device.
-func configuration() (*wgtypes.Device, error) {
+// configuration reads a device.
+func configuration(device string) (*wgtypes.Device, error) {
 	client, err := wgctrl.New()
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", device, err)

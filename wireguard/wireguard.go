@@ -15,6 +15,7 @@
 package wireguard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
-	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
@@ -43,52 +43,76 @@ type Filter interface {
 type Config struct {
 	// Host is this host; its WireGuard field is not looked at.
 	Host fabric.Host
-	// Port is the UDP port at the VTEP.
+	// Port is the UDP port at the VTEP of the first device; the second has the next one.
 	Port uint16
-	// Path is the file that has the private key.
+	// Path is the file that has the private keys.
 	Path string
+	// Age is how old a key gets before it is rotated; 0: it is not by itself.
+	Age time.Duration
 	// Managed says that processes which causeway starts end with it.
 	Managed bool
 	Filter  Filter
 	Board   *health.Board
 	Log     *logrus.Entry
+	Timing  Timing
 }
 
-// Device is this host's. Its methods may be called from any goroutine.
+// Device is this host's, or both of them while its key is rotated. Its methods may be called from any goroutine.
 type Device struct {
 	Config
 	kernel *nl.Handle
 
-	private wgtypes.Key
+	asked chan struct{} // for a rotation
+	now   func() time.Time
 
 	mu     sync.Mutex
-	peers  map[string]peer
-	wanted bool // a network has asked for the device
-	ready  bool // it is as it should be
+	keys   keyring
+	waits  []string          // hosts that a rotation waits for
+	peers  map[string]peer   // by key
+	names  map[string]string // of hosts, by key
+	wanted bool              // a network has asked for the device
+	ready  bool              // all is as it should be
 }
 
-// Open reads the key, or makes one. A device that is there is ours: it is wanted.
+// Open reads the keys, or makes one. A device that is there is ours: it is wanted.
 func Open(config Config) (*Device, error) {
 	kernel, err := nl.Open(-1)
 	if err != nil {
 		return nil, fmt.Errorf("wireguard: %w", err)
 	}
-	d := &Device{Config: config, kernel: kernel, peers: make(map[string]peer)}
-	if d.private, err = readKey(config.Path); err != nil {
+	config.Timing = config.Timing.orDefault()
+	d := &Device{Config: config, kernel: kernel, asked: make(chan struct{}, 1), now: time.Now, peers: make(map[string]peer)}
+	if d.keys, err = readKeys(config.Path, d.now()); err != nil {
 		return nil, errors.Join(fmt.Errorf("wireguard: %w", err), kernel.Close())
 	}
-	_, err = kernel.Link(device)
-	d.wanted = err == nil
+	for number := range slots {
+		_, err := kernel.Link(deviceName(number))
+		d.wanted = d.wanted || err == nil
+	}
 	return d, nil
 }
 
 // Close closes the sockets; the devices stay.
 func (d *Device) Close() error { return d.kernel.Close() }
 
-// End is what others have to know of it.
-func (d *Device) End() fabric.WireGuard {
-	return fabric.WireGuard{Key: d.private.PublicKey().String(), Port: d.Port}
+// Ends are what others have to know of it: where they send to, and from where else they
+// take what comes, the zero WireGuard where there is nothing else.
+func (d *Device) Ends() (current, other fabric.WireGuard) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ends()
 }
+
+func (d *Device) ends() (current, other fabric.WireGuard) {
+	current = endOf(d.keys.current, d.port(d.keys.slot))
+	if d.keys.rotates() {
+		other = endOf(d.keys.other, d.port(1-d.keys.slot))
+	}
+	return current, other
+}
+
+// port is that of a device.
+func (d *Device) port(slot int) uint16 { return d.Port + uint16(slot) }
 
 // Ensure has the device be there, or says what is missing. It costs nothing while it is.
 func (d *Device) Ensure(ctx context.Context) error {
@@ -112,33 +136,55 @@ func (d *Device) ensure(ctx context.Context) error {
 }
 
 func (d *Device) make(ctx context.Context) error {
-	if err := d.Filter.Seal([]netip.Addr{d.End().Addr()}); err != nil {
+	var sealed []netip.Addr
+	for _, slot := range d.keys.slots() {
+		if slot.addr.IsValid() {
+			sealed = append(sealed, slot.addr)
+		}
+	}
+	if err := d.Filter.Seal(sealed); err != nil {
 		return err
 	}
-	if err := d.closeWays(); err != nil {
+	for _, slot := range d.keys.slots() {
+		if err := d.makeSlot(ctx, slot); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Device) makeSlot(ctx context.Context, s slot) error {
+	if err := d.closeWays(s); err != nil {
 		return err
 	}
-	link, err := d.kernel.Link(device)
-	created := errors.Is(err, nl.ErrNotFound)
-	if created {
-		link, err = d.newDevice(ctx)
+	if !s.inUse() {
+		return d.kernel.Remove(s.name())
+	}
+	link, err := d.kernel.Link(s.name())
+	missing := errors.Is(err, nl.ErrNotFound)
+	if missing {
+		link, err = d.newDevice(ctx, s.name())
 	}
 	if err != nil {
 		return err
 	}
-	if err := d.configure(); err != nil {
+	if err := d.configure(s); err != nil {
 		return err
 	}
-	if err := d.openWay(link); err != nil || !created {
+	if err := d.openWay(s, link); err != nil || !missing {
 		return err
 	}
-	return d.greet()
+	return greet(s.addr, d.peers)
 }
 
 // SetHosts has the device's peers be the hosts that have a key.
 func (d *Device) SetHosts(hosts map[string]fabric.Host) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.names = make(map[string]string, len(hosts))
+	for _, host := range hosts {
+		d.names[host.WireGuard.Key], d.names[host.WireGuardOther.Key] = host.Shown(), host.Shown()
+	}
 	wanted := d.peersOf(hosts)
 	changed, gone := changes(d.peers, wanted)
 	if len(changed)+len(gone) == 0 {
@@ -148,9 +194,14 @@ func (d *Device) SetHosts(hosts map[string]fabric.Host) {
 	if !d.ready {
 		return
 	}
-	if err := configurePeers(changed, gone); err != nil {
-		d.ready = false
-		d.Log.WithError(err).Warn("wireguard: the peers are written again")
+	for _, slot := range d.keys.slots() {
+		if !slot.inUse() {
+			continue
+		}
+		if err := configurePeers(slot.name(), changed, gone); err != nil {
+			d.ready = false
+			d.Log.WithError(err).Warn("wireguard: the peers are written again")
+		}
 	}
 }
 
@@ -183,7 +234,10 @@ func (d *Device) check(ctx context.Context) {
 		return
 	}
 	if d.ready {
-		flaw := d.flaw()
+		flaw := ""
+		for _, slot := range d.keys.slots() {
+			flaw = cmp.Or(flaw, d.flaw(slot))
+		}
 		if flaw == "" {
 			return
 		}

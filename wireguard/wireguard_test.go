@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 	"pgregory.net/rapid"
@@ -15,24 +16,73 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 )
 
-func TestKeyIsKept(t *testing.T) {
+func TestKeysAreKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "wireguard.json")
-	first, err := readKey(path)
+	now := time.Now().UTC().Truncate(time.Second)
+	ring, err := readKeys(path, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := readKey(path)
-	if err != nil || again != first {
-		t.Errorf("the next start has another key: %v", err)
+	next, err := wgtypes.GeneratePrivateKey()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the key's file has the mode %v, %v", info.Mode(), err)
+	for step, want := range []keyring{ring, ring.offer(next), ring.offer(next).takeUp(now), ring.offer(next).takeUp(now).retire()} {
+		if err := want.write(path); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readKeys(path, now.Add(time.Hour)); err != nil || got != want {
+			t.Errorf("step %d: the next start has %+v, not %+v: %v", step, got, want, err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the keys' file has the mode %v, %v", info.Mode(), err)
+		}
 	}
 	if err := os.WriteFile(path, []byte(`{"private": "abc"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readKey(path); err == nil || !strings.Contains(err.Error(), "wireguard.json is damaged") {
+	if _, err := readKeys(path, now); err == nil || !strings.Contains(err.Error(), "wireguard.json is damaged") {
 		t.Errorf("a damaged file: %v", err)
+	}
+}
+
+// A version that knew no rotation kept the key alone: it has its age from now on.
+func TestKeyOfAnOlderVersion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "wireguard.json")
+	private, err := wgtypes.GeneratePrivateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(`{"private": "`+private.String()+`"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	for _, at := range []time.Time{now, now.Add(time.Hour)} {
+		if ring, err := readKeys(path, at); err != nil || ring.current != private || !ring.made.Equal(now) {
+			t.Errorf("read %+v, %v", ring, err)
+		}
+	}
+}
+
+func TestKeysOfManyHostsAreDueOneByOne(t *testing.T) {
+	const age = 720 * time.Hour
+	now := time.Now()
+	hours := make(map[int]int)
+	for range 1000 {
+		private, err := wgtypes.GeneratePrivateKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := keyring{current: private, made: now}.due(age).Sub(now)
+		if after > age || after <= age*3/4 {
+			t.Fatalf("a key of %v is due after %v", age, after)
+		}
+		hours[int(after.Hours())]++
+	}
+	for hour, count := range hours {
+		if count > 30 { // of 1,000 over 180 hours
+			t.Errorf("%d keys are due in hour %d", count, hour)
+		}
 	}
 }
 
@@ -44,15 +94,18 @@ func TestPeersAreTheOtherHostsWithAKey(t *testing.T) {
 		}
 		return fabric.WireGuard{Key: private.PublicKey().String(), Port: 51822}
 	}
-	own, other := key(), key()
+	own, other, next := key(), key(), key()
 	d := &Device{Config: Config{Host: fabric.Host{Name: "h1"}}}
 	got := d.peersOf(map[string]fabric.Host{
 		"h1": {Name: "h1", VTEP: netip.MustParseAddr("10.0.0.1"), WireGuard: own},
-		"h2": {Name: "h2", VTEP: netip.MustParseAddr("10.0.0.2"), WireGuard: other},
+		"h2": {Name: "h2", VTEP: netip.MustParseAddr("10.0.0.2"), WireGuard: other, WireGuardOther: next},
 		"h3": {Name: "h3", VTEP: netip.MustParseAddr("10.0.0.3")},
 		"h4": {Name: "h4", WireGuard: key()},
 	})
-	want := map[string]peer{other.Key: {netip.MustParseAddrPort("10.0.0.2:51822"), other.Addr()}}
+	want := map[string]peer{
+		other.Key: {netip.MustParseAddrPort("10.0.0.2:51822"), other.Addr()},
+		next.Key:  {netip.MustParseAddrPort("10.0.0.2:51822"), next.Addr()},
+	}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

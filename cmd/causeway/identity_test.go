@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestIdentityOutlivesARename(t *testing.T) {
@@ -68,6 +69,8 @@ func TestSettingsAreChecked(t *testing.T) {
 		"--join is for a cluster":     func(s *settings) { s.join, s.store = "cw1-x", []string{"http://localhost:2379"} },
 		"--store-member is \"maybe\"": func(s *settings) { s.storeMember = "maybe" },
 		"--cluster-port is 65534":     func(s *settings) { s.clusterPort = 65534 },
+		"--wireguard-port is 65535":   func(s *settings) { s.wireguardPort = 65535 },
+		"--wireguard-key-age is 1m":   func(s *settings) { s.wireguardKeyAge = time.Minute },
 	} {
 		s := settings{scope: "local", vxlanPort: 4789, ovsVXLANPort: 8472, wireguardPort: 51822, clusterPort: 2378, storeMember: "auto"}
 		set(&s)

@@ -95,12 +95,12 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	if planes.encryption, err = wireguard.Open(wireguard.Config{
-		Host: host, Port: s.wireguardPort, Path: filepath.Join(s.dataDir, "wireguard.json"), Managed: s.managed(),
+		Host: host, Port: s.wireguardPort, Path: filepath.Join(s.dataDir, "wireguard.json"), Age: s.wireguardKeyAge, Managed: s.managed(),
 		Filter: planes.filter, Board: board, Log: log,
 	}); err != nil {
 		return err
 	}
-	host.WireGuard = planes.encryption.End()
+	host.WireGuard, host.WireGuardOther = planes.encryption.Ends()
 	store, err := openStore(ctx, s, self, host, board, log)
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (o opened) run(ctx context.Context) error {
 	answers := agent.Config{
 		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, PortDrops: o.planes.drops, Traffic: o.planes.counters(loop), Planes: loop, Tunnels: o.planes.vxlan, VXLANPort: o.vxlanPort, Device: underlay.Device, Certificates: o.ownCertificates(),
 		RunDir: o.onHost("/run"), SandboxDir: o.onHost("/run/docker/netns"), Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
-		NewToken: o.store.newToken, PluginName: o.pluginName, Rotate: o.store.rotate, Profiles: o.profiles, FaultPoints: points, Recent: o.recent, Log: log,
+		NewToken: o.store.newToken, PluginName: o.pluginName, Rotate: o.store.rotate, Keys: o.planes.encryption, Profiles: o.profiles, FaultPoints: points, Recent: o.recent, Log: log,
 	}
 
 	log.WithFields(logrus.Fields{
@@ -179,6 +179,7 @@ func (o opened) run(ctx context.Context) error {
 	group.Go(func() error { return loop.Run(ctx) })
 	group.Go(func() error { return o.planes.filter.Watch(ctx) })
 	group.Go(func() error { return o.planes.encryption.Run(ctx) })
+	group.Go(func() error { return o.planes.encryption.KeepKeys(ctx, publisher(member, loop)) })
 	group.Go(func() error { return resolver.Run(ctx) })
 	group.Go(func() error { return collector.Run(ctx) })
 	if host.Mirror {
@@ -188,6 +189,16 @@ func (o opened) run(ctx context.Context) error {
 	group.Go(func() error { kickOnHangup(ctx, loop); return nil })
 	group.Go(func() error { return notifySystemd(ctx, o.onHost(o.socket), log) })
 	return group.Wait()
+}
+
+// publisher tells of a key of this host's: the other hosts first, then its own planes.
+func publisher(member *membership.Member, loop *reconcile.Loop) wireguard.Publish {
+	return func(ctx context.Context, current, other fabric.WireGuard) error {
+		if err := member.Encrypt(ctx, current, other); err != nil {
+			return err
+		}
+		return loop.Encrypt(ctx, current)
+	}
 }
 
 // keepHost notes this host's key once it has been accepted under it.

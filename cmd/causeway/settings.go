@@ -43,17 +43,18 @@ type settings struct {
 	// ovsDatapath and ovsVXLANPort are for networks of mode=ovs.
 	ovsDatapath  string
 	ovsVXLANPort uint16
-	// wireguardPort is for encrypted networks.
-	wireguardPort uint16
-	hostName      string
-	hostExpiry    time.Duration
-	scope         string
-	dataDir       string
-	runDir        string
-	socket        string
-	agentSocket   string
-	docker        string
-	logLevel      string
+	// wireguardPort and the next one are for encrypted networks, whose keys get so old.
+	wireguardPort   uint16
+	wireguardKeyAge time.Duration
+	hostName        string
+	hostExpiry      time.Duration
+	scope           string
+	dataDir         string
+	runDir          string
+	socket          string
+	agentSocket     string
+	docker          string
+	logLevel        string
 	// metricsListen is where figures are offered; empty: nowhere.
 	metricsListen string
 	faultPoints   bool
@@ -86,7 +87,8 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.Uint16Var(&s.vxlanPort, "vxlan-port", 4789, "UDP `port` of VXLAN, the same on all hosts (RFC 7348)")
 	flags.StringVar(&s.ovsDatapath, "ovs-datapath", "", "Open vSwitch `datapath` type: system, netdev; default: the kernel's where it has one")
 	flags.Uint16Var(&s.ovsVXLANPort, "ovs-vxlan-port", 8472, "UDP `port` of VXLAN on Open vSwitch, the same on all hosts and not --vxlan-port")
-	flags.Uint16Var(&s.wireguardPort, "wireguard-port", 51822, "UDP `port` of encrypted networks (WireGuard)")
+	flags.Uint16Var(&s.wireguardPort, "wireguard-port", 51822, "UDP `port` of encrypted networks (WireGuard); every second key of a host has the next one")
+	flags.DurationVar(&s.wireguardKeyAge, "wireguard-key-age", 720*time.Hour, "`time` after which this host's key of encrypted networks is rotated, or up to a quarter of it earlier; 0: only by \"causeway hosts rotate-key\"")
 	flags.StringVar(&s.hostName, "host-name", "", "`name` of this host in the cluster; default: the kernel's host name")
 	flags.DurationVar(&s.hostExpiry, "host-expiry", 0, "`time` such as 24h after which this host releases another that is gone, as \"causeway hosts rm\" does; 0: never")
 	flags.StringVar(&s.scope, "scope", "local", "`scope` that Docker is told: local, or global for swarm's networks")
@@ -140,8 +142,10 @@ func (s *settings) check() error {
 		return fmt.Errorf("--cluster-port is %d: it and the next two are used, so it must be 1 to 65533", s.clusterPort)
 	case !slices.Contains([]string{"auto", "yes", "no"}, s.storeMember):
 		return fmt.Errorf("--store-member is %q: it must be auto, yes or no", s.storeMember)
-	case s.wireguardPort == 0:
-		return fmt.Errorf("--wireguard-port must not be 0")
+	case s.wireguardPort == 0 || s.wireguardPort == 65535:
+		return fmt.Errorf("--wireguard-port is %d: it and the next one are used, so it must be 1 to 65534", s.wireguardPort)
+	case s.wireguardKeyAge != 0 && s.wireguardKeyAge < time.Hour:
+		return fmt.Errorf("--wireguard-key-age is %v: it must be 0 or at least 1h, as each key of a host is told to all others", s.wireguardKeyAge)
 	case s.vxlanPort == 0 || s.ovsVXLANPort == 0:
 		return fmt.Errorf("--vxlan-port and --ovs-vxlan-port must not be 0")
 	case s.vxlanPort == s.ovsVXLANPort:

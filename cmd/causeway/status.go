@@ -43,7 +43,7 @@ func statusCommands() []*cobra.Command {
 			return fmt.Sprintf("host %s is released, with %d endpoints", name, released.Endpoints), err
 		})
 	remove.Flags().BoolVar(&force, "force", false, "cut off a host that is alive")
-	hosts.AddCommand(remove)
+	hosts.AddCommand(remove, rotateKeyCommand())
 	endpoints := asking("endpoints [NETWORK]", "List the endpoints of the cluster, or of one network", cobra.MaximumNArgs(1),
 		func(w io.Writer, s agent.Status, args []string) (any, error) {
 			chosen, err := endpointsOf(s, args)

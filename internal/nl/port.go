@@ -67,18 +67,24 @@ func (h *Handle) setPort(port netlink.Link, values map[int][]byte) error {
 // that should not. Kernels before 6.8 ignore it.
 func (h *Handle) LimitLearning(bridge netlink.Link, count uint32) error {
 	const fdbMaxLearned = 49 // IFLA_BR_FDB_MAX_LEARNED
-	request := rtnl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
-	message := rtnl.NewIfInfomsg(unix.AF_UNSPEC)
-	message.Index = int32(bridge.Attrs().Index)
-	request.AddData(message)
-	info := rtnl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(rtnl.IFLA_INFO_KIND, rtnl.NonZeroTerminated("bridge"))
-	info.AddRtAttr(rtnl.IFLA_INFO_DATA, nil).AddRtAttr(fdbMaxLearned, rtnl.Uint32Attr(count))
-	request.AddData(info)
-	if _, err := h.execute(request, 0); err != nil {
+	if err := h.setOption(bridge, fdbMaxLearned, rtnl.Uint32Attr(count)); err != nil {
 		return fmt.Errorf("limit what %s learns: %w", bridge.Attrs().Name, err)
 	}
 	return nil
+}
+
+// setOption sets one of the options that links of a type have.
+func (h *Handle) setOption(link netlink.Link, attribute int, value []byte) error {
+	request := rtnl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+	message := rtnl.NewIfInfomsg(unix.AF_UNSPEC)
+	message.Index = int32(link.Attrs().Index)
+	request.AddData(message)
+	info := rtnl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(rtnl.IFLA_INFO_KIND, rtnl.NonZeroTerminated(link.Type()))
+	info.AddRtAttr(rtnl.IFLA_INFO_DATA, nil).AddRtAttr(attribute, value)
+	request.AddData(info)
+	_, err := h.execute(request, 0)
+	return err
 }
 
 // execute sends what the netlink library has no method for.

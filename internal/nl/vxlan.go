@@ -2,9 +2,11 @@ package nl
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	rtnl "github.com/vishvananda/netlink/nl"
 )
 
 // NewVXLAN gives a VXLAN device (RFC 7348) that learns nothing and sends from vtep.
@@ -17,6 +19,19 @@ func NewVXLAN(name string, vni uint32, vtep netip.Addr, port int) *netlink.Vxlan
 	}
 	device.Name = name
 	return device
+}
+
+// SetVXLANSource has a VXLAN device send from another address of the same family (kernel
+// 5.0). What else it is made of, the library would send along, and the kernel refuse.
+func (h *Handle) SetVXLANSource(device *netlink.Vxlan, source net.IP) error {
+	attribute, addr := rtnl.IFLA_VXLAN_LOCAL6, source.To16()
+	if four := source.To4(); four != nil {
+		attribute, addr = rtnl.IFLA_VXLAN_LOCAL, four
+	}
+	if err := h.setOption(device, attribute, addr); err != nil {
+		return fmt.Errorf("have %s send from %s: %w", device.Name, source, err)
+	}
+	return nil
 }
 
 // Incompatible says why link cannot serve as want; empty when it can.

@@ -11,7 +11,8 @@ import (
 // changes are what happened to a network's endpoints since it was applied last.
 type changes struct {
 	before map[string]fabric.Endpoint // as in [fabric.Change]
-	flood  []netip.Addr               // nil: to be planned
+	flood  []netip.Addr               // nil: to be planned, with others
+	others []netip.Addr
 }
 
 // owners count the endpoints that have a MAC or an address: more than one only for
@@ -163,8 +164,9 @@ func (v *View) Delta(id string) (fabric.Delta, bool) {
 	}
 	if changes.flood == nil {
 		changes.flood = fabric.FloodTo(v.state, network, v.self.Name, v.on[id])
+		changes.others = fabric.OthersOf(v.state, network, v.self.Name, v.on[id])
 	}
-	change := fabric.Change{Local: v.own[id], Before: changes.before, Flood: changes.flood}
+	change := fabric.Change{Local: v.own[id], Before: changes.before, Flood: changes.flood, Others: changes.others}
 	return fabric.PlanDelta(v.state, network, v.self.Name, change), true
 }
 

@@ -54,7 +54,7 @@ func FuzzRecords(f *testing.F) {
 			v.Report(true)
 			v.Holdings()
 			got, ok := v.Segment(canary)
-			got.Flood, got.MTU = want.Flood, want.MTU // other hosts and their devices have a part in these
+			got.Flood, got.Others, got.MTU = want.Flood, want.Others, want.MTU // other hosts and their devices have a part in these
 			if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); !ok || diff != "" {
 				t.Errorf("%s %q changes another network (-want +got)\n%s", record.Key, record.Value, diff)
 			}

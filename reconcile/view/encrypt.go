@@ -1,0 +1,20 @@
+package view
+
+import (
+	"maps"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// Encrypt has encrypted networks begin at another end of this host's. They are returned.
+func (v *View) Encrypt(end fabric.WireGuard) []string {
+	own := v.state.Hosts[v.self.Name]
+	own.WireGuard = end
+	v.state.Hosts[v.self.Name] = own
+	concerned := make(map[string]bool)
+	for _, id := range v.Needed() {
+		concerned[id] = v.state.Networks[id].Encrypted
+	}
+	maps.DeleteFunc(concerned, func(_ string, encrypted bool) bool { return !encrypted })
+	return v.whole(concerned)
+}

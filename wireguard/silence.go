@@ -1,0 +1,88 @@
+package wireguard
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// awaitSilence waits until nothing comes or goes by the last key's device any more, and
+// deletes it.
+func (d *Device) awaitSilence(ctx context.Context) error {
+	var last leaving
+	for {
+		bytes, wanted, err := d.turnAway(ctx)
+		if err != nil {
+			return err
+		}
+		if !wanted || last.observe(d.now(), bytes, d.Timing) {
+			return d.change(ctx, keyring.retire)
+		}
+		if !pause(ctx, 10*d.Timing.Tick) {
+			return ctx.Err()
+		}
+	}
+}
+
+// turnAway counts the bytes of the last key's device. Its route is written anew: the
+// kernel's tunnels keep where they found a way to, and from which address, until then.
+func (d *Device) turnAway(ctx context.Context) (bytes int64, wanted bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.wanted {
+		return 0, false, nil
+	}
+	if err := d.ensure(ctx); err != nil {
+		return 0, true, err
+	}
+	last := d.keys.slots()[1]
+	link, err := d.kernel.Link(last.name())
+	if err != nil {
+		return 0, true, err
+	}
+	if err := d.kernel.RouteReplace(last.route(link)); err != nil {
+		return 0, true, fmt.Errorf("route to %s: %w", last.name(), err)
+	}
+	have, err := configuration(last.name())
+	if err != nil {
+		return 0, true, err
+	}
+	for _, peer := range have.Peers {
+		bytes += peer.ReceiveBytes + peer.TransmitBytes
+	}
+	return bytes, true, nil
+}
+
+// noteWaits keeps which hosts are waited for, and gives their names.
+func (d *Device) noteWaits(keys []string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names := make([]string, 0, len(keys))
+	for _, key := range keys {
+		names = append(names, d.names[key])
+	}
+	slices.Sort(names)
+	d.waits = slices.Compact(names)
+	return d.waits
+}
+
+// list names some hosts, and counts the rest.
+func list(names []string) string {
+	const most = 5
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// pause is false when ctx has ended.
+func pause(ctx context.Context, length time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(length):
+		return true
+	}
+}
