@@ -92,8 +92,10 @@ func OthersOf(s State, network Network, self string, hosts map[string]int) []net
 	}
 	var others []netip.Addr
 	for name := range hosts {
-		if other := s.Hosts[name].WireGuardOther.Addr(); name != self && other.IsValid() {
-			others = append(others, other)
+		for _, end := range []WireGuard{s.Hosts[name].Next, s.Hosts[name].Last} {
+			if name != self && end.Key != "" {
+				others = append(others, end.Addr())
+			}
 		}
 	}
 	slices.SortFunc(others, netip.Addr.Compare)

@@ -51,11 +51,7 @@ type Host struct {
 	BootID string `json:"boot_id,omitempty"`
 	// Mirror says that the host's networks follow the cluster's by themselves.
 	Mirror bool `json:"mirror,omitempty"`
-	// WireGuard is the host's end of encrypted networks.
-	WireGuard WireGuard `json:"wireguard,omitzero"`
-	// WireGuardOther is another end of it, from which others take what comes: while its
-	// key is rotated the next one, and then for a time the last one.
-	WireGuardOther WireGuard `json:"wireguard_other,omitzero"`
+	Ends
 	// StoreWish says whether the host is to hold the store of a closed cluster:
 	// auto, yes or no; StorePeer is where the other members reach it then. Both are
 	// empty with an etcd of one's own.

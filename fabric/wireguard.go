@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // WireGuard is a host's end of encrypted networks: one device.
@@ -15,6 +17,24 @@ type WireGuard struct {
 	// Port is the UDP port at the host's VTEP.
 	Port uint16 `json:"port"`
 }
+
+// Ends are a host's ends of encrypted networks. Others send to the first, and take what
+// comes from each.
+type Ends struct {
+	WireGuard WireGuard `json:"wireguard,omitzero"`
+	// Next is told while its key is rotated, before anything is sent under it, and Last
+	// from then on until nothing is sent there.
+	Next WireGuard `json:"wireguard_next,omitzero"`
+	Last WireGuard `json:"wireguard_last,omitzero"`
+}
+
+// All are those that there are, the one to send to first.
+func (e Ends) All() []WireGuard {
+	return slices.DeleteFunc([]WireGuard{e.WireGuard, e.Next, e.Last}, func(w WireGuard) bool { return w.Key == "" })
+}
+
+// Check says what is wrong with one of them, as [WireGuard.Check] does.
+func (e Ends) Check() error { return errors.Join(e.WireGuard.Check(), e.Next.Check(), e.Last.Check()) }
 
 // Addr is the device's address: unique-local (RFC 4193), and no other key's. The zero
 // Addr is that of a host without a device.

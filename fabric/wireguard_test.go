@@ -3,6 +3,7 @@ package fabric
 import (
 	"encoding/base64"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -41,8 +42,8 @@ func TestEncryptedNetworksUseTheDevicesAddresses(t *testing.T) {
 	endpoint := func(id, host string) Endpoint { return Endpoint{ID: id, Network: "n", Host: host} }
 	s := State{
 		Hosts: map[string]Host{
-			"h1": {Name: "h1", VTEP: v4(0, 1), MTU: 1500, WireGuard: key(1)},
-			"h2": {Name: "h2", VTEP: v4(0, 2), MTU: 1500, WireGuard: key(2)},
+			"h1": {Name: "h1", VTEP: v4(0, 1), MTU: 1500, Ends: Ends{WireGuard: key(1)}},
+			"h2": {Name: "h2", VTEP: v4(0, 2), MTU: 1500, Ends: Ends{WireGuard: key(2), Next: key(4)}},
 			"h3": {Name: "h3", VTEP: v4(0, 3), MTU: 1500}, // it has told no key: nothing is sent to it
 		},
 		Networks:  map[string]Network{"n": network},
@@ -54,6 +55,9 @@ func TestEncryptedNetworksUseTheDevicesAddresses(t *testing.T) {
 	}
 	if len(segment.Flood) != 1 || segment.Flood[0] != key(2).Addr() {
 		t.Errorf("flooded to %v", segment.Flood)
+	}
+	if senders := segment.Senders(); len(senders) != 2 || !slices.Contains(senders, key(2).Addr()) || !slices.Contains(senders, key(4).Addr()) {
+		t.Errorf("let %v in", senders)
 	}
 	if segment.MTU != 1500-60-70 {
 		t.Errorf("the MTU is %d", segment.MTU)

@@ -53,15 +53,15 @@ func (m *Member) write(ctx context.Context) error {
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	host := m.Host
-	host.WireGuard, host.WireGuardOther = m.ends.current, m.ends.other
+	host.Ends = m.ends
 	return records.PutHost(ctx, m.Store, host)
 }
 
 // Encrypt has this host's record say that its ends of encrypted networks are these. It
 // returns once that is written, or when ctx ends.
-func (m *Member) Encrypt(ctx context.Context, current, other fabric.WireGuard) error {
+func (m *Member) Encrypt(ctx context.Context, ends fabric.Ends) error {
 	m.writing.Lock()
-	m.ends = ends{current, other}
+	m.ends = ends
 	m.writing.Unlock()
 	return m.announce(ctx)
 }

@@ -48,13 +48,10 @@ type Member struct {
 	peers    *peers
 	// writing is held while this host's record is written, ends guarded by it.
 	writing sync.Mutex
-	ends    ends
+	ends    fabric.Ends
 	// again asks for this host's record to be written again.
 	again chan struct{}
 }
-
-// ends are what the record says of the host's ends of encrypted networks.
-type ends struct{ current, other fabric.WireGuard }
 
 // New makes a Member; nothing happens before Run.
 func New(config Config) *Member {
@@ -62,7 +59,7 @@ func New(config Config) *Member {
 	config.Timing.Lease = cmp.Or(config.Timing.Lease, 15*time.Second)
 	return &Member{
 		Config: config, standing: newStanding(), peers: newPeers(),
-		again: make(chan struct{}, 1), ends: ends{config.Host.WireGuard, config.Host.WireGuardOther},
+		again: make(chan struct{}, 1), ends: config.Host.Ends,
 	}
 }
 

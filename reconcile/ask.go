@@ -150,10 +150,10 @@ func ask[T any](ctx context.Context, l *Loop, question func(context.Context) (T,
 	}
 }
 
-// Encrypt has this host's ends of encrypted networks begin at another of its devices.
-func (l *Loop) Encrypt(ctx context.Context, end fabric.WireGuard) error {
+// Encrypt has encrypted networks begin at the first of this host's ends.
+func (l *Loop) Encrypt(ctx context.Context, ends fabric.Ends) error {
 	_, err := ask(ctx, l, func(context.Context) (struct{}, error) {
-		l.mark(l.view.Encrypt(end)...)
+		l.mark(l.view.Encrypt(ends)...)
 		return struct{}{}, nil
 	})
 	return err

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,10 +14,15 @@ import (
 
 // steadily pings addr from the network namespace of a process, ten times a
 // second, until the function is called that it returns; that one fails the test
-// if an echo was lost. No engine is in the way: it may be stopped meanwhile.
+// if an echo was lost, or none came in the last second. No engine is in the way: it may be stopped meanwhile.
 func (c *cluster) steadily(m *lab.Machine, pid int, addr string) (stop func()) {
 	c.Helper()
-	ping := m.Command(c.Context(), "nsenter", "--target", fmt.Sprint(pid), "--net", "ping", "-i", "0.1", "-W", "2", addr)
+	return c.steadilyEvery(100*time.Millisecond, m, pid, addr)
+}
+
+func (c *cluster) steadilyEvery(interval time.Duration, m *lab.Machine, pid int, addr string) (stop func()) {
+	c.Helper()
+	ping := m.Command(c.Context(), "nsenter", "--target", fmt.Sprint(pid), "--net", "ping", "-i", fmt.Sprint(interval.Seconds()), "-W", "2", addr)
 	var out bytes.Buffer
 	ping.Stdout, ping.Stderr = &out, &out
 	if err := ping.Start(); err != nil {
@@ -29,8 +36,9 @@ func (c *cluster) steadily(m *lab.Machine, pid int, addr string) (stop func()) {
 		}
 		err := ping.Wait()
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-		if err != nil || !strings.Contains(out.String(), " 0% packet loss") {
-			c.Errorf("%s while things happen: %v\n%s", addr, err, strings.Join(lines[max(0, len(lines)-20):], "\n"))
+		lost, onTheWay := unanswered(out.String())
+		if err != nil || len(lost) > 0 || onTheWay > int(time.Second/interval) {
+			c.Errorf("%s while things happen: %v, echoes %v are lost\n%s", addr, err, lost, strings.Join(lines[max(0, len(lines)-20):], "\n"))
 			return
 		}
 		c.Logf("%s, over %v: %s", addr, time.Since(begun).Round(100*time.Millisecond), lines[len(lines)-2])
@@ -41,4 +49,26 @@ func (c *cluster) steadily(m *lab.Machine, pid int, addr string) (stop func()) {
 func (c *cluster) steadyFrom(from container, addr string) (stop func()) {
 	c.Helper()
 	return c.steadily(from.Machine, from.pid(), addr)
+}
+
+// unanswered are the echoes of ping that were lost, and the number of those at its end that
+// may have been on their way still.
+func unanswered(out string) (lost []int, onTheWay int) {
+	answered := make(map[int]bool)
+	last := 0
+	for _, match := range regexp.MustCompile(`icmp_seq=(\d+) ttl=`).FindAllStringSubmatch(out, -1) {
+		number, _ := strconv.Atoi(match[1]) // as the pattern has it
+		answered[number], last = true, max(last, number)
+	}
+	for number := 1; number < last; number++ {
+		if !answered[number] {
+			lost = append(lost, number)
+		}
+	}
+	sent := regexp.MustCompile(`(\d+) packets transmitted`).FindStringSubmatch(out)
+	if sent == nil {
+		return lost, 0
+	}
+	count, _ := strconv.Atoi(sent[1])
+	return lost, count - last
 }

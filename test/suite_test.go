@@ -46,6 +46,7 @@ func TestVXLAN(t *testing.T) {
 	c := up(t, lab.Options{Hosts: 3, WireGuard: true})
 	c.runAll(t)
 	t.Run("encryption", func(t *testing.T) { encryption(c.sub(t)) })
+	t.Run("key rotation", func(t *testing.T) { keyRotation(c.sub(t)) })
 	t.Run("sends as itself", func(t *testing.T) { sendsAsItself(c.sub(t)) })
 	t.Run("changed by hand", func(t *testing.T) { changedByHand(c.sub(t)) })
 }

@@ -18,14 +18,15 @@ type peer struct {
 	addr netip.Addr
 }
 
-// peersOf are the other hosts that have a key, and again under their other one.
-func (d *Device) peersOf(hosts map[string]fabric.Host) map[string]peer {
+// peersOf are hosts under each of their keys.
+func peersOf(hosts map[string]fabric.Host) map[string]peer {
 	peers := make(map[string]peer, len(hosts))
-	for name, host := range hosts {
-		for _, end := range []fabric.WireGuard{host.WireGuard, host.WireGuardOther} {
-			if name != d.Host.Name && host.VTEP.IsValid() && end.Key != "" {
-				peers[end.Key] = peer{netip.AddrPortFrom(host.VTEP.Unmap(), end.Port), end.Addr()}
-			}
+	for _, host := range hosts {
+		if !host.VTEP.IsValid() {
+			continue
+		}
+		for _, end := range host.All() {
+			peers[end.Key] = peer{netip.AddrPortFrom(host.VTEP.Unmap(), end.Port), end.Addr()}
 		}
 	}
 	return peers

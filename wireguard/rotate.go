@@ -13,8 +13,8 @@ import (
 )
 
 // Publish tells the other hosts of this host's ends, and has its own tunnels begin at the
-// current one. It returns when others can read it, or when ctx ends.
-type Publish func(ctx context.Context, current, other fabric.WireGuard) error
+// first. It returns when others can read it, or when ctx ends.
+type Publish func(ctx context.Context, ends fabric.Ends) error
 
 // Rotation tells this host's public key, and which hosts another one waits for.
 func (d *Device) Rotation() (key string, waits []string) {
@@ -68,7 +68,7 @@ func (d *Device) rotation(ctx context.Context, publish Publish) error {
 		d.Log.Info("wireguard: this host's key is rotated")
 	}
 	for d.ring().rotates() {
-		if err := d.tell(ctx, publish); err != nil {
+		if err := publish(ctx, d.Ends()); err != nil {
 			return err
 		}
 		next := d.awaitUse
@@ -81,18 +81,13 @@ func (d *Device) rotation(ctx context.Context, publish Publish) error {
 		d.Board.Report(keyScope(), nil)
 	}
 	d.Log.Info("wireguard: this host's last key is gone")
-	return d.tell(ctx, publish)
+	return publish(ctx, d.Ends())
 }
 
 func (d *Device) ring() keyring {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.keys
-}
-
-func (d *Device) tell(ctx context.Context, publish Publish) error {
-	current, other := d.Ends()
-	return publish(ctx, current, other)
 }
 
 // change takes a step: it is kept first, so that no key is used that a restart forgets.
@@ -138,18 +133,18 @@ func (d *Device) awaitUse(ctx context.Context) error {
 	const long = 5 * time.Minute
 	told := offering{since: d.now()}
 	for {
-		peers, wanted, err := d.greetFromNext(ctx)
+		made, wanted, err := d.sessions(ctx)
 		if err != nil {
 			return err
 		}
-		waits, use := told.observe(d.now(), peers, d.Timing)
+		waits, use := told.observe(d.now(), made, d.Timing)
 		if use || !wanted {
 			return d.change(ctx, func(k keyring) keyring { return k.takeUp(d.now()) })
 		}
-		names := d.noteWaits(waits)
-		if len(names) > 0 && d.now().Sub(told.since) > long {
-			d.Board.Report(keyScope(), fmt.Errorf("this host's next key waits for %s: nothing comes back from there to UDP port %d, or its causeway is older and knows one key of a host",
-				list(names), d.port(1-d.ring().slot)))
+		d.noteWaits(waits)
+		if len(waits) > 0 && d.now().Sub(told.since) > long {
+			d.Board.Report(keyScope(), fmt.Errorf("this host's next key waits for %s: nothing comes from there to UDP port %d, or causeway is older there and knows one key of a host",
+				list(waits), d.port(1-d.ring().slot)))
 		}
 		if !pause(ctx, d.Timing.Tick) {
 			return ctx.Err()
@@ -157,9 +152,9 @@ func (d *Device) awaitUse(ctx context.Context) error {
 	}
 }
 
-// greetFromNext has the next key's device make sessions, and tells with whom there are
-// any; nobody is there to be asked where no network has asked for the devices.
-func (d *Device) greetFromNext(ctx context.Context) (map[string]handshakes, bool, error) {
+// sessions tells when the other hosts made one with each of the devices, by name; false
+// says that no network has asked for the devices.
+func (d *Device) sessions(ctx context.Context) (map[string]handshakes, bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.wanted {
@@ -169,34 +164,58 @@ func (d *Device) greetFromNext(ctx context.Context) (map[string]handshakes, bool
 		return nil, true, err
 	}
 	slots := d.keys.slots()
-	made := make(map[string]handshakes, len(d.peers))
-	for key := range d.peers {
-		made[key] = handshakes{}
+	now, err := handshakesOf(slots[0].name())
+	if err != nil {
+		return nil, true, err
 	}
-	for i, slot := range slots {
-		have, err := configuration(slot.name())
-		if err != nil {
-			return nil, true, err
-		}
-		for _, peer := range have.Peers {
-			key := peer.PublicKey.String()
-			one, known := made[key]
-			if !known {
-				continue
-			}
-			if i == 0 {
-				one.now = peer.LastHandshakeTime
-			} else {
-				one.next = peer.LastHandshakeTime
-			}
-			made[key] = one
+	next, err := handshakesOf(slots[1].name())
+	made := make(map[string]handshakes, len(d.hosts))
+	for _, host := range d.hosts {
+		if key := host.WireGuard.Key; key != "" {
+			made[host.Shown()] = handshakes{now[key], next[key]}
 		}
 	}
+	return made, true, err
+}
+
+func handshakesOf(device string) (map[string]time.Time, error) {
+	have, err := configuration(device)
+	if err != nil {
+		return nil, err
+	}
+	last := make(map[string]time.Time, len(have.Peers))
+	for _, peer := range have.Peers {
+		last[peer.PublicKey.String()] = peer.LastHandshakeTime
+	}
+	return last, nil
+}
+
+// greetNexts has this host's device make sessions with the next devices of other hosts,
+// which wait for that, where there is none of late.
+func (d *Device) greetNexts() {
+	if !d.ready {
+		return
+	}
+	own := d.keys.slots()[0]
+	var last map[string]time.Time
 	missing := make(map[string]peer)
-	for key, one := range made {
-		if one.next.IsZero() {
-			missing[key] = d.peers[key]
+	for _, host := range d.hosts {
+		next, there := d.peers[host.Next.Key]
+		if !there {
+			continue
+		}
+		if last == nil {
+			var err error
+			if last, err = handshakesOf(own.name()); err != nil {
+				d.Log.WithError(err).Warn("wireguard: the next keys of other hosts are greeted later")
+				return
+			}
+		}
+		if d.now().Sub(last[host.Next.Key]) > d.Timing.Reject {
+			missing[host.Next.Key] = next
 		}
 	}
-	return made, true, greet(slots[1].addr, missing)
+	if err := greet(own.addr, missing); err != nil {
+		d.Log.WithError(err).Warn("wireguard: the next keys of other hosts are greeted later")
+	}
 }

@@ -30,8 +30,8 @@ func (t Timing) orDefault() Timing {
 
 // handshakes are when this host last made a session with a peer; the zero Time: never.
 type handshakes struct {
-	// now is with the key in use, next with the next one: it tells that the peer has
-	// read of it, for it answers no key that it does not know.
+	// now is with the key in use, next with the next one, under which the peer began:
+	// it has read of it, and its packets come through.
 	now, next time.Time
 }
 
@@ -41,13 +41,13 @@ type offering struct {
 	settled time.Time // since when nobody is waited for; the zero Time: somebody is
 }
 
-// observe says which peers the next key waits for, and whether it can be used: no packet
+// observe says which hosts the next key waits for, and whether it can be used: no packet
 // may come to a host that does not let it in yet. It waits without an end for those that
 // this host has a session with, and for a time for the others, which may be gone.
-func (o *offering) observe(now time.Time, peers map[string]handshakes, t Timing) (waits []string, use bool) {
-	for key, made := range peers {
+func (o *offering) observe(now time.Time, hosts map[string]handshakes, t Timing) (waits []string, use bool) {
+	for host, made := range hosts {
 		if made.next.IsZero() && (now.Sub(made.now) < t.Reject || now.Sub(o.since) < t.Patience) {
-			waits = append(waits, key)
+			waits = append(waits, host)
 		}
 	}
 	slices.Sort(waits)

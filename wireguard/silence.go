@@ -3,7 +3,6 @@ package wireguard
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -55,17 +54,11 @@ func (d *Device) turnAway(ctx context.Context) (bytes int64, wanted bool, err er
 	return bytes, true, nil
 }
 
-// noteWaits keeps which hosts are waited for, and gives their names.
-func (d *Device) noteWaits(keys []string) []string {
+// noteWaits keeps which hosts are waited for.
+func (d *Device) noteWaits(hosts []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	names := make([]string, 0, len(keys))
-	for _, key := range keys {
-		names = append(names, d.names[key])
-	}
-	slices.Sort(names)
-	d.waits = slices.Compact(names)
-	return d.waits
+	d.waits = hosts
 }
 
 // list names some hosts, and counts the rest.

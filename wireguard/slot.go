@@ -34,6 +34,10 @@ func (k keyring) slots() []slot {
 	return places
 }
 
+// isNext says that the slot has the next key. Its device greets nobody: the others' shall
+// greet it, which shows that they can.
+func (k keyring) isNext(s slot) bool { return s.inUse() && s.private == k.other && !k.switched }
+
 func (s slot) name() string { return deviceName(s.number) }
 
 func (s slot) table() int { return firstTable + s.number }

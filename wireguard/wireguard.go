@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -67,11 +68,11 @@ type Device struct {
 
 	mu     sync.Mutex
 	keys   keyring
-	waits  []string          // hosts that a rotation waits for
-	peers  map[string]peer   // by key
-	names  map[string]string // of hosts, by key
-	wanted bool              // a network has asked for the device
-	ready  bool              // all is as it should be
+	waits  []string               // hosts that a rotation waits for
+	hosts  map[string]fabric.Host // the others
+	peers  map[string]peer        // by key
+	wanted bool                   // a network has asked for the device
+	ready  bool                   // all is as it should be
 }
 
 // Open reads the keys, or makes one. A device that is there is ours: it is wanted.
@@ -95,20 +96,19 @@ func Open(config Config) (*Device, error) {
 // Close closes the sockets; the devices stay.
 func (d *Device) Close() error { return d.kernel.Close() }
 
-// Ends are what others have to know of it: where they send to, and from where else they
-// take what comes, the zero WireGuard where there is nothing else.
-func (d *Device) Ends() (current, other fabric.WireGuard) {
+// Ends are what others have to know of it.
+func (d *Device) Ends() fabric.Ends {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ends()
-}
-
-func (d *Device) ends() (current, other fabric.WireGuard) {
-	current = endOf(d.keys.current, d.port(d.keys.slot))
-	if d.keys.rotates() {
-		other = endOf(d.keys.other, d.port(1-d.keys.slot))
+	ends := fabric.Ends{WireGuard: endOf(d.keys.current, d.port(d.keys.slot))}
+	switch {
+	case !d.keys.rotates():
+	case d.keys.switched:
+		ends.Last = endOf(d.keys.other, d.port(1-d.keys.slot))
+	default:
+		ends.Next = endOf(d.keys.other, d.port(1-d.keys.slot))
 	}
-	return current, other
+	return ends
 }
 
 // port is that of a device.
@@ -171,7 +171,7 @@ func (d *Device) makeSlot(ctx context.Context, s slot) error {
 	if err := d.configure(s); err != nil {
 		return err
 	}
-	if err := d.openWay(s, link); err != nil || !missing {
+	if err := d.openWay(s, link); err != nil || !missing || d.keys.isNext(s) {
 		return err
 	}
 	return greet(s.addr, d.peers)
@@ -181,11 +181,9 @@ func (d *Device) makeSlot(ctx context.Context, s slot) error {
 func (d *Device) SetHosts(hosts map[string]fabric.Host) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.names = make(map[string]string, len(hosts))
-	for _, host := range hosts {
-		d.names[host.WireGuard.Key], d.names[host.WireGuardOther.Key] = host.Shown(), host.Shown()
-	}
-	wanted := d.peersOf(hosts)
+	d.hosts = maps.Clone(hosts)
+	delete(d.hosts, d.Host.Name)
+	wanted := peersOf(d.hosts)
 	changed, gone := changes(d.peers, wanted)
 	if len(changed)+len(gone) == 0 {
 		return
@@ -203,6 +201,7 @@ func (d *Device) SetHosts(hosts map[string]fabric.Host) {
 			d.Log.WithError(err).Warn("wireguard: the peers are written again")
 		}
 	}
+	d.greetNexts()
 }
 
 // Run keeps the device as it should be until ctx ends.
@@ -239,6 +238,7 @@ func (d *Device) check(ctx context.Context) {
 			flaw = cmp.Or(flaw, d.flaw(slot))
 		}
 		if flaw == "" {
+			d.greetNexts()
 			return
 		}
 		d.Log.Warnf("wireguard: %s; it is repaired", flaw)

@@ -86,7 +86,7 @@ func TestKeysOfManyHostsAreDueOneByOne(t *testing.T) {
 	}
 }
 
-func TestPeersAreTheOtherHostsWithAKey(t *testing.T) {
+func TestPeersAreTheHostsWithAKey(t *testing.T) {
 	key := func() fabric.WireGuard {
 		private, err := wgtypes.GeneratePrivateKey()
 		if err != nil {
@@ -94,13 +94,11 @@ func TestPeersAreTheOtherHostsWithAKey(t *testing.T) {
 		}
 		return fabric.WireGuard{Key: private.PublicKey().String(), Port: 51822}
 	}
-	own, other, next := key(), key(), key()
-	d := &Device{Config: Config{Host: fabric.Host{Name: "h1"}}}
-	got := d.peersOf(map[string]fabric.Host{
-		"h1": {Name: "h1", VTEP: netip.MustParseAddr("10.0.0.1"), WireGuard: own},
-		"h2": {Name: "h2", VTEP: netip.MustParseAddr("10.0.0.2"), WireGuard: other, WireGuardOther: next},
+	other, next := key(), key()
+	got := peersOf(map[string]fabric.Host{
+		"h2": {Name: "h2", VTEP: netip.MustParseAddr("10.0.0.2"), Ends: fabric.Ends{WireGuard: other, Next: next}},
 		"h3": {Name: "h3", VTEP: netip.MustParseAddr("10.0.0.3")},
-		"h4": {Name: "h4", WireGuard: key()},
+		"h4": {Name: "h4", Ends: fabric.Ends{WireGuard: key()}},
 	})
 	want := map[string]peer{
 		other.Key: {netip.MustParseAddrPort("10.0.0.2:51822"), other.Addr()},

@@ -100,7 +100,7 @@ func serve(ctx context.Context, s settings) error {
 	}); err != nil {
 		return err
 	}
-	host.WireGuard, host.WireGuardOther = planes.encryption.Ends()
+	host.Ends = planes.encryption.Ends()
 	store, err := openStore(ctx, s, self, host, board, log)
 	if err != nil {
 		return err
@@ -193,11 +193,11 @@ func (o opened) run(ctx context.Context) error {
 
 // publisher tells of a key of this host's: the other hosts first, then its own planes.
 func publisher(member *membership.Member, loop *reconcile.Loop) wireguard.Publish {
-	return func(ctx context.Context, current, other fabric.WireGuard) error {
-		if err := member.Encrypt(ctx, current, other); err != nil {
+	return func(ctx context.Context, ends fabric.Ends) error {
+		if err := member.Encrypt(ctx, ends); err != nil {
 			return err
 		}
-		return loop.Encrypt(ctx, current)
+		return loop.Encrypt(ctx, ends)
 	}
 }
 

@@ -6,10 +6,10 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 )
 
-// Encrypt has encrypted networks begin at another end of this host's. They are returned.
-func (v *View) Encrypt(end fabric.WireGuard) []string {
+// Encrypt has encrypted networks begin at the first of this host's ends. They are returned.
+func (v *View) Encrypt(ends fabric.Ends) []string {
 	own := v.state.Hosts[v.self.Name]
-	own.WireGuard = end
+	own.Ends = ends
 	v.state.Hosts[v.self.Name] = own
 	concerned := make(map[string]bool)
 	for _, id := range v.Needed() {

@@ -86,7 +86,7 @@ func (v *View) HostsChanged(c kvstore.Change[fabric.Host]) []string {
 		if host.Name == "" || name == v.self.Name {
 			continue
 		}
-		if old := v.state.Hosts[name]; old.VTEP != host.VTEP || old.WireGuard != host.WireGuard || old.WireGuardOther != host.WireGuardOther {
+		if old := v.state.Hosts[name]; old.VTEP != host.VTEP || old.Ends != host.Ends {
 			maps.Copy(concerned, v.networksOf(name))
 		}
 		v.state.Hosts[name] = host

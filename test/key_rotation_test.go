@@ -1,0 +1,103 @@
+package test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/causeway-net/causeway/fabric"
+)
+
+// keyRotation replaces hosts' keys of encrypted networks, which loses no packet and has
+// none readable between the hosts, also where causeway is killed at its steps.
+func keyRotation(c *cluster) {
+	c.network("turning", "--subnet=192.168.94.0/24", "-o", "encrypted=true")
+	from := c.host(1).run("turner", "--net=turning")
+	to := c.host(2).run("facing", "--net=turning")
+	from.pings(to.addr("turning"))
+	words := "nobody-reads-this-with-any-key"
+	overheard := c.overhear(c.host(1), words)
+	stream := c.session(to.pid(), to.addr("turning"), from.pid())
+	const often = 20 * time.Millisecond
+	stops := []func(){
+		c.steadilyEvery(often, from.Machine, from.pid(), to.addr("turning")),
+		c.steadilyEvery(often, to.Machine, to.pid(), from.addr("turning")),
+	}
+	tell := func() {
+		c.tells(from, to, "turning", words)
+		c.tells(to, from, "turning", words)
+	}
+	c.rotates(c.host(1), c.rotateKey, tell)
+	c.rotates(c.host(2), c.rotateKilled, tell)
+	for _, stop := range stops {
+		stop()
+	}
+	if err := stream.close(); err != nil {
+		c.Errorf("the TCP connection: %v", err)
+	}
+	if n := overheard(); n != 0 {
+		c.Errorf("%d packets of the encrypted network were readable on the wire", n)
+	}
+	eventually(c.T, "there are no troubles", func() error { return c.host(1).shows("no troubles", "status") })
+}
+
+// rotates has a host's key be replaced, and calls do until the last one is gone.
+func (c *cluster) rotates(h *host, rotate func(*host), do func()) {
+	c.Helper()
+	before, began := h.record().WireGuard, time.Now()
+	rotate(h)
+	c.Logf("%s uses its new key after %v", h.Name(), time.Since(began).Round(time.Millisecond))
+	eventuallyWithin(c.T, 5*time.Minute, "the last key is gone", func() error {
+		do()
+		switch now := h.record(); {
+		case now.WireGuard == before:
+			return errors.New("the record has the last key")
+		case len(now.All()) > 1:
+			return errors.New("the record has two keys")
+		}
+		out, err := h.try("ip", "-6", "-o", "addr", "show")
+		if err == nil && strings.Contains(out, before.Addr().String()) {
+			err = errors.New("the last key's address is there")
+		}
+		return err
+	})
+	c.Logf("%s has the new key alone after %v", h.Name(), time.Since(began).Round(time.Millisecond))
+}
+
+// rotateKey is as users do it.
+func (c *cluster) rotateKey(h *host) {
+	c.Helper()
+	if out, err := h.try("causeway", "hosts", "rotate-key"); err != nil || !strings.Contains(out, "the new key is used") {
+		c.Fatalf("%v\n%s", err, out)
+	}
+	if _, err := h.try("causeway", "hosts", "rotate-key"); err == nil || !strings.Contains(err.Error(), "still taken") {
+		c.Errorf("another key while the last one is still taken: %v", err)
+	}
+}
+
+// rotateKilled has causeway be killed when it has told of the next key, and again when it
+// uses it.
+func (c *cluster) rotateKilled(h *host) {
+	c.Helper()
+	before := h.record().WireGuard
+	kill := func(what string, when func(fabric.Ends) bool) {
+		eventually(c.T, what, func() error {
+			if !when(h.record().Ends) {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		if err := errors.Join(h.Causeway.Kill(c.Context()), h.Causeway.Start(c.Context())); err != nil {
+			c.Fatal(err)
+		}
+	}
+	var command sync.WaitGroup
+	command.Go(func() { _, _ = h.try("causeway", "hosts", "rotate-key") }) // it fails when its causeway dies
+	kill("it tells of its next key", func(e fabric.Ends) bool { return e.Next.Key != "" })
+	command.Wait()
+	kill("it uses the next key", func(e fabric.Ends) bool { return e.WireGuard != before })
+	if now := h.record(); now.WireGuard == before || now.Last != before {
+		c.Errorf("then it has %v", now.Ends)
+	}
+}
