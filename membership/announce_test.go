@@ -186,3 +186,20 @@ func TestReadOnlyRoleIsReported(t *testing.T) {
 			strings.Contains(h1.Fault(health.Membership, ""), "permission denied")
 	})
 }
+
+// A host's keys of encrypted networks change while it runs: its record follows, also where
+// it is written again.
+func TestRecordFollowsTheKeys(t *testing.T) {
+	store := storetest.New(t)
+	h1 := hosttest.Start(t, store, 1)
+	ready(t, h1)
+	ends := fabric.Ends{WireGuard: fabric.WireGuard{Key: "two", Port: 2}, Last: fabric.WireGuard{Key: "one", Port: 1}}
+	if err := h1.Member.Encrypt(t.Context(), ends); err != nil {
+		t.Fatal(err)
+	}
+	if got := recorded(t, store, "h1").Ends; got != ends {
+		t.Errorf("the record has %v", got)
+	}
+	h1.Commit(t, kvstore.Delete(records.HostKey("h1")))
+	hosttest.Eventually(t, "the record is written again", func() bool { return recorded(t, store, "h1").Ends == ends })
+}

@@ -196,7 +196,7 @@ func (r Records) releaseAll(ctx context.Context) (int, error) {
 		return endpoints, err
 	}
 	txn := r.guarded()
-	txn.Then = []kvstore.Op{kvstore.DeletePrefix(HostAttachments(r.Host)), kvstore.Delete(HostKey(r.Host))}
+	txn.Then = []kvstore.Op{kvstore.DeletePrefix(HostAttachments(r.Host)), kvstore.DeletePrefix(KeyAsks(r.Host)), kvstore.Delete(HostKey(r.Host))}
 	_, err = r.Store.Commit(ctx, txn)
 	return endpoints, err
 }

@@ -47,6 +47,8 @@ const (
 	// A question to one host, what it sees of a probe, and its answer.
 	TraceAsksPrefix    = "trace-asks/"
 	TraceAnswersPrefix = "trace-answers/"
+	// That a host replaces its key of encrypted networks.
+	KeyAsksPrefix = "key-asks/"
 )
 
 // Keys of single records and of the parts of a prefix.
@@ -68,6 +70,7 @@ func CertificatesKey(host string) string      { return CertificatesPrefix + host
 func DoctorAnswers(ask string) string         { return DoctorAnswersPrefix + ask + "/" }
 func TraceAsks(host string) string            { return TraceAsksPrefix + host + "/" }
 func TraceAnswers(ask string) string          { return TraceAnswersPrefix + ask + "/" }
+func KeyAsks(host string) string              { return KeyAsksPrefix + host + "/" }
 func RevokedKey(serial string) string         { return RevokedPrefix + serial }
 func PoolKey(pool string) string              { return PoolsPrefix + pool }
 func PoolUsers(pool string) string            { return UsersPrefix + pool + "/" }

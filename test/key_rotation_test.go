@@ -68,16 +68,22 @@ func (c *cluster) rotates(h *host, rotate func(*host), do func()) {
 // rotateKey is as users do it.
 func (c *cluster) rotateKey(h *host) {
 	c.Helper()
-	if out, err := h.try("causeway", "hosts", "rotate-key"); err != nil || !strings.Contains(out, "the new key is used") {
-		c.Fatalf("%v\n%s", err, out)
-	}
+	c.rotated(h.try("causeway", "hosts", "rotate-key"))
 	if _, err := h.try("causeway", "hosts", "rotate-key"); err == nil || !strings.Contains(err.Error(), "still taken") {
 		c.Errorf("another key while the last one is still taken: %v", err)
 	}
 }
 
-// rotateKilled has causeway be killed when it has told of the next key, and again when it
-// uses it.
+// rotated holds what the command says in the end.
+func (c *cluster) rotated(out string, err error) {
+	c.Helper()
+	if err != nil || !strings.Contains(out, "the new key is used") {
+		c.Errorf("%v\n%s", err, out)
+	}
+}
+
+// rotateKilled has another host ask for it, and causeway be killed when it has told of the
+// next key, and again when it uses it.
 func (c *cluster) rotateKilled(h *host) {
 	c.Helper()
 	before := h.record().WireGuard
@@ -93,9 +99,9 @@ func (c *cluster) rotateKilled(h *host) {
 		}
 	}
 	var command sync.WaitGroup
-	command.Go(func() { _, _ = h.try("causeway", "hosts", "rotate-key") }) // it fails when its causeway dies
+	command.Go(func() { c.rotated(c.host(1).try("causeway", "hosts", "rotate-key", h.Name())) })
+	defer command.Wait()
 	kill("it tells of its next key", func(e fabric.Ends) bool { return e.Next.Key != "" })
-	command.Wait()
 	kill("it uses the next key", func(e fabric.Ends) bool { return e.WireGuard != before })
 	if now := h.record(); now.WireGuard == before || now.Last != before {
 		c.Errorf("then it has %v", now.Ends)

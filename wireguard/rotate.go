@@ -25,14 +25,24 @@ func (d *Device) Rotation() (key string, waits []string) {
 
 // Rotate asks for another key. It fails while the one before is still taken.
 func (d *Device) Rotate() error {
-	if d.ring().switched {
+	switch keys := d.ring(); {
+	case keys.switched:
 		return errors.New("this host's key is a new one already, and the last one still taken: it goes when nothing has come by it for three minutes")
+	case keys.rotates():
+		return nil
 	}
 	select {
 	case d.asked <- struct{}{}:
 	default:
 	}
 	return nil
+}
+
+// Replace asks for another key where this public key is the one in use.
+func (d *Device) Replace(key string) {
+	if current, _ := d.Rotation(); current == key {
+		_ = d.Rotate() // it fails for a new key alone
+	}
 }
 
 // KeepKeys rotates this host's key when it has its age or is asked to, until ctx ends. A

@@ -12,28 +12,31 @@ import (
 	"github.com/causeway-net/causeway/agent"
 )
 
-// rotateKeyCommand has this host make another key for encrypted networks.
+// rotateKeyCommand has a host make another key for encrypted networks.
 func rotateKeyCommand() *cobra.Command {
 	var socket string
 	command := &cobra.Command{
-		Use: "rotate-key", Short: "Replace this host's key of encrypted networks", Args: cobra.NoArgs,
-		Long: "Replace this host's key of encrypted networks by a new one, without a packet lost. The other hosts are\n" +
-			"told of the new key first, and let it in; then it is used, and the old one goes when nothing has come\n" +
-			"or gone by it for three minutes. It is done by itself, too: see --wireguard-key-age of causeway serve.\n" +
-			"Interrupted, it goes on by itself.",
-		RunE: func(command *cobra.Command, _ []string) error {
+		Use: "rotate-key [HOST]", Short: "Replace a host's key of encrypted networks", Args: cobra.MaximumNArgs(1),
+		Long: "Replace the key of encrypted networks of this host, or of the one that is named, without a packet lost.\n" +
+			"The other hosts are told of the new key first, and let it in; then it is used, and the old one goes when\n" +
+			"nothing has come or gone by it for three minutes. Interrupted, it goes on by itself. It is also done by\n" +
+			"age: see --wireguard-key-age of causeway serve.",
+		RunE: func(command *cobra.Command, args []string) error {
 			if err := readEnv(command.Flags()); err != nil {
 				return err
 			}
-			client := agent.NewClient(socket)
-			before, err := client.KeyRotation(command.Context())
+			client, host := agent.NewClient(socket), ""
+			if len(args) > 0 {
+				host = args[0]
+			}
+			before, err := client.KeyRotation(command.Context(), host)
 			if err == nil {
-				err = client.RotateKey(command.Context())
+				err = client.RotateKey(command.Context(), host)
 			}
 			if err != nil {
 				return printableError(err)
 			}
-			return followKeyRotation(command.Context(), client, before.Key, command.OutOrStdout())
+			return followKeyRotation(command.Context(), client, host, before.Key, command.OutOrStdout())
 		},
 	}
 	agentFlag(command, &socket)
@@ -41,10 +44,10 @@ func rotateKeyCommand() *cobra.Command {
 }
 
 // followKeyRotation prints what is waited for until the new key is used.
-func followKeyRotation(ctx context.Context, client *agent.Client, before string, w io.Writer) error {
+func followKeyRotation(ctx context.Context, client *agent.Client, host, before string, w io.Writer) error {
 	said := ""
 	for {
-		rotation, err := client.KeyRotation(ctx)
+		rotation, err := client.KeyRotation(ctx, host)
 		if err != nil {
 			return printableError(err)
 		}

@@ -180,6 +180,9 @@ func (o opened) run(ctx context.Context) error {
 	group.Go(func() error { return o.planes.filter.Watch(ctx) })
 	group.Go(func() error { return o.planes.encryption.Run(ctx) })
 	group.Go(func() error { return o.planes.encryption.KeepKeys(ctx, publisher(member, loop)) })
+	group.Go(func() error {
+		return ended(ctx, records.FollowKeyAsks(ctx, shared, host.Name, o.planes.encryption.Replace))
+	})
 	group.Go(func() error { return resolver.Run(ctx) })
 	group.Go(func() error { return collector.Run(ctx) })
 	if host.Mirror {
