@@ -240,8 +240,8 @@ func tell(ctx context.Context, in *Inputs, results map[outcome][]route, nic stri
 		case sealed:
 			f.Cause = fmt.Sprintf("Nothing comes back through the encrypted tunnel from %s.", hosts)
 			f.Evidence = asked + ", the address of its WireGuard device: no answer to three frames for its containers"
-			f.Remedy = "If networks that are not encrypted reach the host, a firewall drops the UDP port of WireGuard (--wireguard-port, 51822): let it through, both ways. " +
-				"wg show cw-wg0 on both hosts says when they last heard from one another."
+			f.Remedy = "If networks that are not encrypted reach the host, a firewall drops the UDP ports of WireGuard (--wireguard-port, 51822, and the next one): let them through, both ways. " +
+				"wg show on both hosts says when they last heard from one another."
 		case kept:
 			f.Cause = fmt.Sprintf("This host's own firewall drops what comes through the tunnel from %s.", hosts)
 			f.Evidence = fmt.Sprintf("%s: answers of its containers come to %s (UDP port %d), and do not come out of the tunnel", asked, nic, in.VXLANPort)
