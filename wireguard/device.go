@@ -102,6 +102,9 @@ func (d *Device) configure(s slot) error {
 			return err
 		}
 	}
+	if d.hosts == nil {
+		return nil // it is not known yet who is a peer: those from before this start stay
+	}
 	changed, gone := changes(peersThere(have), d.peers)
 	if len(changed)+len(gone) == 0 {
 		return nil

@@ -120,6 +120,10 @@ func TestStepsOfARotation(t *testing.T) {
 				t.Fatalf("%s: %v", step.name, err)
 			}
 			again, sealed := openDevice(t, path) // as after a kill
+			again.check(t.Context())
+			for name, private := range step.devices {
+				hasDevice(t, step.name+", without the store", name, private)
+			}
 			again.SetHosts(d.hosts)
 			for name, private := range step.devices {
 				hasDevice(t, step.name, name, private)

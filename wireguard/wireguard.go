@@ -69,7 +69,7 @@ type Device struct {
 	mu     sync.Mutex
 	keys   keyring
 	waits  []string               // hosts that a rotation waits for
-	hosts  map[string]fabric.Host // the others
+	hosts  map[string]fabric.Host // the others; nil: not read yet
 	peers  map[string]peer        // by key
 	wanted bool                   // a network has asked for the device
 	ready  bool                   // all is as it should be
@@ -181,11 +181,12 @@ func (d *Device) makeSlot(ctx context.Context, s slot) error {
 func (d *Device) SetHosts(hosts map[string]fabric.Host) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	first := d.hosts == nil
 	d.hosts = maps.Clone(hosts)
 	delete(d.hosts, d.Host.Name)
 	wanted := peersOf(d.hosts)
 	changed, gone := changes(d.peers, wanted)
-	if len(changed)+len(gone) == 0 {
+	if len(changed)+len(gone) == 0 && !first {
 		return
 	}
 	d.peers = wanted
@@ -196,7 +197,11 @@ func (d *Device) SetHosts(hosts map[string]fabric.Host) {
 		if !slot.inUse() {
 			continue
 		}
-		if err := configurePeers(slot.name(), changed, gone); err != nil {
+		write := func() error { return configurePeers(slot.name(), changed, gone) }
+		if first { // the device has peers from before this start
+			write = func() error { return d.configure(slot) }
+		}
+		if err := write(); err != nil {
 			d.ready = false
 			d.Log.WithError(err).Warn("wireguard: the peers are written again")
 		}
