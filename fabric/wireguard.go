@@ -28,13 +28,13 @@ type Ends struct {
 	Last WireGuard `json:"wireguard_last,omitzero"`
 }
 
-// All are those that there are, the one to send to first.
-func (e Ends) All() []WireGuard {
+// AllEnds are those that there are, the one to send to first.
+func (e Ends) AllEnds() []WireGuard {
 	return slices.DeleteFunc([]WireGuard{e.WireGuard, e.Next, e.Last}, func(w WireGuard) bool { return w.Key == "" })
 }
 
-// Check says what is wrong with one of them, as [WireGuard.Check] does.
-func (e Ends) Check() error { return errors.Join(e.WireGuard.Check(), e.Next.Check(), e.Last.Check()) }
+// CheckEnds says what is wrong with one of them, as [WireGuard.Check] does.
+func (e Ends) CheckEnds() error { return errors.Join(e.WireGuard.Check(), e.Next.Check(), e.Last.Check()) }
 
 // Addr is the device's address: unique-local (RFC 4193), and no other key's. The zero
 // Addr is that of a host without a device.

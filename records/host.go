@@ -100,8 +100,8 @@ func CheckHost(name string, host fabric.Host) error {
 		return fmt.Errorf("record %.80s is of host %.80q", HostKey(name), host.Name)
 	case len(name) > longest || len(host.Display) > longest || len(host.Version) > longest || len(host.BootID) > longest:
 		return fmt.Errorf("record %.80s has a text of more than %d bytes", HostKey(name), longest)
-	case host.Ends.Check() != nil:
-		return fmt.Errorf("record %s: %w", HostKey(name), host.Ends.Check())
+	case host.CheckEnds() != nil:
+		return fmt.Errorf("record %s: %w", HostKey(name), host.CheckEnds())
 	case !host.VTEP.IsValid() || host.VTEP.IsUnspecified() || host.VTEP.IsMulticast():
 		return fmt.Errorf("record %s has the VTEP %q, which is no host's address", HostKey(name), host.VTEP)
 	}

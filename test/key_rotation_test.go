@@ -53,7 +53,7 @@ func (c *cluster) rotates(h *host, rotate func(*host), do func()) {
 		switch now := h.record(); {
 		case now.WireGuard == before:
 			return errors.New("the record has the last key")
-		case len(now.All()) > 1:
+		case len(now.AllEnds()) > 1:
 			return errors.New("the record has two keys")
 		}
 		out, err := h.try("ip", "-6", "-o", "addr", "show")

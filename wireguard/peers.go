@@ -25,7 +25,7 @@ func peersOf(hosts map[string]fabric.Host) map[string]peer {
 		if !host.VTEP.IsValid() {
 			continue
 		}
-		for _, end := range host.All() {
+		for _, end := range host.AllEnds() {
 			peers[end.Key] = peer{netip.AddrPortFrom(host.VTEP.Unmap(), end.Port), end.Addr()}
 		}
 	}

@@ -12,6 +12,10 @@
 // else by wireguard-go, a process of its own that outlives causeway. Its peers are all
 // hosts that have told a key in their records ([Device.SetHosts]): a peer costs a host
 // some kilobytes and, while no packet is for it, none on the wire.
+//
+// A rotation (rotate.go) gives the host a second device, with another key and so another
+// address, and takes the first away when nothing comes by it any more. What is kept of it,
+// and its steps, are in key.go; when one may be taken, in rotation.go.
 package wireguard
 
 import (

@@ -178,11 +178,7 @@ func (o opened) run(ctx context.Context) error {
 	group.Go(func() error { return o.keepHost(ctx, member) })
 	group.Go(func() error { return loop.Run(ctx) })
 	group.Go(func() error { return o.planes.filter.Watch(ctx) })
-	group.Go(func() error { return o.planes.encryption.Run(ctx) })
-	group.Go(func() error { return o.planes.encryption.KeepKeys(ctx, publisher(member, loop)) })
-	group.Go(func() error {
-		return ended(ctx, records.FollowKeyAsks(ctx, shared, host.Name, o.planes.encryption.Replace))
-	})
+	group.Go(func() error { return o.encrypt(ctx, shared, member, loop) })
 	group.Go(func() error { return resolver.Run(ctx) })
 	group.Go(func() error { return collector.Run(ctx) })
 	if host.Mirror {
@@ -194,14 +190,21 @@ func (o opened) run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// publisher tells of a key of this host's: the other hosts first, then its own planes.
-func publisher(member *membership.Member, loop *reconcile.Loop) wireguard.Publish {
-	return func(ctx context.Context, ends fabric.Ends) error {
+// encrypt keeps this host's end of encrypted networks, and its keys: the other hosts are
+// told of one first, then its own planes.
+func (o opened) encrypt(ctx context.Context, store kvstore.Store, member *membership.Member, loop *reconcile.Loop) error {
+	device := o.planes.encryption
+	publish := func(ctx context.Context, ends fabric.Ends) error {
 		if err := member.Encrypt(ctx, ends); err != nil {
 			return err
 		}
 		return loop.Encrypt(ctx, ends)
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return device.Run(ctx) })
+	group.Go(func() error { return device.KeepKeys(ctx, publish) })
+	group.Go(func() error { return ended(ctx, records.FollowKeyAsks(ctx, store, o.host.Name, device.Replace)) })
+	return group.Wait()
 }
 
 // keepHost notes this host's key once it has been accepted under it.
