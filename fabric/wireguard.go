@@ -34,7 +34,9 @@ func (e Ends) AllEnds() []WireGuard {
 }
 
 // CheckEnds says what is wrong with one of them, as [WireGuard.Check] does.
-func (e Ends) CheckEnds() error { return errors.Join(e.WireGuard.Check(), e.Next.Check(), e.Last.Check()) }
+func (e Ends) CheckEnds() error {
+	return errors.Join(e.WireGuard.Check(), e.Next.Check(), e.Last.Check())
+}
 
 // Addr is the device's address: unique-local (RFC 4193), and no other key's. The zero
 // Addr is that of a host without a device.

@@ -2,6 +2,7 @@ package test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -82,13 +83,13 @@ func (c *cluster) rotated(out string, err error) {
 	}
 }
 
-// rotateKilled has another host ask for it, and causeway be killed when it has told of the
-// next key, and again when it uses it.
+// rotateKilled has h1 ask h2 for it, behind a firewall that drops the next key's port at
+// first, and causeway be killed when it has told of the next key, and again when it uses it.
 func (c *cluster) rotateKilled(h *host) {
 	c.Helper()
 	before := h.record().WireGuard
 	kill := func(what string, when func(fabric.Ends) bool) {
-		eventually(c.T, what, func() error {
+		eventuallyWithin(c.T, time.Minute, what, func() error {
 			if !when(h.record().Ends) {
 				return errors.New("not yet")
 			}
@@ -98,10 +99,22 @@ func (c *cluster) rotateKilled(h *host) {
 			c.Fatal(err)
 		}
 	}
+	open := c.wall("udp dport 51823")
 	var command sync.WaitGroup
 	command.Go(func() { c.rotated(c.host(1).try("causeway", "hosts", "rotate-key", h.Name())) })
 	defer command.Wait()
 	kill("it tells of its next key", func(e fabric.Ends) bool { return e.Next.Key != "" })
+	eventually(c.T, "it waits for h1", func() error {
+		out, err := h.try("timeout", "3", "causeway", "hosts", "rotate-key")
+		if !strings.Contains(out, "waiting for h1") {
+			return fmt.Errorf("%v\n%s", err, out)
+		}
+		return nil
+	})
+	if now := h.record(); now.WireGuard != before {
+		c.Error("it uses a key whose port a firewall drops")
+	}
+	open()
 	kill("it uses the next key", func(e fabric.Ends) bool { return e.WireGuard != before })
 	if now := h.record(); now.WireGuard == before || now.Last != before {
 		c.Errorf("then it has %v", now.Ends)
