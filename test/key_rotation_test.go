@@ -2,7 +2,6 @@ package test
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -107,7 +106,7 @@ func (c *cluster) rotateKilled(h *host) {
 	eventually(c.T, "it waits for h1", func() error {
 		out, err := h.try("timeout", "3", "causeway", "hosts", "rotate-key")
 		if !strings.Contains(out, "waiting for h1") {
-			return fmt.Errorf("%v\n%s", err, out)
+			return errors.Join(errors.New(out), err)
 		}
 		return nil
 	})
