@@ -3,6 +3,7 @@ package routed
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -11,7 +12,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 )
 
-// Inspect says which links, routes and entries of the tunnel are not as the segment wants
+// Inspect says which links, routes, entries of the tunnel and filters are not as the segment wants
 // them.
 func (p *Plane) Inspect(_ context.Context, want fabric.Segment) ([]string, error) {
 	p.mu.Lock()
@@ -54,7 +55,8 @@ func (p *Plane) inspect(n *network, want fabric.Segment) (found []string, err er
 		}
 	}
 	slices.Sort(found)
-	return found, nil
+	unfiltered, err := p.filters.Inspect(p.kernel, slices.Collect(maps.Values(n.ports)))
+	return append(found, unfiltered...), err
 }
 
 func (h hop) String() string {

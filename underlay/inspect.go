@@ -8,6 +8,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/portfilter"
 )
 
 // Inspect says whether the bridge and the containers' ports are as Apply left them.
@@ -27,7 +28,12 @@ func (p *Plane) Inspect(ctx context.Context, segment fabric.Segment) (found []st
 	if p.rules.Missing(ctx)(name) {
 		found = append(found, "the rule that lets frames of "+name+" pass the host's firewall is gone")
 	}
-	return found, nil
+	ends, err := p.pairsOf(segment.Network.ID).List()
+	if err != nil {
+		return found, wrap(err)
+	}
+	unfiltered, err := p.filters.Inspect(p.kernel, portfilter.PortsOf(segment, ends, func(int) bool { return true }))
+	return append(found, unfiltered...), wrap(err)
 }
 
 type link = netlink.Link

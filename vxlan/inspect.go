@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -57,7 +58,11 @@ func (s *segment) inspect(want fabric.Segment) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := s.inspectLinks(links, flags)
+	unfiltered, err := s.filters.Inspect(s.Handle, slices.Collect(maps.Values(s.ports)))
+	if err != nil {
+		return nil, err
+	}
+	found := append(s.inspectLinks(links, flags), unfiltered...)
 	if !s.IsBound(s.path) {
 		found = append(found, "the name of the network's namespace, "+s.path+", is gone")
 	}

@@ -171,6 +171,15 @@ func (f *Filters) Wrong(at *nl.Handle, ports []Port) (bool, error) {
 	return false, nil
 }
 
+// Inspect says in a sentence that ports are not filtered as their rules say.
+func (f *Filters) Inspect(at *nl.Handle, ports []Port) ([]string, error) {
+	wrong, err := f.Wrong(at, ports)
+	if !wrong || err != nil {
+		return nil, err
+	}
+	return []string{"the filter or the rate of a container's port is not as the network has it"}, nil
+}
+
 func (f *Filters) right(at *nl.Handle, p Port) (bool, error) {
 	have, err := attached(at, p.End)
 	if err != nil {
