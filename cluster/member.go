@@ -96,6 +96,23 @@ func (c *Cluster) Running() (id uint64, leads bool) {
 	return c.State().ID, false
 }
 
+// Full gives the members of the store whose disk is full, by ID.
+func (c *Cluster) Full() []uint64 {
+	if m := c.Member(); m != nil {
+		return m.Full()
+	}
+	return nil
+}
+
+// Relieve has the store take writes in spite of a member whose disk is full.
+func (c *Cluster) Relieve(ctx context.Context, id uint64) error {
+	m := c.Member()
+	if m == nil {
+		return errors.New("this host does not hold the store")
+	}
+	return m.Relieve(ctx, id)
+}
+
 // Start makes this host hold the store beside others, whose peer URLs are given by
 // name. The files of a start that was killed before it was done are deleted.
 func (c *Cluster) Start(ctx context.Context, others map[string]string) error {

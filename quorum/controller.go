@@ -157,10 +157,32 @@ func (c *Controller) turn(ctx context.Context) error {
 	case id == 0 || !leads:
 		return nil
 	}
+	if err := c.relieve(ctx, members, id); err != nil {
+		return err
+	}
 	if err := c.tell(ctx, members); err != nil {
 		return err
 	}
 	return c.lead(ctx, members, id)
+}
+
+// relieve has the store take writes in spite of a member whose disk is full, where its host
+// is gone: it may not come back, and could not be removed either.
+func (c *Controller) relieve(ctx context.Context, members []kvstore.StoreMember, self uint64) error {
+	s, known := c.state(members, self)
+	for _, id := range c.Member.Full() {
+		i := slices.IndexFunc(members, func(m kvstore.StoreMember) bool { return m.ID == id })
+		if i >= 0 {
+			if h, there := s.of(members[i]); !known || there && h.alive {
+				continue
+			}
+		}
+		if err := c.Member.Relieve(ctx, id); err != nil {
+			return err
+		}
+		c.Log.WithField("member", fmt.Sprintf("%x", id)).Warn("the store takes writes again: the member whose disk is full is away")
+	}
+	return nil
 }
 
 // join starts this host's member. One that was there before has lost its data, or

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/goleak"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -147,6 +148,18 @@ func (h *simHost) Keep(urls []string) error {
 	return nil
 }
 
+func (h *simHost) Full() []uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.member.Full()
+}
+
+func (h *simHost) Relieve(ctx context.Context, id uint64) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.member.Relieve(ctx, id)
+}
+
 func (h *simHost) known() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -206,8 +219,17 @@ func TestStoreFollowsTheHosts(t *testing.T) {
 	})
 	c.has(h4, "h2", "h3", "h4")
 
-	// A member whose data is lost joins again.
+	// The disk of a member is full, and then its host dies. Its data is lost: it joins again.
+	id, _ := h3.Running()
 	h3.die()
+	_, err := h2.member.Embed.Server.Alarm(t.Context(), &pb.AlarmRequest{
+		Action: pb.AlarmRequest_ACTIVATE, MemberID: id, Alarm: pb.AlarmType_NOSPACE,
+	})
+	must(t, err)
+	await.Within(t, time.Minute, "a write without h3", func() error {
+		_, err := h4.store.Commit(t.Context(), kvstore.Txn{Then: []kvstore.Op{kvstore.Put("records/two", 2)}})
+		return err
+	})
 	must(t, os.RemoveAll(h3.config.DataDir+"/etcd"))
 	h3.run()
 	c.has(h2, "h2", "h3", "h4")

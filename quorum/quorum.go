@@ -43,6 +43,10 @@ type Member interface {
 	Leave(ctx context.Context) error
 	// Keep notes where the store is asked, for the next start.
 	Keep(urls []string) error
+	// Full gives the members whose disk is full, by ID: the store takes no writes for them.
+	// Relieve has it take writes in spite of one. Both need a member that runs.
+	Full() []uint64
+	Relieve(ctx context.Context, id uint64) error
 }
 
 // Config is what a Controller works with. All fields are required.

@@ -26,8 +26,12 @@ func (b *faultBed) storeFaults() []fault {
 	all := []int{1, 2, 3}
 	return []fault{
 		{
-			name: "the disk of a member is full", hosts: all, lasts: 15 * time.Second,
+			name: "the disk of a member is full", hosts: all, lasts: 15 * time.Second, long: true,
 			told: "the store takes no writes until", teller: 2, inject: (*faultBed).fillDisk, heal: (*faultBed).emptyDisk,
+		},
+		{
+			name: "a member's disk is full, and its host dies", hosts: all, long: true,
+			inject: both((*faultBed).fillDisk, (*faultBed).dieFull), heal: (*faultBed).emptyDisk,
 		},
 		{
 			name: "the leader's disk is slow", hosts: all, lasts: 20 * time.Second,
@@ -78,11 +82,25 @@ func (b *faultBed) fillDisk() error {
 	return commands(2, "fallocate -l $(( $(stat -f -c '%a * %S' /run/small) - (20 << 20) )) /run/small/filler")(b)
 }
 
+// dieFull kills h2 when the store takes no writes for it. The others go on without it.
+func (b *faultBed) dieFull() error {
+	eventuallyWithin(b.T, healed, "h2 is full", func() error { return b.host(2).shows("the store takes no writes until", "status") })
+	if err := b.host(2).Causeway.Kill(b.Context()); err != nil {
+		return err
+	}
+	eventuallyWithin(b.T, time.Minute, "the store takes writes", func() error {
+		_, err := b.host(1).try("docker", "run", "--rm", "--net="+bedNetwork, "busybox", "true")
+		return err
+	})
+	return nil
+}
+
 // emptyDisk takes away what fills it. When the store takes writes again the data comes back
 // to where it was.
 func (b *faultBed) emptyDisk() error {
 	h := b.host(2)
-	if err := commands(2, "rm /run/small/filler")(b); err != nil {
+	running := func(n int) lab.Service { return b.host(n).Causeway }
+	if err := both(commands(2, "rm /run/small/filler"), starts(running, 2))(b); err != nil {
 		return err
 	}
 	eventuallyWithin(b.T, healed, "h2 has room", func() error { return h.shows("no troubles", "status") })

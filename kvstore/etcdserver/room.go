@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -107,8 +108,8 @@ func (s *Server) checkRoom(ctx context.Context) error {
 	size := s.Embed.Server.Backend().Size()
 	full := free < writeRoom || s.alarmed() && (free < 2*writeRoom || size >= quota)
 	if full != s.alarmed() {
-		if err := s.alarm(ctx, full); err != nil {
-			return fmt.Errorf("the store's alarm of no space: %w", err)
+		if err := s.alarm(ctx, uint64(s.Embed.Server.MemberID()), full); err != nil {
+			return err
 		}
 	}
 	const needed = "the store takes no writes until %d MB are free on the file system of %s"
@@ -126,17 +127,26 @@ func (s *Server) checkRoom(ctx context.Context) error {
 	return nil
 }
 
-// alarmed says whether the store refuses writes for want of space here.
-func (s *Server) alarmed() bool {
+// Full gives the members that have no room, by ID: while there are any the store takes no writes.
+func (s *Server) Full() (members []uint64) {
 	for _, alarm := range s.Embed.Server.Alarms() {
-		if alarm.Alarm == pb.AlarmType_NOSPACE && alarm.MemberID == uint64(s.Embed.Server.MemberID()) {
-			return true
+		if alarm.Alarm == pb.AlarmType_NOSPACE {
+			members = append(members, alarm.MemberID)
 		}
 	}
-	return false
+	return members
 }
 
-func (s *Server) alarm(ctx context.Context, raise bool) error {
+// Relieve has the store take writes although the member has no room: it is away. Back, and
+// full still, it says so again.
+func (s *Server) Relieve(ctx context.Context, member uint64) error {
+	return s.alarm(ctx, member, false)
+}
+
+// alarmed says whether the store takes no writes for want of space here.
+func (s *Server) alarmed() bool { return slices.Contains(s.Full(), uint64(s.Embed.Server.MemberID())) }
+
+func (s *Server) alarm(ctx context.Context, member uint64, raise bool) error {
 	const timeout = 8 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -144,8 +154,9 @@ func (s *Server) alarm(ctx context.Context, raise bool) error {
 	if raise {
 		action = pb.AlarmRequest_ACTIVATE
 	}
-	_, err := s.Embed.Server.Alarm(ctx, &pb.AlarmRequest{
-		Action: action, MemberID: uint64(s.Embed.Server.MemberID()), Alarm: pb.AlarmType_NOSPACE,
-	})
-	return err
+	_, err := s.Embed.Server.Alarm(ctx, &pb.AlarmRequest{Action: action, MemberID: member, Alarm: pb.AlarmType_NOSPACE})
+	if err != nil {
+		return fmt.Errorf("the store's alarm of no space: %w", err)
+	}
+	return nil
 }
