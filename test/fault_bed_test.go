@@ -26,8 +26,9 @@ type fault struct {
 	// loses says that flows of these hosts lose packets while it lasts; cuts that they are
 	// cut for good. All other flows lose nothing.
 	loses, cuts bool
-	// lasts is how long, at least (3 s).
+	// lasts is how long, at least (3 s). long says that it takes minutes, all in all.
 	lasts        time.Duration
+	long         bool
 	inject, heal func(*faultBed) error
 	// told is what causeway status says on tellers while it lasts; empty: nothing.
 	told   string
@@ -79,7 +80,7 @@ type row struct {
 func TestFaults(t *testing.T) {
 	only := os.Getenv("CAUSEWAY_FAULTS")
 	if only == "" {
-		t.Skip("an hour of faults: make test-faults has them")
+		t.Skip("an hour of faults: make test-faults has them; TestVXLAN has two")
 	}
 	c := up(t, lab.Options{Hosts: bedHosts, DockerArgs: []string{"--live-restore"}, CausewayArgs: []string{"--fault-points"}})
 	random := faultRandom(t)
@@ -88,21 +89,45 @@ func TestFaults(t *testing.T) {
 	random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	switch only {
 	case "all":
-	case "short": // other ones at each commit
-		list = list[:2]
+	case "short":
+		list = shortOf(list)
 	default:
 		list = slices.DeleteFunc(list, func(f fault) bool {
 			return !slices.ContainsFunc(strings.Split(only, ","), func(part string) bool { return strings.Contains(f.name, part) })
 		})
 	}
+	b.endureEach(list, random)
+}
+
+// twoFaults has two of the faults on a lab of three hosts, other ones at each commit.
+func twoFaults(c *cluster) {
+	if _, binary := c.host(1).Causeway.(*lab.Daemon); !binary {
+		c.Skip("the faults are those of a process")
+	}
+	random := faultRandom(c.T)
+	b := newFaultBed(c)
+	list := b.faults()
+	random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	b.endureEach(shortOf(list), random)
+}
+
+// shortOf are the first two that take half a minute at most.
+func shortOf(list []fault) []fault {
+	return slices.DeleteFunc(list, func(f fault) bool { return f.long })[:2]
+}
+
+// endureEach goes through the faults and prints what they did.
+func (b *faultBed) endureEach(list []fault, random *rand.Rand) {
+	c := b.cluster
 	var rows []row
 	for _, f := range list {
-		t.Run(f.name, func(t *testing.T) {
+		c.Run(f.name, func(t *testing.T) {
 			b.cluster = c.sub(t)
 			rows = append(rows, b.endure(f, random))
 		})
 	}
-	t.Log("\n" + table(rows))
+	b.cluster = c
+	c.Log("\n" + table(rows))
 }
 
 // faultRandom is seeded with SEED, or else with the commit, so that each has others.

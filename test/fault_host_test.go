@@ -14,7 +14,7 @@ func (b *faultBed) hostFaults() []fault {
 	return []fault{
 		{name: "renamed", hosts: []int{2}, inject: restartsWith(2, "--host-name", "web"), heal: restartsWith(2)},
 		{
-			name: "released, and back", hosts: []int{3}, cuts: true, inject: both(kills(causeway, 3), (*faultBed).release),
+			name: "released, and back", hosts: []int{3}, cuts: true, long: true, inject: both(kills(causeway, 3), (*faultBed).release),
 			heal: (*faultBed).comeBack,
 		},
 	}

@@ -38,7 +38,7 @@ func (b *faultBed) faults() []fault {
 			inject: kills(causeway, 1, 2), heal: starts(causeway, 1, 2),
 		},
 		{
-			name: "all members killed for a minute", hosts: []int{1, 2, 3}, lasts: time.Minute,
+			name: "all members killed for a minute", hosts: []int{1, 2, 3}, lasts: time.Minute, long: true,
 			inject: kills(causeway, 1, 2, 3), heal: starts(causeway, 1, 2, 3),
 		},
 	}

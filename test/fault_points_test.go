@@ -29,7 +29,7 @@ type step struct {
 // steps these are is read from a life without a fault. A supervisor starts it again at once.
 func (b *faultBed) killedAtEachStep(name string, service func(int) lab.Service) fault {
 	did := 0
-	return fault{name: name, hosts: []int{2}, lasts: time.Second, did: &did, heal: (*faultBed).endLives,
+	return fault{name: name, hosts: []int{2}, lasts: time.Second, long: true, did: &did, heal: (*faultBed).endLives,
 		inject: func(b *faultBed) error {
 			victim := service(2)
 			for _, ipam := range []string{"default", "causeway"} {

@@ -43,12 +43,13 @@ func (c *cluster) runAll(t *testing.T, only ...string) {
 }
 
 func TestVXLAN(t *testing.T) {
-	c := up(t, lab.Options{Hosts: 3, WireGuard: true})
+	c := up(t, lab.Options{Hosts: 3, WireGuard: true, DockerArgs: []string{"--live-restore"}})
 	c.runAll(t)
 	t.Run("encryption", func(t *testing.T) { encryption(c.sub(t)) })
 	t.Run("key rotation", func(t *testing.T) { keyRotation(c.sub(t)) })
 	t.Run("sends as itself", func(t *testing.T) { sendsAsItself(c.sub(t)) })
 	t.Run("changed by hand", func(t *testing.T) { changedByHand(c.sub(t)) })
+	t.Run("faults", func(t *testing.T) { twoFaults(c.sub(t)) })
 }
 
 func TestVXLANOverIPv6(t *testing.T) {
