@@ -73,6 +73,7 @@ func (s Space) harms(t *testing.T) []harm {
 	var found []harm
 	for _, l := range append(listings(), s.More...) {
 		for line := range strings.Lines(s.list(t, l.Command)) {
+			line = strings.TrimSpace(line)
 			match := l.Lines.FindStringSubmatchIndex(line)
 			if match == nil {
 				continue
