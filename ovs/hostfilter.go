@@ -1,9 +1,15 @@
 package ovs
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+
+	"github.com/causeway-net/causeway/internal/forward"
 )
 
 // filterTable has a chain for each port of the userspace datapath, of the port's
@@ -74,15 +80,9 @@ func (p *Plane) filterPorts() (repaired int, err error) {
 	if p.have.filtered || p.have.datapath != "netdev" {
 		return 0, nil
 	}
-	ends, err := p.links.pairs.List()
+	ports, err := p.plugged()
 	if err != nil {
 		return 0, err
-	}
-	var ports []string
-	for _, port := range p.have.ports {
-		if _, there := ends[port.name]; there {
-			ports = append(ports, port.name)
-		}
 	}
 	added, err := p.links.filterHost(ports, never)
 	if err != nil {
@@ -95,4 +95,57 @@ func (p *Plane) filterPorts() (repaired int, err error) {
 	return repaired, nil
 }
 
+// plugged are the ports whose pair is there.
+func (p *Plane) plugged() (ports []string, err error) {
+	ends, err := p.links.pairs.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, port := range p.have.ports {
+		if _, there := ends[port.name]; there {
+			ports = append(ports, port.name)
+		}
+	}
+	return ports, nil
+}
+
 func never(string) bool { return false }
+
+// hostFilter watches the chains.
+func (w watcher) hostFilter(ctx context.Context) error {
+	return forward.Rules{NS: w.links.NS()}.Watch(ctx, func(messages []netlink.Message) {
+		of := func(message netlink.Message) bool { return bytes.Contains(message.Data, []byte(filterTable)) }
+		if messages != nil && !slices.ContainsFunc(messages, of) {
+			return
+		}
+		var stale []string
+		err := w.activity.settle(ctx, func() error { return nil }, func() {
+			if w.have != nil && w.have.filtered && w.unfiltered() {
+				stale = []string{static}
+				w.mark(stale)
+			}
+		})
+		if err == nil { // else ctx has ended
+			w.tell(stale)
+		}
+	})
+}
+
+// unfiltered says that a port has no chain.
+func (w watcher) unfiltered() bool {
+	ports, err := w.plugged()
+	if err != nil {
+		return false
+	}
+	conn, err := nftables.New(nftables.WithNetNSFd(int(w.links.NS())))
+	if err != nil {
+		return false
+	}
+	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(ports, func(port string) bool {
+		return !slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == filterTable && c.Name == port })
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -21,9 +22,12 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/gateway"
 	"github.com/causeway-net/causeway/internal/jsonrpc"
+	"github.com/causeway-net/causeway/internal/nl"
 	"github.com/causeway-net/causeway/internal/planetest"
 
 	"github.com/causeway-net/causeway/internal/vswitch"
@@ -91,7 +95,33 @@ func (s *site) suite(vtep, tunnel string) planetest.Config {
 		Responds:   true,
 		Filters:    true,
 		TunnelPort: port,
+		Space: func(t *testing.T, host *planetest.Host, _ fabric.Segment) (planetest.Space, error) {
+			return s.machine(t, host).space()
+		},
 	}
+}
+
+// space is the host's namespace, and its switch.
+func (m *machine) space() (planetest.Space, error) {
+	ns, err := unix.Dup(int(m.host.NS))
+	ofctl := "ovs-ofctl -O " + vswitch.OpenFlow15 + " "
+	vsctl := "ovs-vsctl --db=unix:" + filepath.Join(m.runDir, "db.sock") + " "
+	at := "unix:" + filepath.Join(m.runDir, bridge+".mgmt")
+	return planetest.Space{
+		NS: netns.NsHandle(ns), Own: regexp.MustCompile(`\bcw|causeway|cookie=|group_id=`), Foreign: regexp.MustCompile(`brphy|proto kernel`),
+		Left: regexp.MustCompile(`ip link set causeway `), // no frame takes the bridge's own end
+		More: []planetest.Listing{
+			{Command: ofctl + "--no-stats dump-flows " + at, Lines: regexp.MustCompile(`^cookie=\S+ table=(\d+), (priority=\S+) actions=`), Harms: []string{
+				ofctl + "--strict del-flows " + at + " table=$1,$2",
+			}},
+			{Command: ofctl + "dump-groups " + at, Lines: regexp.MustCompile(`group_id=(\d+)`), Harms: []string{
+				ofctl + "del-groups " + at + " group_id=$1", ofctl + "mod-group " + at + " group_id=$1,type=all",
+			}},
+			{Command: vsctl + "list-ports " + bridge, Lines: regexp.MustCompile(`^(cwvxlan)$`), Harms: []string{
+				vsctl + "set Interface $1 options:dst_port=4799",
+			}},
+		},
+	}, err
 }
 
 // machine gives a host its own, which is made the first time.
@@ -226,10 +256,13 @@ func (m *machine) text(t *testing.T, segment fabric.Segment) string {
 	if m.Generation() == "" {
 		return "no bridge\n"
 	}
-	cookie := cookieOf(segment.Network)
-	flows, err := m.DumpFlows(t.Context(), cookie, ^uint64(0), "")
-	if err != nil {
-		t.Fatal(err)
+	var flows []vswitch.Flow
+	for _, cookie := range []uint64{cookieOurs, cookieOf(segment.Network)} { // those of all networks, and its own
+		some, err := m.DumpFlows(t.Context(), cookie, ^uint64(0), "")
+		if err != nil {
+			return err.Error()
+		}
+		flows = append(flows, some...)
 	}
 	slices.SortFunc(flows, vswitch.CompareFlows)
 	var b strings.Builder
@@ -261,8 +294,36 @@ func (m *machine) text(t *testing.T, segment fabric.Segment) string {
 			}
 		}
 	}
+	b.WriteString(m.links(t, segment))
 	return b.String()
 }
+
+// links are the host's ends of the segment's containers and of its gateway, and the tables of nftables.
+func (m *machine) links(t *testing.T, segment fabric.Segment) string {
+	t.Helper()
+	names := []string{gateway.LinkName(segment.Network)}
+	for _, endpoint := range segment.Local {
+		names = append(names, nl.HostEnd(endpoint.ID))
+	}
+	if wanted, ok := gateway.Of(segment.Network); ok {
+		names = append(names, nl.HostEnd(wanted.Endpoint().ID))
+	}
+	var b strings.Builder
+	for _, name := range names {
+		for _, kind := range []string{"link", "address"} {
+			out, _ := planetest.Output(t, m.host.NS, "ip", "-o", kind, "show", "dev", name) // a missing device is text, too
+			fmt.Fprintln(&b, name, facts.FindAllString(out, -1))
+		}
+	}
+	for _, table := range []string{"netdev causeway-ovs", "ip causeway-gateway-ovs", "ip6 causeway-gateway-ovs"} {
+		out, _ := planetest.Output(t, m.host.NS, "nft", append([]string{"list", "table"}, strings.Fields(table)...)...)
+		fmt.Fprintln(&b, strings.Count(out, "\n"), "lines of", table)
+	}
+	return b.String()
+}
+
+//nolint:gochecknoglobals // a constant, if regexp had any
+var facts = regexp.MustCompile(`[<,]UP\b|mtu \d+|link/ether \S+|inet6? \S+`)
 
 // within runs a command in a network namespace.
 func within(t *testing.T, ns netns.NsHandle, command string, args ...string) string {

@@ -74,8 +74,8 @@ func (p *Plane) attach(ctx context.Context, network fabric.Network, endpoints []
 	return nil
 }
 
-// connect recreates the ports of endpoints that have their pair but no port, and
-// notes the ports whose pair is gone.
+// connect recreates the ports of endpoints that have their pair but no port, raises pairs
+// that are sunk, and notes the ports whose pair is gone.
 func (p *Plane) connect(ctx context.Context, segment fabric.Segment) (repaired int, err error) {
 	ends, err := p.links.pairs.List()
 	if err != nil {
@@ -84,7 +84,14 @@ func (p *Plane) connect(ctx context.Context, segment fabric.Segment) (repaired i
 	var lost []fabric.Endpoint
 	for _, endpoint := range segment.Local {
 		port, known := p.have.ports[endpoint.ID]
-		switch _, there := ends[nl.HostEnd(endpoint.ID)]; {
+		end, there := ends[nl.HostEnd(endpoint.ID)]
+		if there && sunk(end, segment.MTU) {
+			if err := p.links.raise(end, segment.MTU); err != nil {
+				return repaired, fmt.Errorf("endpoint %.12s: %w", endpoint.ID, err)
+			}
+			repaired++
+		}
+		switch {
 		case there && port.number == 0:
 			lost = append(lost, endpoint)
 		case !there && known:
@@ -92,7 +99,7 @@ func (p *Plane) connect(ctx context.Context, segment fabric.Segment) (repaired i
 			p.have.ports[endpoint.ID] = port
 		}
 	}
-	return len(lost), p.attach(ctx, segment.Network, lost)
+	return repaired + len(lost), p.attach(ctx, segment.Network, lost)
 }
 
 // label writes the containers' names to the ports: a name is known only after

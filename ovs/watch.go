@@ -32,6 +32,8 @@ func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return w.repeat(ctx, w.flows) })
 	group.Go(func() error { return w.repeat(ctx, w.database) })
+	group.Go(func() error { return w.repeat(ctx, w.ends) })
+	group.Go(func() error { return w.repeat(ctx, w.hostFilter) })
 	group.Go(func() error { return w.neighbours(ctx) })
 	group.Go(func() error { return w.watchGateways(ctx) })
 	return group.Wait()

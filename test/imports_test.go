@@ -16,7 +16,7 @@ func TestImportsPointDown(t *testing.T) {
 		"kvstore/etcdserver":   {"internal/health"},
 		"records":              {"fabric", "kvstore"},
 		"vxlan":                {"fabric", "internal/nl", "internal/gateway", "internal/health", "internal/portfilter"},
-		"ovs":                  {"fabric", "internal/nl", "internal/gateway", "internal/health", "internal/jsonrpc", "internal/openflow", "internal/portfilter", "internal/vswitch"},
+		"ovs":                  {"fabric", "internal/nl", "internal/forward", "internal/gateway", "internal/health", "internal/jsonrpc", "internal/openflow", "internal/portfilter", "internal/vswitch"},
 		"routed":               {"fabric", "internal/nl", "internal/gateway", "internal/health", "internal/portfilter"},
 		"underlay":             {"fabric", "internal/nl", "internal/forward", "internal/addrprobe", "internal/echo", "internal/portfilter", "internal/tcpprobe", "nicmove"},
 		"nicmove":              {"internal/nl", "internal/rtmsg", "internal/statefile"},
