@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -99,6 +100,9 @@ const (
 	intruderPort  = 7777
 )
 
+// placeholder is what [cluster.injected] puts words of its own in place of.
+const placeholder = "injected"
+
 // injection is a frame for a container as its host's tunnel takes it.
 type injection struct {
 	to netip.AddrPort
@@ -129,7 +133,7 @@ func (c *cluster) frameFor(victim container, network string) injection {
 	payload = wire.BigEndian.AppendUint32(payload, vni<<8)
 	payload = append(payload, mac[:]...)
 	payload = append(payload, 0x02, 0, 0, 0, 0, 0x66, 0x08, 0x00)
-	payload = append(payload, datagram(addr.Prev(), addr, intruderPort, "injected")...)
+	payload = append(payload, datagram(addr.Prev(), addr, intruderPort, placeholder)...)
 	return injection{to: netip.AddrPortFrom(victim.vtep(), port), payload: payload}
 }
 
@@ -153,10 +157,13 @@ func datagram(from, to netip.Addr, port uint16, words string) []byte {
 }
 
 // injected sends the frame from the namespace of a process, without any privilege, and
-// says whether the victim hears what is in it.
+// says whether the victim hears what is in it: words of this time alone, for those of the
+// time before may still be on their way.
 func (c *cluster) injected(pid int, victim container, frame injection) bool {
 	c.Helper()
-	return c.getsWords(victim, "injected", func() error {
+	words := fmt.Sprintf("%0*x", len(placeholder), rand.Uint32())
+	frame.payload = append(slices.Clone(frame.payload[:len(frame.payload)-len(words)]), words...)
+	return c.getsWords(victim, words, func() error {
 		return inside(pid, func() error {
 			var from *net.UDPAddr
 			if frame.from.IsValid() {
@@ -194,8 +201,12 @@ func (c *cluster) getsWords(victim container, words string, send func() error) b
 		c.Fatal(err)
 	}
 	heard := make([]byte, 64)
-	n, err := ear.Read(heard)
-	return err == nil && string(heard[:n]) == words
+	for {
+		n, err := ear.Read(heard)
+		if err != nil || string(heard[:n]) == words {
+			return err == nil
+		}
+	}
 }
 
 // openPorts are causeway's TCP ports of a host that take a connection from the
