@@ -36,8 +36,8 @@ type Config struct {
 	Drops func() ([]hostfilter.Drop, error)
 	// PortDrops counts what was dropped at the ports of this host's containers, by endpoint ID.
 	PortDrops func(ctx context.Context) (map[string]fabric.Drops, error)
-	// Traffic reads the devices of this host's networks, by network ID.
-	Traffic func(ctx context.Context) (map[string]Counters, error)
+	// Traffic reads the devices of this host's networks and containers; Host is left out.
+	Traffic func(ctx context.Context) (Traffic, error)
 	// Planes are asked by doctor what is not as planned.
 	Planes    doctor.Planes
 	Tunnels   doctor.Tunnels

@@ -14,9 +14,11 @@ type Traffic struct {
 	Host string `json:"host"`
 	// Networks are those that have a device of their own there, by ID.
 	Networks map[string]Counters `json:"networks"`
+	// Containers are those of the host, by network and endpoint: NETWORK/ENDPOINT.
+	Containers map[string]Counters `json:"containers"`
 }
 
-// Counters are those of a network's device: what the host's containers got over it, and
+// Counters are those of a device: what the host's containers, or the one, got over it, and
 // what they sent.
 type Counters struct {
 	ReceivedBytes   uint64 `json:"received_bytes"`
@@ -27,8 +29,9 @@ type Counters struct {
 
 func handleTraffic(server *plugin.Server, config Config) {
 	plugin.Handle(server, trafficPath, func(ctx context.Context, _ *nothing) (*Traffic, error) {
-		networks, err := config.Traffic(ctx)
-		return &Traffic{config.Host.Name, networks}, err
+		read, err := config.Traffic(ctx)
+		read.Host = config.Host.Name
+		return &read, err
 	})
 }
 

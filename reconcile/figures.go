@@ -48,6 +48,22 @@ func (l *Loop) Figures(ctx context.Context) (Figures, error) {
 	})
 }
 
+// Own gives the networks that this host needs, each with the IDs of its endpoints here.
+func (l *Loop) Own(ctx context.Context) ([]OwnEndpoints, error) {
+	return ask(ctx, l, func(context.Context) (all []OwnEndpoints, err error) {
+		for _, id := range l.view.Needed() {
+			all = append(all, OwnEndpoints{l.view.Network(id), l.view.OwnOn(id)})
+		}
+		return all, nil
+	})
+}
+
+// OwnEndpoints are a host's on one network.
+type OwnEndpoints struct {
+	Network fabric.Network
+	IDs     []string
+}
+
 // count notes what a plane did.
 func (l *Loop) count(mode fabric.Mode, add func(*Work)) {
 	work := l.counts[mode]

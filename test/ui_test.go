@@ -45,6 +45,7 @@ func TestUI(t *testing.T) {
 	c.shot(page, "ui-network")
 
 	followsTunnel(c, page)
+	followsRate(c, page, one, two)
 
 	began := time.Now()
 	if err := c.host(1).Causeway.Stop(t.Context()); err != nil {
@@ -64,6 +65,17 @@ func TestUI(t *testing.T) {
 	if text := browser.Eval[string](page, `document.querySelector("main").innerText`); strings.Contains(text, "db") {
 		t.Errorf("the page has the container that was removed:\n%s", text)
 	}
+}
+
+// followsRate sees that a container sends.
+func followsRate(c *cluster, page *browser.Page, from, to container) {
+	c.Helper()
+	at := browser.Eval[string](page, "location.hash")
+	browser.Eval[any](page, `location.hash = "#host/h1"`)
+	page.Until(`document.querySelector("tbody tr[data-key] a")?.textContent === "web"`)
+	from.must("ping", "-c", "30", "-i", "0.1", "-s", "1400", "-q", to.addr("shown"))
+	page.Until(`/kbit\/s\s+[\d.]+ kbit\/s/.test(document.querySelector("main").innerText)`)
+	browser.Eval[any](page, fmt.Sprintf("location.hash = %q", at))
 }
 
 // followsTunnel sees the tunnels' round trips, and one that breaks with its finding.

@@ -97,7 +97,10 @@ func TestRates(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	read := func(after time.Duration, counters map[string]agent.Counters) string {
 		at = at.Add(after)
-		m.take(counters, at)
+		m.take(agent.Traffic{Networks: counters, Containers: map[string]agent.Counters{"n1/busy": counters["n1"], "n1/idle": {}}}, at)
+		if h.objects["rates/n1/idle"] != nil {
+			t.Error("an idle container is told of")
+		}
 		return string(h.objects["traffic/n1"])
 	}
 	one := func(bytes uint64) map[string]agent.Counters {
@@ -120,6 +123,9 @@ func TestRates(t *testing.T) {
 		if got := read(step.after, step.counters); (step.want == "") != (got == "") || !strings.Contains(got, step.want) {
 			t.Errorf("step %d: it shows %q, want %q", i, got, step.want)
 		}
+	}
+	if got := string(h.objects["rates/n1/busy"]); !strings.Contains(got, `"received_bytes":10`) {
+		t.Errorf("the container's are %q", got)
 	}
 }
 

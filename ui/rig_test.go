@@ -28,7 +28,9 @@ func (s *source) Doctor(context.Context, bool) (doctor.Diagnosis, error) { retur
 
 func (s *source) Traffic(context.Context) (agent.Traffic, error) {
 	s.sent += 1 << 20
-	return agent.Traffic{Host: "host1", Networks: map[string]agent.Counters{"000000000001": {SentBytes: s.sent, SentPackets: s.sent >> 10}}}, nil
+	return agent.Traffic{Host: "host1", Networks: map[string]agent.Counters{"000000000001": {SentBytes: s.sent, SentPackets: s.sent >> 10}}, Containers: map[string]agent.Counters{
+		"000000000001/" + fmt.Sprintf("%064x", 1): {ReceivedBytes: s.sent},
+	}}, nil
 }
 
 func (s *source) Follow(ctx context.Context, take func(agent.Change)) error {

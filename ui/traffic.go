@@ -10,12 +10,14 @@ import (
 
 const (
 	trafficKind = "traffic/" // by network
+	ratesKind   = "rates/"   // of this host's containers that are not idle, by network and endpoint
 	hereKey     = "here"
 	// meterEvery is how often counters are read while a page is open.
 	meterEvery = 2 * time.Second
 )
 
-// Traffic is how much passes the device of a network on the agent's host, in a second.
+// Traffic is how much passes the device of a network, or of a container, on the agent's
+// host in a second.
 type Traffic struct {
 	ReceivedBytes   float64 `json:"received_bytes"`
 	ReceivedPackets float64 `json:"received_packets"`
@@ -32,7 +34,7 @@ type Here struct {
 type meter struct {
 	source Source
 	hub    *hub
-	last   map[string]agent.Counters
+	last   agent.Traffic
 	at     time.Time
 }
 
@@ -40,28 +42,42 @@ type meter struct {
 func (m *meter) read(ctx context.Context) {
 	now, err := m.source.Traffic(ctx)
 	if err != nil {
-		m.last = nil
-		m.hub.replace(trafficKind, nil)
+		m.take(agent.Traffic{}, time.Now())
 		return
 	}
 	m.hub.put(hereKey, Here{now.Host})
-	m.take(now.Networks, time.Now())
+	m.take(now, time.Now())
 }
 
-func (m *meter) take(now map[string]agent.Counters, at time.Time) {
-	seconds := at.Sub(m.at).Seconds()
-	rates := make(map[string]any, len(now))
-	for network, counters := range now {
-		before, known := m.last[network]
-		if known && seconds > 0 && seconds < 5*meterEvery.Seconds() {
-			rates[network] = Traffic{
-				rate(before.ReceivedBytes, counters.ReceivedBytes, seconds), rate(before.ReceivedPackets, counters.ReceivedPackets, seconds),
-				rate(before.SentBytes, counters.SentBytes, seconds), rate(before.SentPackets, counters.SentPackets, seconds),
-			}
+func (m *meter) take(now agent.Traffic, at time.Time) {
+	passed := at.Sub(m.at)
+	if passed > 5*meterEvery { // nobody looked meanwhile
+		m.last = agent.Traffic{}
+	}
+	m.hub.replace(trafficKind, rates(m.last.Networks, now.Networks, passed, true))
+	m.hub.replace(ratesKind, rates(m.last.Containers, now.Containers, passed, false))
+	m.last, m.at = now, at
+}
+
+// rates are those of what was counted before and now, after a time that is not zero. Those
+// of what is idle are left out where idle is false: most containers are.
+func rates(before, now map[string]agent.Counters, passed time.Duration, idle bool) map[string]any {
+	all := make(map[string]any, len(before))
+	for key, counters := range now {
+		was, known := before[key]
+		if !known {
+			continue
+		}
+		seconds := passed.Seconds()
+		t := Traffic{
+			rate(was.ReceivedBytes, counters.ReceivedBytes, seconds), rate(was.ReceivedPackets, counters.ReceivedPackets, seconds),
+			rate(was.SentBytes, counters.SentBytes, seconds), rate(was.SentPackets, counters.SentPackets, seconds),
+		}
+		if idle || t != (Traffic{}) {
+			all[key] = t
 		}
 	}
-	m.last, m.at = now, at
-	m.hub.replace(trafficKind, rates)
+	return all
 }
 
 // rate is in units a second; a counter that went back is of a device that was made anew.

@@ -4,23 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 
-	"github.com/causeway-net/causeway/agent"
-	"github.com/causeway-net/causeway/fabric"
-	"github.com/causeway-net/causeway/internal/gateway"
-	"github.com/causeway-net/causeway/internal/nl"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/metrics"
 	"github.com/causeway-net/causeway/reconcile"
-	"github.com/causeway-net/causeway/underlay"
 )
 
 // offered are the figures that --metrics-listen offers; without it nothing is counted.
@@ -130,71 +122,4 @@ func (s *settings) checkMetrics() error {
 		return fmt.Errorf("--metrics-listen %s would be in clear text: give --cert and --key, a loopback address, or accept it with --store-insecure", s.metricsListen)
 	}
 	return nil
-}
-
-// traffic reads the device that a network's traffic passes on its way to other hosts;
-// Open vSwitch has none for each network.
-func (p *planes) traffic(network fabric.Network) (metrics.Traffic, bool) {
-	var namespace, device string
-	switch network.Mode {
-	case fabric.ModeVXLAN:
-		namespace, device = p.vxlan.Device(network)
-	case fabric.ModeRouted:
-		device = gateway.LinkName(network)
-	case fabric.ModeUnderlay:
-		device = underlay.Device(network)
-	default:
-		return metrics.Traffic{}, false
-	}
-	counted, err := statistics(namespace, device)
-	if err != nil {
-		return metrics.Traffic{}, false // it is not here yet, or not any more
-	}
-	if network.Mode == fabric.ModeRouted { // its bridge is seen from the host's side
-		return metrics.Traffic{
-			ReceivedBytes: counted.TxBytes, ReceivedPackets: counted.TxPackets, SentBytes: counted.RxBytes, SentPackets: counted.RxPackets,
-		}, true
-	}
-	return metrics.Traffic{
-		ReceivedBytes: counted.RxBytes, ReceivedPackets: counted.RxPackets, SentBytes: counted.TxBytes, SentPackets: counted.TxPackets,
-	}, true
-}
-
-// counters reads the devices of the networks that this host needs, for the agent.
-func (p *planes) counters(loop *reconcile.Loop) func(context.Context) (map[string]agent.Counters, error) {
-	return func(ctx context.Context) (map[string]agent.Counters, error) {
-		figures, err := loop.Figures(ctx)
-		counters := make(map[string]agent.Counters, len(figures.Here))
-		for _, here := range figures.Here {
-			if counted, ok := p.traffic(here.Network); ok {
-				counters[here.Network.ID] = agent.Counters(counted)
-			}
-		}
-		return counters, err
-	}
-}
-
-// statistics reads a device's counters, in the namespace at path or, without one, here.
-func statistics(path, device string) (netlink.LinkStatistics, error) {
-	ns := netns.None()
-	if path != "" {
-		var err error
-		if ns, err = nl.OpenNamespace(path); err != nil {
-			return netlink.LinkStatistics{}, err
-		}
-		defer ns.Close()
-	}
-	kernel, err := nl.Open(ns)
-	if err != nil {
-		return netlink.LinkStatistics{}, err
-	}
-	defer kernel.Close()
-	link, err := kernel.Link(device)
-	if err != nil {
-		return netlink.LinkStatistics{}, err
-	}
-	if link.Attrs().Statistics == nil {
-		return netlink.LinkStatistics{}, errors.New("the kernel gives no counters of " + device)
-	}
-	return *link.Attrs().Statistics, nil
 }

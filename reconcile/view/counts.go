@@ -1,5 +1,10 @@
 package view
 
+import (
+	"maps"
+	"slices"
+)
+
 // Counts says how many hosts and networks the cluster has.
 func (v *View) Counts() (hosts, networks int) { return len(v.state.Hosts), len(v.state.Networks) }
 
@@ -10,3 +15,6 @@ func (v *View) CountsOn(network string) (all, local int) {
 	}
 	return all, len(v.own[network])
 }
+
+// OwnOn are the IDs of this host's endpoints on a network.
+func (v *View) OwnOn(network string) []string { return slices.Collect(maps.Keys(v.own[network])) }

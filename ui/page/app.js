@@ -17,8 +17,8 @@ let connected = false, drawing = false, stale = true;
 
 const lists = { hosts: "hosts", networks: "networks", containers: "containers", tunnels: "tunnels", findings: "findings" };
 const reads = { // what each view shows; names and findings are in all of them
-  hosts: [], networks: ["addresses", "traffic"], containers: [], tunnels: ["tunnels", "doctor"], findings: ["doctor"],
-  host: ["tunnels"], network: ["addresses", "traffic"], container: [],
+  hosts: [], networks: ["addresses", "traffic"], containers: ["rates"], tunnels: ["tunnels", "doctor"], findings: ["doctor"],
+  host: ["tunnels", "rates"], network: ["addresses", "traffic", "rates"], container: ["rates"],
 };
 const parents = { host: "hosts", network: "networks", container: "containers" };
 

@@ -1,7 +1,7 @@
 // The store has what the server told: objects by kind and key, and who belongs to whom.
 // apply() merges one event and costs as much as changed.
 
-const kinds = ["hosts", "networks", "containers", "addresses", "tunnels", "findings", "traffic"];
+const kinds = ["hosts", "networks", "containers", "addresses", "tunnels", "findings", "traffic", "rates"];
 
 export class Store {
   constructor() { this.clear(); }

@@ -101,14 +101,22 @@ export function table(titles, rows) {
 
 function rows(store, keys, others) {
   keys = keys.sort((a, b) => compare(store.containerName(a), store.containerName(b)));
+  const measured = keys.some((key) => store.containers.get(key).host === store.here.host);
   const links = { host: (it) => hostLink(store, it.host), network: (it) => networkLink(store, it.network) };
   return [
-    table(["container", ...others, "addresses", "MAC"], keys.slice(0, most).map((key) => {
+    table(["container", ...others, "addresses", ...measured ? ["gets", "sends"] : [], "MAC"], keys.slice(0, most).map((key) => {
       const it = store.containers.get(key);
-      return { key, cells: [containerLink(store, key), ...others.map((other) => links[other](it)), (it.addresses ?? []).map(plain).join(", "), h("span", { class: "dim" }, it.mac)] };
+      return { key, cells: [containerLink(store, key), ...others.map((other) => links[other](it)), (it.addresses ?? []).map(plain).join(", "), ...measured ? rates(store, key, it) : [], h("span", { class: "dim" }, it.mac)] };
     })),
     keys.length > most && nothing(`${keys.length - most} more: search for them.`),
   ];
+}
+
+// rates are a container's, where its host is the one that the page is of.
+function rates(store, key, it) {
+  if (it.host !== store.here.host) return ["–", "–"];
+  const { received_bytes, sent_bytes } = store.rates.get(key) ?? { received_bytes: 0, sent_bytes: 0 };
+  return [rate(received_bytes), rate(sent_bytes)];
 }
 
 export function networks(store, state) {
@@ -170,10 +178,11 @@ export function containers(store, state) {
 export function container(store, state, key) {
   const it = store.containers.get(key);
   if (!it) return [h("h2", {}, "A container that stopped"), nothing("It is on the network no more.")];
+  const [gets, sends] = it.host === store.here.host ? rates(store, key, it) : [];
   return [
     h("h2", {}, store.containerName(key)),
     facts([["host", hostLink(store, it.host)], ["network", networkLink(store, it.network)], ["addresses", (it.addresses ?? []).join(", ")],
-      ["MAC", it.mac], ["found by", (it.names ?? []).join(", ")], ["endpoint", it.endpoint]]),
+      ["MAC", it.mac], ["gets", gets], ["sends", sends], ["found by", (it.names ?? []).join(", ")], ["endpoint", it.endpoint]]),
     findingsList(store, [...store.findingsAt(it.host), ...store.findingsOn("network", it.network)]),
   ];
 }
