@@ -24,7 +24,7 @@ PACKAGES := gcc=gcc libc6-dev=/usr/include/stdio.h git=git ca-certificates=/etc/
 # sudo leaves Go out of the PATH, and a user's has no sbin.
 export PATH := $(PATH):$(patsubst %/,%,$(dir $(GO))):/usr/sbin:/sbin
 
-.PHONY: help deps build deb plugin plugin-push generate lint test test-unit test-e2e test-smoke test-ui test-matrix bench bench-scale bench-go bench-report fuzz fuzz-short hammer test-churn test-faults soak demo lab-down clean
+.PHONY: help deps build deb plugin plugin-push generate lint test test-unit test-e2e test-smoke test-ui test-matrix bench bench-scale bench-go bench-report fuzz fuzz-short hammer test-churn test-faults test-security soak demo lab-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -154,6 +154,9 @@ FAULTS ?= all
 
 test-faults: deps build ## One fault after the other on three hosts under load, as a table (FAULTS=killed,cut SEED=)
 	CAUSEWAY_FAULTS='$(FAULTS)' SEED=$(filter-out 0,$(SEED)) $(GO) test -count=1 -v -parallel=1 -timeout=3h -run 'TestFaults$$|TestBootStorm$$' ./test
+
+test-security: deps build ## Try attacks on a network of each mode and on Docker's overlay, into docs/security.md
+	CAUSEWAY_SECURITY=../docs/security.md CAUSEWAY_ENGINE=$(ENGINE) $(GO) test -count=1 -v -timeout=1h -run 'TestSecurity$$' ./test
 
 LENGTH ?= 2h
 

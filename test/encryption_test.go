@@ -88,23 +88,7 @@ func (c *cluster) tells(from, to container, network, words string) {
 // when it is asked, which ends it.
 func (c *cluster) overhear(on *host, words string) func() int {
 	c.Helper()
-	var socket *os.File
-	err := inside(on.PID(), func() error {
-		const all = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8&0xff00 // network order
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, all)
-		if err != nil {
-			return err
-		}
-		socket = os.NewFile(uintptr(fd), "packets")
-		nic, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		return unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: nic.Index, Protocol: all})
-	})
-	if err != nil {
-		c.Fatal(err)
-	}
+	socket := c.packets(on.PID())
 	var mu sync.Mutex
 	count := 0
 	done := make(chan struct{})
@@ -130,41 +114,67 @@ func (c *cluster) overhear(on *host, words string) func() int {
 	}
 }
 
+// packets opens a socket for all frames of eth0 in the namespace of a process.
+func (c *cluster) packets(pid int) (socket *os.File) {
+	c.Helper()
+	err := inside(pid, func() error {
+		const all = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8&0xff00 // network order
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, all)
+		if err != nil {
+			return err
+		}
+		socket = os.NewFile(uintptr(fd), "packets")
+		nic, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: nic.Index, Protocol: all})
+	})
+	if err != nil {
+		c.Fatal(err)
+	}
+	return socket
+}
+
 // forges has a machine of the LAN send a frame for the victim from the address of a host
 // that is on the network: it arrives on one that is not encrypted, as IP has no sender's
 // proof, and not on one that is.
 func (c *cluster) forges(victim container) {
 	c.Helper()
-	plain := c.machine("plain")
-	// It takes packets' source alone, not the host's place on the LAN: by ARP it neither
-	// answers for the host's address nor asks from it.
-	for _, setting := range []string{"net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2"} {
-		if out, err := plain.Run(c.Context(), "sysctl", "-qw", setting); err != nil {
-			c.Fatalf("%v: %s", err, out)
-		}
-	}
 	for network, want := range map[string]bool{"open": true, "secret": false} {
 		frame := c.frameFor(victim, network)
 		member := c.host(1).vtep()
 		if network == "secret" {
-			member, frame.to = c.wireguardAddr(c.host(1)), netip.AddrPortFrom(c.wireguardAddr(c.host(2)), frame.to.Port())
-			for _, line := range []string{"-6 route replace " + frame.to.Addr().String() + " via fd99::2"} {
-				if out, err := plain.Run(c.Context(), append([]string{"ip"}, strings.Fields(line)...)...); err != nil {
-					c.Fatalf("%v: %s", err, out)
-				}
-			}
+			member, frame.to = c.wireguardAddr(c.host(1)), netip.AddrPortFrom(c.wireguardAddr(victim.host), frame.to.Port())
 		}
-		if out, err := plain.Run(c.Context(), "ip", "addr", "add", netip.PrefixFrom(member, member.BitLen()).String(), "dev", "lo"); err != nil {
-			c.Fatalf("%v: %s", err, out)
-		}
-		frame.from = member
-		if got := c.injected(plain.PID(), victim, frame); got != want {
+		if got := c.injectedAs(member, victim, frame); got != want {
 			c.Errorf("network %s: a frame with a host's forged address arrived: %t", network, got)
 		}
-		if out, err := plain.Run(c.Context(), "ip", "addr", "del", netip.PrefixFrom(member, member.BitLen()).String(), "dev", "lo"); err != nil {
+	}
+}
+
+// injectedAs sends the frame from a machine of the LAN that has the address of a host for
+// this long, and says whether the victim hears what is in it. The machine takes packets'
+// source alone, not the host's place on the LAN: by ARP it neither answers for the host's
+// address nor asks from it.
+func (c *cluster) injectedAs(member netip.Addr, victim container, frame injection) bool {
+	c.Helper()
+	plain := c.machine("plain")
+	run := func(argv ...string) {
+		c.Helper()
+		if out, err := plain.Run(c.Context(), argv...); err != nil {
 			c.Fatalf("%v: %s", err, out)
 		}
 	}
+	run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2")
+	if frame.to.Addr().Is6() { // its WireGuard device's
+		run("ip", "-6", "route", "replace", frame.to.Addr().String(), "via", fmt.Sprintf("fd99::%d", victim.vtep().As4()[3]))
+	}
+	own := netip.PrefixFrom(member, member.BitLen()).String()
+	run("ip", "addr", "add", own, "dev", "lo")
+	defer run("ip", "addr", "del", own, "dev", "lo")
+	frame.from = member
+	return c.injected(plain.PID(), victim, frame)
 }
 
 func (c *cluster) wireguardAddr(h *host) netip.Addr {

@@ -23,28 +23,21 @@ func intrusion(c *cluster) {
 	c.network("guarded", "--subnet=192.168.90.0/24")
 	c.network("elsewhere", "--subnet=192.168.91.0/24")
 	victim, member := c.host(1).run("victim", "--net=guarded"), c.host(2).run("member", "--net=guarded")
-	bridged, outsider := c.host(2).run("bridged"), c.host(2).run("outsider", "--net=elsewhere")
-	published := c.host(2).run("published", "--net=elsewhere", "-p", "8090:80")
-	near := c.host(1).run("near")
 	member.pings(victim.addr("guarded"))
 	frame := c.frameFor(victim, "guarded")
-	for _, from := range []struct {
-		name string
-		pid  int
-		want bool
-	}{
-		{"a host with a container on the network", c.host(2).PID(), true},
-		{"a machine of the LAN", c.machine("plain").PID(), false},
-		{"a container on docker0", bridged.pid(), false},
-		{"a container behind its network's gateway", outsider.pid(), false},
-		{"a container on docker_gwbridge", published.pid(), false},
-		{"a container of the victim's own host", near.pid(), false},
-	} {
-		if got := c.injected(from.pid, victim, frame); got != from.want {
-			c.Errorf("%s: its frame arrived: %t", from.name, got)
+	if !c.injected(c.host(2).PID(), victim, frame) {
+		c.Error("the frame of a host with a container on the network did not arrive")
+	}
+	containers := []container{victim}
+	for _, from := range c.intruders("elsewhere") {
+		if c.injected(from.pid, victim, frame) {
+			c.Errorf("the frame of %s arrived", from.name)
+		}
+		if from.host != nil {
+			containers = append(containers, from.container)
 		}
 	}
-	for _, from := range []container{bridged, outsider, published, near, victim} {
+	for _, from := range containers {
 		for n := range c.lab.Hosts() {
 			if open := openPorts(c, from.pid(), c.host(n+1).vtep()); len(open) > 0 {
 				c.Errorf("%s reaches ports %v of %s", from.name, open, c.host(n+1).Name())
@@ -59,6 +52,33 @@ func intrusion(c *cluster) {
 	if err != nil || !strings.Contains(status, "from a container to a tunnel's port on a host") || !strings.Contains(status, "from a container to a port of causeway on a host") {
 		c.Errorf("status does not tell of what was dropped: %v\n%s", err, status)
 	}
+}
+
+// intruder is one who has no business in a network's tunnel; its container is empty for
+// a machine.
+type intruder struct {
+	name string
+	container
+	pid int
+}
+
+// intruders are a machine of the LAN, and containers beside the network; one of them is on
+// another.
+func (c *cluster) intruders(another string) []intruder {
+	c.Helper()
+	all := []intruder{{name: "a machine of the LAN", pid: c.machine("plain").PID()}}
+	for _, at := range []struct {
+		name string
+		container
+	}{
+		{"a container on docker0", c.host(2).run("bridged")},
+		{"a container behind its network's gateway", c.host(2).run("outsider", "--net="+another)},
+		{"a container on docker_gwbridge", c.host(2).run("published", "--net="+another, "-p", "8090:80")},
+		{"a container of the victim's own host", c.host(1).run("near")},
+	} {
+		all = append(all, intruder{at.name, at.container, at.pid()})
+	}
+	return all
 }
 
 // vtep is the address that tunnels to the host end at.
@@ -114,11 +134,6 @@ type injection struct {
 // frameFor is a datagram for the container's port 7777, in VXLAN (RFC 7348).
 func (c *cluster) frameFor(victim container, network string) injection {
 	c.Helper()
-	mac, err := fabric.ParseMAC(victim.mac(network))
-	if err != nil {
-		c.Fatal(err)
-	}
-	addr := netip.MustParseAddr(victim.addr(network))
 	port, vni := uint16(tunnelPort), uint32(0)
 	for _, n := range c.status(victim.host).Networks {
 		if n.Name == network {
@@ -128,13 +143,24 @@ func (c *cluster) frameFor(victim container, network string) injection {
 			}
 		}
 	}
+	return c.frameTo(netip.AddrPortFrom(victim.vtep(), port), vni, victim, network)
+}
+
+// frameTo is frameFor on a network of that VNI, for a tunnel that ends there.
+func (c *cluster) frameTo(tunnel netip.AddrPort, vni uint32, victim container, network string) injection {
+	c.Helper()
+	mac, err := fabric.ParseMAC(victim.mac(network))
+	if err != nil {
+		c.Fatal(err)
+	}
+	addr := netip.MustParseAddr(victim.addr(network))
 	const valid = 1 << 27
 	payload := wire.BigEndian.AppendUint32(nil, valid)
 	payload = wire.BigEndian.AppendUint32(payload, vni<<8)
 	payload = append(payload, mac[:]...)
 	payload = append(payload, 0x02, 0, 0, 0, 0, 0x66, 0x08, 0x00)
 	payload = append(payload, datagram(addr.Prev(), addr, intruderPort, placeholder)...)
-	return injection{to: netip.AddrPortFrom(victim.vtep(), port), payload: payload}
+	return injection{to: tunnel, payload: payload}
 }
 
 // datagram is a UDP packet in IPv4, without UDP's checksum (RFC 768).

@@ -80,19 +80,23 @@ func (c *cluster) forged(from, victim container, mac string, addr netip.Addr) bo
 	}
 	frame := slices.Concat(to[:], sender[:], []byte{0x08, 0x00}, datagram(addr, netip.MustParseAddr(victim.addr("honest")), intruderPort, "forged"))
 	pid := from.pid()
-	return c.getsWords(victim, "forged", func() error {
-		return inside(pid, func() error {
-			nic, err := net.InterfaceByName("eth0")
-			if err != nil {
-				return err
-			}
-			fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			defer unix.Close(fd)
-			return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: nic.Index})
-		})
+	return c.getsWords(victim, "forged", func() error { return sendFrame(pid, frame) })
+}
+
+// sendFrame has a container, by the process in it, send a frame of its own making, for
+// which it needs NET_RAW.
+func sendFrame(pid int, frame []byte) error {
+	return inside(pid, func() error {
+		nic, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: nic.Index})
 	})
 }
 

@@ -36,6 +36,13 @@ func TestSwarmNodeLocal(t *testing.T) {
 // pull it from.
 func (c *cluster) swarm() {
 	c.Helper()
+	c.joinSwarm()
+	c.host(1).docker("tag", "busybox", swarmImage)
+	c.host(1).docker("push", swarmImage)
+}
+
+func (c *cluster) joinSwarm() {
+	c.Helper()
 	c.host(1).docker("swarm", "init", "--advertise-addr=10.99.0.1")
 	token := c.host(1).docker("swarm", "join-token", "-q", "worker")
 	for n := range c.lab.Hosts() {
@@ -43,8 +50,6 @@ func (c *cluster) swarm() {
 			c.host(n+1).docker("swarm", "join", "--token", token, "10.99.0.1:2377")
 		}
 	}
-	c.host(1).docker("tag", "busybox", swarmImage)
-	c.host(1).docker("push", swarmImage)
 }
 
 const swarmImage = lab.RegistryAddr + "/busybox"
