@@ -103,7 +103,7 @@ func Eval[T any](p *Page, expression string) (value T) {
 // Until waits until an expression is true.
 func (p *Page) Until(condition string) {
 	p.t.Helper()
-	await.Within(p.t, 20*time.Second, condition, func() error {
+	await.Within(p.t, time.Minute, condition, func() error {
 		if !Eval[bool](p, "Boolean("+condition+")") {
 			return fmt.Errorf("the page shows:\n%.2000s", Eval[string](p, "document.body?.innerText ?? ''"))
 		}
