@@ -98,7 +98,7 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.docker, "docker-socket", "/run/docker.sock", "`path` of the engine's own socket, to make the cluster's networks there; none: they are made by hand")
 	flags.BoolVar(&s.names, "names", true, "answer this host's containers by name, for containers on all hosts")
 	flags.StringVar(&s.metricsListen, "metrics-listen", "", "`address` to offer figures in Prometheus' format at, such as 127.0.0.1:9468; others than loopback take this host's certificate")
-	flags.BoolVar(&s.faultPoints, "fault-points", false, "let tests end this process at a step that they name on --agent-socket, below "+faults.Path)
+	flags.BoolVar(&s.faultPoints, "fault-points", false, "let tests end this process, or another, at a step that they name on --agent-socket, below "+faults.Path)
 	flags.BoolVar(&s.profiles, "pprof", false, "offer Go's profiles of this process on --agent-socket, below /debug/pprof/")
 	flags.StringVar(&s.logLevel, "log-level", "info", "least severe `level` to log: error, warn, info, debug")
 }
