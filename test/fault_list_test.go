@@ -78,12 +78,7 @@ func stops(service func(int) lab.Service, hosts ...int) act {
 
 // starts starts what does not run. Members of a store wait for each other.
 func starts(service func(int) lab.Service, hosts ...int) act {
-	return together(hosts, func(b *faultBed, n int) error {
-		if service(n).PID() != 0 {
-			return nil
-		}
-		return service(n).Start(b.Context())
-	})
+	return together(hosts, func(b *faultBed, n int) error { return b.revive(service(n)) })
 }
 
 // together does it on all hosts at once.

@@ -33,6 +33,9 @@ func (b *faultBed) killedAtEachStep(name string, service func(int) lab.Service) 
 		inject: func(b *faultBed) error {
 			victim := service(2)
 			for _, ipam := range []string{"default", "causeway"} {
+				if err := b.revive(victim); err != nil {
+					return err
+				}
 				steps, err := b.stepsOfALife(ipam)
 				if err != nil {
 					return err
@@ -113,10 +116,8 @@ func (b *faultBed) lifeNetwork() string { return fmt.Sprint("life", b.lives) }
 
 // dieAt goes through a life in which the victim is killed at a step.
 func (b *faultBed) dieAt(at step, ipam string, victim lab.Service) (died bool, err error) {
-	if victim.PID() == 0 { // it died when the last life was over
-		if err := victim.Start(b.Context()); err != nil {
-			return false, err
-		}
+	if err := b.revive(victim); err != nil {
+		return false, err
 	}
 	before := victim.PID()
 	if err := b.arm(at, before); err != nil {
@@ -157,13 +158,19 @@ func (b *faultBed) endLives() error {
 	return fmt.Errorf("networks cannot be removed:\n%s", out)
 }
 
+// revive starts a service that died when the last life was over.
+func (b *faultBed) revive(service lab.Service) error {
+	if service.PID() != 0 {
+		return nil
+	}
+	return service.Start(b.Context())
+}
+
 // supervise starts a service again when it has died, as systemd does.
 func (b *faultBed) supervise(ctx context.Context, service lab.Service) error {
 	for {
-		if service.PID() == 0 {
-			if err := service.Start(b.Context()); err != nil {
-				return err
-			}
+		if err := b.revive(service); err != nil {
+			return err
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -189,10 +196,8 @@ func (b *faultBed) arm(at step, pid int) error {
 func (b *faultBed) points(method, query string) (*http.Response, error) {
 	client := b.host(2).agent()
 	for end := time.Now().Add(10 * time.Second); ; b.wait(b.Context(), 50*time.Millisecond) {
-		if b.host(2).Causeway.PID() == 0 { // a step that others pass, too: it died when the life was over
-			if err := b.host(2).Causeway.Start(b.Context()); err != nil {
-				return nil, err
-			}
+		if err := b.revive(b.host(2).Causeway); err != nil { // a step that others pass, too: it died when the life was over
+			return nil, err
 		}
 		request, err := http.NewRequestWithContext(b.Context(), method, "http://agent"+faults.Path+query, nil)
 		if err != nil {
