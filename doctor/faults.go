@@ -30,7 +30,8 @@ func remedies() map[health.Part]string {
 		health.Names:       "See that the kernel has nf_tables and that --docker-socket leads to the engine; containers are asked for by address meanwhile.",
 		health.Environment: "Change the setting as the text says, and start causeway again.",
 		health.Filter:      "See that the kernel has nf_tables, and that no other program rewrites the table causeway-tunnels.",
-		health.WireGuard:   "Load the kernel's module wireguard, and see that the interface cw-wg0 is nobody else's.",
+		health.WireGuard:   "Load the kernel's module wireguard, and see that the interfaces cw-wg0 and cw-wg1 are nobody else's.",
+		health.Key:         "Let the UDP port through from the hosts that the text names, and upgrade causeway where it is older; the key before is used meanwhile.",
 		health.Certificate: "See that a host that holds the store answers at --cluster-port; a host whose certificate has expired joins again, with a new token.",
 	}
 }

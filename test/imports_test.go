@@ -74,7 +74,7 @@ func TestImportsPointDown(t *testing.T) {
 		"cmd/causeway-lab":     {"lab"},
 
 		"internal/hostfilter": {"internal/nl"},
-		"wireguard":           {"fabric", "internal/nl", "internal/health", "internal/statefile"},
+		"wireguard":           {"internal/pause", "fabric", "internal/nl", "internal/health", "internal/statefile"},
 		"report":              {"agent"},
 		"ui":                  {"internal/pause", "agent", "doctor", "fabric", "records", "internal/plugin"},
 		"internal/browser":    {"internal/await"},

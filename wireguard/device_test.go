@@ -1,6 +1,7 @@
 package wireguard
 
 import (
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -124,6 +125,12 @@ func TestStepsOfARotation(t *testing.T) {
 			for name, private := range step.devices {
 				hasDevice(t, step.name+", without the store", name, private)
 			}
+			if step.name == "offered" {
+				made, _, err := again.sessions(t.Context())
+				if waits, _ := (&offering{}).observe(time.Now(), made, again.Timing); err != nil || len(waits) == 0 {
+					t.Errorf("the next key waits for nobody before it is known who there is: %v", err)
+				}
+			}
 			again.SetHosts(d.hosts)
 			for name, private := range step.devices {
 				hasDevice(t, step.name, name, private)
@@ -148,6 +155,47 @@ func TestStepsOfARotation(t *testing.T) {
 		for number := range slots { // wireguard-go ends with it
 			_ = d.kernel.Remove(deviceName(number))
 		}
+	})
+}
+
+// TestKeyIsRotatedByAge holds what others are told, step by step.
+func TestKeyIsRotatedByAge(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "wireguard.json")
+	alone(t, func() {
+		first, err := readKeys(path, time.Now().Add(-2*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, _ := openDevice(t, path)
+		d.Age, d.Timing = time.Hour, Timing{time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond}
+		d.SetHosts(map[string]fabric.Host{})
+		if err := d.Ensure(t.Context()); errors.Is(err, ErrNoWireGuard) {
+			t.Skip(err)
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		var told []fabric.Ends
+		err = d.KeepKeys(ctx, func(_ context.Context, ends fabric.Ends) error {
+			if told = append(told, ends); len(ends.AllEnds()) == 1 {
+				stop()
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		old := endOf(first.current, 51822)
+		if len(told) != 3 {
+			t.Fatalf("others are told %v", told)
+		}
+		next := told[0].Next
+		want := []fabric.Ends{{WireGuard: old, Next: next}, {WireGuard: next, Last: old}, {WireGuard: next}}
+		if !slices.Equal(told, want) || next.Port != 51823 {
+			t.Errorf("others are told %v, not %v", told, want)
+		}
+		_ = d.kernel.Remove(deviceName(1)) // wireguard-go ends with it
 	})
 }
 

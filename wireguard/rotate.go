@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
+	"github.com/causeway-net/causeway/internal/pause"
 )
 
 // Publish tells the other hosts of this host's ends, and has its own tunnels begin at the
@@ -51,7 +52,7 @@ func (d *Device) KeepKeys(ctx context.Context, publish Publish) error {
 	for ctx.Err() == nil {
 		if err := d.rotation(ctx, publish); err != nil && ctx.Err() == nil {
 			d.Board.Report(keyScope(), fmt.Errorf("this host's key is not rotated, it is retried: %w", err))
-			pause(ctx, d.Timing.Patience)
+			_ = pause.For(ctx, d.Timing.Patience) // the loop ends with ctx
 			continue
 		}
 		d.Board.Report(keyScope(), nil)
@@ -59,7 +60,7 @@ func (d *Device) KeepKeys(ctx context.Context, publish Publish) error {
 	return nil
 }
 
-func keyScope() health.Scope { return health.Scope{Part: health.WireGuard, Object: "key"} }
+func keyScope() health.Scope { return health.Scope{Part: health.Key} }
 
 // rotation waits until one is due, or goes on with the one under way, and ends with it.
 func (d *Device) rotation(ctx context.Context, publish Publish) error {
@@ -156,8 +157,8 @@ func (d *Device) awaitUse(ctx context.Context) error {
 			d.Board.Report(keyScope(), fmt.Errorf("this host's next key waits for %s: nothing comes from there to UDP port %d, or causeway is older there and knows one key of a host",
 				list(waits), d.port(1-d.ring().slot)))
 		}
-		if !pause(ctx, d.Timing.Tick) {
-			return ctx.Err()
+		if err := pause.For(ctx, d.Timing.Tick); err != nil {
+			return err
 		}
 	}
 }
@@ -179,7 +180,10 @@ func (d *Device) sessions(ctx context.Context) (map[string]handshakes, bool, err
 		return nil, true, err
 	}
 	next, err := handshakesOf(slots[1].name())
-	made := make(map[string]handshakes, len(d.hosts))
+	made := make(map[string]handshakes, len(d.hosts)+1)
+	if d.hosts == nil {
+		made["the store"] = handshakes{now: d.now()} // it is not known yet who is to be waited for
+	}
 	for _, host := range d.hosts {
 		if key := host.WireGuard.Key; key != "" {
 			made[host.Shown()] = handshakes{now[key], next[key]}

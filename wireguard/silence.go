@@ -4,7 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
+
+	"github.com/causeway-net/causeway/internal/pause"
 )
 
 // awaitSilence waits until nothing comes or goes by the last key's device any more, and
@@ -19,8 +20,8 @@ func (d *Device) awaitSilence(ctx context.Context) error {
 		if !wanted || last.observe(d.now(), bytes, d.Timing) {
 			return d.change(ctx, keyring.retire)
 		}
-		if !pause(ctx, 10*d.Timing.Tick) {
-			return ctx.Err()
+		if err := pause.For(ctx, 10*d.Timing.Tick); err != nil {
+			return err
 		}
 	}
 }
@@ -68,14 +69,4 @@ func list(names []string) string {
 		return strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
-}
-
-// pause is false when ctx has ended.
-func pause(ctx context.Context, length time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(length):
-		return true
-	}
 }

@@ -62,7 +62,8 @@ type Config struct {
 	Timing  Timing
 }
 
-// Device is this host's, or both of them while its key is rotated. Its methods may be called from any goroutine.
+// Device is this host's, or both of them while its key is rotated. Its methods may be
+// called from any goroutine.
 type Device struct {
 	Config
 	kernel *nl.Handle

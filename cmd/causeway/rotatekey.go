@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-net/causeway/agent"
+	"github.com/causeway-net/causeway/internal/pause"
 )
 
 // rotateKeyCommand has a host make another key for encrypted networks.
@@ -63,10 +64,8 @@ func followKeyRotation(ctx context.Context, client *agent.Client, host, before s
 			fmt.Fprintln(w, printable(text))
 			said = text
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
+		if err := pause.For(ctx, time.Second); err != nil {
+			return err
 		}
 	}
 }

@@ -46,6 +46,7 @@ const (
 	Environment Part = "environment" // the host's own settings
 	Filter      Part = "filter"      // strangers and containers are kept from the hosts' tunnels and ports
 	WireGuard   Part = "wireguard"   // the devices of encrypted networks are as they should be
+	Key         Part = "key"         // this host's key of encrypted networks is rotated
 	Certificate Part = "certificate" // this host's certificate, and what the cluster lets in
 )
 
