@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/hex"
 	"errors"
 	"strings"
 	"sync"
@@ -16,20 +17,27 @@ func keyRotation(c *cluster) {
 	from := c.host(1).run("turner", "--net=turning")
 	to := c.host(2).run("facing", "--net=turning")
 	from.pings(to.addr("turning"))
-	words := "nobody-reads-this-with-any-key"
+	words := "nobody-reads-it!" // 16 bytes, which ping repeats in what it sends
+	pattern := []string{"-p", hex.EncodeToString([]byte(words))}
 	overheard := c.overhear(c.host(1), words)
+	eventually(c.T, "what is not encrypted is overheard", func() error {
+		c.must(c.host(1), append([]string{"ping", "-c", "1", c.host(2).vtep().String()}, pattern...)...)
+		if overheard() == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	overheard = c.overhear(c.host(1), words)
 	stream := c.session(to.pid(), to.addr("turning"), from.pid())
 	const often = 20 * time.Millisecond
 	stops := []func(){
-		c.steadilyEvery(often, from.Machine, from.pid(), to.addr("turning")),
-		c.steadilyEvery(often, to.Machine, to.pid(), from.addr("turning")),
+		c.steadilyEvery(often, from.Machine, from.pid(), to.addr("turning"), pattern...),
+		c.steadilyEvery(often, to.Machine, to.pid(), from.addr("turning"), pattern...),
 	}
-	tell := func() {
-		c.tells(from, to, "turning", words)
-		c.tells(to, from, "turning", words)
-	}
-	c.rotates(c.host(1), c.rotateKey, tell)
-	c.rotates(c.host(2), c.rotateKilled, tell)
+	one, two := c.host(1).record().WireGuard, c.host(2).record().WireGuard
+	c.rotateBoth(c.host(1), c.host(2))
+	c.keyGoes(c.host(1), one)
+	c.keyGoes(c.host(2), two)
 	for _, stop := range stops {
 		stop()
 	}
@@ -42,33 +50,32 @@ func keyRotation(c *cluster) {
 	eventually(c.T, "there are no troubles", func() error { return c.host(1).shows("no troubles", "status") })
 }
 
-// rotates has a host's key be replaced, and calls do until the last one is gone.
-func (c *cluster) rotates(h *host, rotate func(*host), do func()) {
+// keyGoes waits until there is nothing of a host's key any more.
+func (c *cluster) keyGoes(h *host, key fabric.WireGuard) {
 	c.Helper()
-	before, began := h.record().WireGuard, time.Now()
-	rotate(h)
-	c.Logf("%s uses its new key after %v", h.Name(), time.Since(began).Round(time.Millisecond))
-	eventuallyWithin(c.T, 5*time.Minute, "the last key is gone", func() error {
-		do()
+	began := time.Now()
+	eventuallyWithin(c.T, 5*time.Minute, "the last key of "+h.Name()+" is gone", func() error {
 		switch now := h.record(); {
-		case now.WireGuard == before:
+		case now.WireGuard == key:
 			return errors.New("the record has the last key")
 		case len(now.AllEnds()) > 1:
 			return errors.New("the record has two keys")
 		}
 		out, err := h.try("ip", "-6", "-o", "addr", "show")
-		if err == nil && strings.Contains(out, before.Addr().String()) {
+		if err == nil && strings.Contains(out, key.Addr().String()) {
 			err = errors.New("the last key's address is there")
 		}
 		return err
 	})
-	c.Logf("%s has the new key alone after %v", h.Name(), time.Since(began).Round(time.Millisecond))
+	c.Logf("%s has the new key alone after %v more", h.Name(), time.Since(began).Round(time.Millisecond))
 }
 
 // rotateKey is as users do it.
 func (c *cluster) rotateKey(h *host) {
 	c.Helper()
+	began := time.Now()
 	c.rotated(h.try("causeway", "hosts", "rotate-key"))
+	c.Logf("%s uses its new key after %v", h.Name(), time.Since(began).Round(time.Millisecond))
 	if _, err := h.try("causeway", "hosts", "rotate-key"); err == nil || !strings.Contains(err.Error(), "still taken") {
 		c.Errorf("another key while the last one is still taken: %v", err)
 	}
@@ -82,9 +89,10 @@ func (c *cluster) rotated(out string, err error) {
 	}
 }
 
-// rotateKilled has h1 ask h2 for it, behind a firewall that drops the next key's port at
-// first, and causeway be killed when it has told of the next key, and again when it uses it.
-func (c *cluster) rotateKilled(h *host) {
+// rotateBoth has one host ask the other for another key, behind a firewall that drops the
+// next key's port at first, and have one of its own meanwhile. The other's causeway is
+// killed when it has told of its next key, and again when it uses it.
+func (c *cluster) rotateBoth(one, h *host) {
 	c.Helper()
 	before := h.record().WireGuard
 	kill := func(what string, when func(fabric.Ends) bool) {
@@ -100,16 +108,17 @@ func (c *cluster) rotateKilled(h *host) {
 	}
 	open := c.wall("udp dport 51823")
 	var command sync.WaitGroup
-	command.Go(func() { c.rotated(c.host(1).try("causeway", "hosts", "rotate-key", h.Name())) })
+	command.Go(func() { c.rotated(one.try("causeway", "hosts", "rotate-key", h.Name())) })
 	defer command.Wait()
 	kill("it tells of its next key", func(e fabric.Ends) bool { return e.Next.Key != "" })
-	eventually(c.T, "it waits for h1", func() error {
+	eventually(c.T, "it waits for "+one.Name(), func() error {
 		out, err := h.try("timeout", "3", "causeway", "hosts", "rotate-key")
-		if !strings.Contains(out, "waiting for h1") {
+		if !strings.Contains(out, "waiting for "+one.Name()) {
 			return errors.Join(errors.New(out), err)
 		}
 		return nil
 	})
+	c.rotateKey(one)
 	if now := h.record(); now.WireGuard != before {
 		c.Error("it uses a key whose port a firewall drops")
 	}

@@ -20,9 +20,11 @@ func (c *cluster) steadily(m *lab.Machine, pid int, addr string) (stop func()) {
 	return c.steadilyEvery(100*time.Millisecond, m, pid, addr)
 }
 
-func (c *cluster) steadilyEvery(interval time.Duration, m *lab.Machine, pid int, addr string) (stop func()) {
+// steadilyEvery is steadily at an interval, with more arguments of ping.
+func (c *cluster) steadilyEvery(interval time.Duration, m *lab.Machine, pid int, addr string, more ...string) (stop func()) {
 	c.Helper()
-	ping := m.Command(c.Context(), "nsenter", "--target", fmt.Sprint(pid), "--net", "ping", "-i", fmt.Sprint(interval.Seconds()), "-W", "2", addr)
+	argv := []string{"nsenter", "--target", fmt.Sprint(pid), "--net", "ping", "-i", fmt.Sprint(interval.Seconds()), "-W", "2", addr}
+	ping := m.Command(c.Context(), append(argv, more...)...)
 	var out bytes.Buffer
 	ping.Stdout, ping.Stderr = &out, &out
 	if err := ping.Start(); err != nil {
