@@ -113,7 +113,9 @@ func (d *Device) change(ctx context.Context, step func(keyring) keyring) error {
 	if !d.wanted {
 		return nil
 	}
-	return d.ensure(ctx)
+	err := d.ensure(ctx)
+	d.greetNexts() // other hosts wait for a session with the key in use
+	return err
 }
 
 // awaitDue is false when ctx has ended.

@@ -222,11 +222,13 @@ func (d *Device) Run(ctx context.Context) error {
 	}
 	defer context.AfterFunc(ctx, func() { _ = events.Close() })()
 	ours := true // what was missed before
+	var next time.Time
 	for ctx.Err() == nil {
 		if ours {
 			d.check(ctx)
+			next = time.Now().Add(resync)
 		}
-		messages, err := events.Read(time.Now().Add(resync))
+		messages, err := events.Read(next)
 		if err != nil && !isPassing(err) && ctx.Err() == nil {
 			return fmt.Errorf("wireguard: %w", err)
 		}
