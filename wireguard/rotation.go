@@ -69,8 +69,9 @@ type leaving struct {
 // observe says whether the device may go: a host that could not read of the new key still
 // sends there, and is heard.
 func (l *leaving) observe(now time.Time, bytes int64, t Timing) bool {
-	if l.since.IsZero() || bytes != l.bytes {
-		l.bytes, l.since = bytes, now
+	if l.since.IsZero() || bytes > l.bytes { // less are there when a peer goes
+		l.since = now
 	}
+	l.bytes = bytes
 	return now.Sub(l.since) >= t.Reject
 }

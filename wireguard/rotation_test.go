@@ -165,3 +165,19 @@ func TestRotationEnds(t *testing.T) {
 		t.Errorf("after 1,000 s the host has %+v", m.ring)
 	}
 }
+
+// TestPeerThatGoesIsNoTraffic holds that the bytes of a peer that is taken off the device do
+// not keep it there.
+func TestPeerThatGoesIsNoTraffic(t *testing.T) {
+	begin, timing := time.Unix(1e9, 0), Timing{}.orDefault()
+	last := leaving{}
+	for _, step := range []struct {
+		after time.Duration
+		bytes int64
+		gone  bool
+	}{{0, 500, false}, {time.Minute, 700, false}, {3 * time.Minute, 200, false}, {4 * time.Minute, 200, true}, {5 * time.Minute, 201, false}} {
+		if gone := last.observe(begin.Add(step.after), step.bytes, timing); gone != step.gone {
+			t.Errorf("after %v with %d bytes the device may go: %t", step.after, step.bytes, gone)
+		}
+	}
+}
