@@ -42,6 +42,23 @@ func sendsAsItself(c *cluster) {
 	admin.must("ip", "link", "set", "eth0", "address", mac)
 	c.counts("honest", `\d+ spoofed (IPv4 source|ARP sender) \(spoofer\)`, `\d+ spoofed MAC \(spoofer\)`)
 	forges(c, victim, other)
+	heldToRate(c)
+}
+
+// heldToRate has a container send, and get, as fast as its network with a rate lets it.
+func heldToRate(c *cluster) {
+	const mbit = 20
+	c.network("slow", "--subnet=192.168.42.0/24", "-o", fmt.Sprintf("rate=%dmbit", mbit))
+	from, to := c.host(1).run("hasty", "--net=slow"), c.host(1).run("patient", "--net=slow")
+	from.pings(to.addr("slow"))
+	rate, err := c.throughput(from, to, to.addr("slow"))
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Logf("one TCP stream on a network of %d Mbit/s: %.1f Mbit/s", mbit, 1000*rate)
+	if 1000*rate > 1.3*mbit || 1000*rate < mbit/5 {
+		c.Errorf("%.1f Mbit/s came through", 1000*rate)
+	}
 }
 
 // forges has a container with no more than docker run gives it, which is NET_RAW, send
