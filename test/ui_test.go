@@ -21,8 +21,9 @@ import (
 
 // TestUI looks at two hosts through the page, in a real browser.
 func TestUI(t *testing.T) {
-	b := browser.Start(t)
+	browser.Path(t) // before a lab is brought up for nothing
 	c := up(t, lab.Options{Hosts: 2})
+	b := browser.Start(t)
 	c.network("shown", "--subnet=192.168.88.0/24")
 	one, two := c.host(1).run("web", "--net=shown"), c.host(2).run("db", "--net=shown")
 	one.pings(two.addr("shown"))

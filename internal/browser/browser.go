@@ -20,13 +20,20 @@ type Browser struct {
 	wire *wire
 }
 
-// Start runs Chromium until the test ends; without one the test is skipped.
-func Start(t testing.TB) *Browser {
+// Path finds Chromium; without one the test is skipped.
+func Path(t testing.TB) string {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Skip("needs chromium: make test-ui installs it")
 	}
+	return path
+}
+
+// Start runs Chromium until the test ends; without one the test is skipped.
+func Start(t testing.TB) *Browser {
+	t.Helper()
+	path, folder := Path(t), t.TempDir()
 	toPage, commands, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -35,9 +42,10 @@ func Start(t testing.TB) *Browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), path, "--headless", "--remote-debugging-pipe", "--user-data-dir="+t.TempDir(),
+	command := exec.CommandContext(t.Context(), path, "--headless", "--remote-debugging-pipe", "--user-data-dir="+folder,
 		"--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run",
 		"--force-color-profile=srgb", "--hide-scrollbars", "--no-proxy-server") // as root there is no sandbox
+	command.Env = append(os.Environ(), "HOME="+folder, "XDG_CONFIG_HOME="+folder) // reports of crashes go there, too
 	command.ExtraFiles = []*os.File{toPage, fromPage}
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return nil } // by the clean-up, which comes after
