@@ -153,7 +153,7 @@ fuzz-short:
 FAULTS ?= all
 
 test-faults: deps build ## One fault after the other on three hosts under load, as a table (FAULTS=killed,cut SEED=)
-	CAUSEWAY_FAULTS='$(FAULTS)' SEED=$(filter-out 0,$(SEED)) $(GO) test -count=1 -v -parallel=1 -timeout=3h -run 'TestFaults$$|TestBootStorm$$' ./test
+	CAUSEWAY_FAULTS='$(FAULTS)' SEED=$(filter-out 0,$(SEED)) $(GO) test -count=1 -v -parallel=1 -timeout=3h -run 'Test(Faults|BootStorm|KeyRotation)$$' ./test
 
 test-security: deps build ## Try attacks on a network of each mode and on Docker's overlay, into docs/security.md
 	CAUSEWAY_SECURITY=../docs/security.md CAUSEWAY_ENGINE=$(ENGINE) $(GO) test -count=1 -v -timeout=1h -run 'TestSecurity$$' ./test

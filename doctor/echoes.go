@@ -223,7 +223,7 @@ func (u unanswered) tell(ctx context.Context, in *Inputs, routes []echoRoute) Fi
 func (u unanswered) passes() string {
 	switch {
 	case u.sealed:
-		return "A firewall between the hosts must let the UDP port of WireGuard (--wireguard-port, 51822) through."
+		return "A firewall between the hosts must let the UDP ports of WireGuard (--wireguard-port, 51822, and the next one) through."
 	case u.mode == fabric.ModeRouted:
 		return "Routers and firewalls between the hosts must let the containers' own addresses through, or with -o via=vxlan UDP port 4789 (--vxlan-port)."
 	case u.mode == fabric.ModeOVS:

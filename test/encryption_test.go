@@ -43,9 +43,7 @@ func encryption(c *cluster) {
 	for range 50 {
 		c.tells(from, to, "secret", words)
 	}
-	if _, err := c.host(1).try("ip", "link", "del", "cw-wg0"); err != nil {
-		c.Fatal(err)
-	}
+	c.must(c.host(1), "ip", "link", "del", c.host(1).wireGuard())
 	for range 50 { // while it is mended
 		c.tells(from, to, "secret", words)
 	}
@@ -59,7 +57,7 @@ func encryption(c *cluster) {
 		c.Errorf("%d packets of the encrypted network were readable on the wire", n)
 	}
 	c.forges(to)
-	open := c.wall("udp dport 51822")
+	open := c.wall("udp dport 51822-51823")
 	c.finds(1, "Nothing comes back through the encrypted tunnel from host h2.")
 	open()
 }
@@ -180,4 +178,15 @@ func (c *cluster) injectedAs(member netip.Addr, victim container, frame injectio
 func (c *cluster) wireguardAddr(h *host) netip.Addr {
 	c.Helper()
 	return h.record().WireGuard.Addr()
+}
+
+// wireGuard names the device that the host's encrypted tunnels end at.
+func (h *host) wireGuard() string {
+	h.c.Helper()
+	out, err := h.try("ip", "-6", "-o", "addr", "show", "to", h.record().WireGuard.Addr().String())
+	words := strings.Fields(out)
+	if err != nil || len(words) < 2 {
+		h.c.Fatalf("no device has the address: %v: %s", err, out)
+	}
+	return words[1]
 }

@@ -44,11 +44,13 @@ func (c *cluster) runAll(t *testing.T, only ...string) {
 
 func TestVXLAN(t *testing.T) {
 	c := up(t, lab.Options{Hosts: 3, WireGuard: true, DockerArgs: []string{"--live-restore"}})
+	gone := func(*cluster) {}
+	t.Run("key rotation", func(t *testing.T) { keyRotation(c.sub(t), func(then func(*cluster)) { gone = then }) })
 	c.runAll(t)
 	t.Run("encryption", func(t *testing.T) { encryption(c.sub(t)) })
-	t.Run("key rotation", func(t *testing.T) { keyRotation(c.sub(t)) })
 	t.Run("sends as itself", func(t *testing.T) { sendsAsItself(c.sub(t)) })
 	t.Run("changed by hand", func(t *testing.T) { changedByHand(c.sub(t)) })
+	t.Run("the last keys are gone", func(t *testing.T) { gone(c.sub(t)) })
 	t.Run("faults", func(t *testing.T) { twoFaults(c.sub(t)) })
 }
 
