@@ -65,8 +65,9 @@ generate: ## Build the program of internal/portfilter, which is committed
 	@command -v clang >/dev/null && test -e /usr/include/bpf/bpf_helpers.h || { echo "install clang, llvm and libbpf-dev"; exit 1; }
 	$(GO) generate ./internal/portfilter
 
+# A cache of its own: a common one has findings of other clones, and of files that are gone.
 lint: $(LINTER) ## Run the linters of .golangci.yml
-	$(LINTER) run ./...
+	GOLANGCI_LINT_CACHE=$(CURDIR)/bin/lint-cache $(LINTER) run ./...
 
 # What runs on mixed engines runs there alone.
 MIXED := Test(Plugin|Mirror)$$
