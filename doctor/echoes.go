@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,7 +76,7 @@ type unanswered struct {
 }
 
 func (u unanswered) compare(other unanswered) int {
-	return cmp.Or(cmp.Compare(u.mode, other.mode), cmp.Compare(fmt.Sprint(u), fmt.Sprint(other)))
+	return strings.Compare(fmt.Sprint(u), fmt.Sprint(other)) // the mode comes first
 }
 
 // planEchoes picks, for each other host and each kind of tunnel to it, a network and

@@ -114,7 +114,7 @@ func TestRates(t *testing.T) {
 		{0, one(1000), ""},
 		{2 * time.Second, one(3000), `"received_bytes":1000,"received_packets":0,"sent_bytes":0,"sent_packets":100`},
 		{time.Second, one(3000), `"received_bytes":0`},
-		{time.Second, one(10), `"received_bytes":0`}, // made anew
+		{time.Second, one(10), `"received_bytes":0`}, // recreated
 		{time.Second, nil, ""},
 		{time.Second, one(20), ""},
 		{time.Minute, one(30), ""}, // nobody looked meanwhile

@@ -80,7 +80,7 @@ func rates(before, now map[string]agent.Counters, passed time.Duration, idle boo
 	return all
 }
 
-// rate is in units a second; a counter that went back is of a device that was made anew.
+// rate is in units a second; a counter that went back is of a device that was recreated.
 func rate(before, now uint64, seconds float64) float64 {
 	if now < before {
 		return 0

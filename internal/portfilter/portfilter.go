@@ -141,8 +141,8 @@ func (f *Filters) Mend(at *nl.Handle, ports []Port) (repaired int, err error) {
 		return 0, err
 	}
 	for _, p := range ports {
-		right, err := f.right(at, p)
-		if err == nil && (!right || !shaped[p.End.Attrs().Index]) {
+		right, err := f.right(at, p, shaped)
+		if err == nil && !right {
 			if err = f.put(at, p); errors.Is(err, unix.ENODEV) {
 				continue // the container ended meanwhile
 			}
@@ -164,7 +164,7 @@ func (f *Filters) Wrong(at *nl.Handle, ports []Port) (bool, error) {
 		return false, err
 	}
 	for _, p := range ports {
-		if right, err := f.right(at, p); err != nil || !right || !shaped[p.End.Attrs().Index] {
+		if right, err := f.right(at, p, shaped); err != nil || !right {
 			return true, err
 		}
 	}
@@ -180,7 +180,14 @@ func (f *Filters) Inspect(at *nl.Handle, ports []Port) ([]string, error) {
 	return []string{"the filter or the rate of a container's port is not as the network has it"}, nil
 }
 
-func (f *Filters) right(at *nl.Handle, p Port) (bool, error) {
+// right says that a port is filtered as its rule says, and is one of those that have their
+// rate.
+func (f *Filters) right(at *nl.Handle, p Port, shaped map[int]bool) (bool, error) {
+	filtered, err := f.filtered(at, p)
+	return filtered && shaped[p.End.Attrs().Index], err
+}
+
+func (f *Filters) filtered(at *nl.Handle, p Port) (bool, error) {
 	have, err := attached(at, p.End)
 	if err != nil {
 		return false, err
