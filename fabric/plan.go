@@ -9,7 +9,10 @@ import (
 
 // State is what one host has read of the cluster's records.
 type State struct {
-	Hosts    map[string]Host    // by name
+	Hosts map[string]Host // by name
+	// Frames are [FramesOf] the hosts, so that a plan does not go through them all; nil:
+	// it does.
+	Frames   map[Frame]bool
 	Networks map[string]Network // by ID
 	// Endpoints are by network ID, then by endpoint ID.
 	Endpoints map[string]map[string]Endpoint
@@ -40,9 +43,13 @@ func Plan(s State, self string) []Segment {
 
 func segmentOf(s State, network Network, self string) Segment {
 	network.Force = s.Forced[network.ID]
-	segment := Segment{Network: network, VTEP: vtepOn(network, s.Hosts[self]), MTU: mtuOf(s.Hosts, network)}
+	frames := s.Frames
+	if frames == nil {
+		frames = FramesOf(s.Hosts)
+	}
+	segment := Segment{Network: network, VTEP: vtepOn(network, s.Hosts[self]), MTU: mtuOf(frames, network)}
 	if network.Mode == ModeRouted {
-		segment.TunnelMTU = mtuOf(s.Hosts, Network{Mode: ModeRouted, Via: ViaVXLAN})
+		segment.TunnelMTU = mtuOf(frames, Network{Mode: ModeRouted, Via: ViaVXLAN})
 	}
 	endpoints := s.Endpoints[network.ID]
 	remote := make(map[string]int)
@@ -65,17 +72,37 @@ func segmentOf(s State, network Network, self string) Segment {
 	return segment
 }
 
+// Frame is what a host adds to the MTU of a network: the MTU of its VTEP's device, in
+// bytes, and the family of its VTEP, as the address that is unspecified in it.
+type Frame struct {
+	VTEP netip.Addr
+	MTU  int
+}
+
+// FramesOf gives those of all hosts, which are few.
+func FramesOf(hosts map[string]Host) map[Frame]bool {
+	frames := make(map[Frame]bool)
+	for _, host := range hosts {
+		frame := Frame{netip.IPv4Unspecified(), host.MTU}
+		if outerHeader(host.VTEP) > outerHeader(frame.VTEP) {
+			frame.VTEP = netip.IPv6Unspecified()
+		}
+		frames[frame] = true
+	}
+	return frames
+}
+
 // mtuOf gives the MTU that fits through every host's VTEP device, so that a
 // packet never has to be fragmented on its way to a host with smaller frames. A
 // host's MTU that no container could have is ignored.
-func mtuOf(hosts map[string]Host, network Network) int {
+func mtuOf(frames map[Frame]bool, network Network) int {
 	if network.MTU > 0 {
 		return network.MTU
 	}
-	smallest := 0
-	for _, host := range hosts {
-		mtu := host.MTU - Overhead(network, host.VTEP)
-		if host.MTU > MaxMTU || mtu < minMTU(network) {
+	smallest, least := 0, minMTU(network)
+	for frame := range frames {
+		mtu := frame.MTU - Overhead(network, frame.VTEP)
+		if frame.MTU > MaxMTU || mtu < least {
 			continue
 		}
 		if smallest == 0 || mtu < smallest {

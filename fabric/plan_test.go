@@ -175,7 +175,7 @@ func TestMTU(t *testing.T) {
 		"no host has told of its device": {nil, Network{Mode: ModeVXLAN}, 1450},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := mtuOf(test.hosts, test.network); got != test.want {
+			if got := mtuOf(FramesOf(test.hosts), test.network); got != test.want {
 				t.Errorf("got %d, want %d", got, test.want)
 			}
 		})

@@ -75,7 +75,6 @@ func (v *View) Synced() bool { return v.hostsRead && v.networksRead && v.attachm
 // HostsChanged concerns the networks that a changed host has endpoints or blocks of; all,
 // when there is a new MTU in the cluster or one is gone.
 func (v *View) HostsChanged(c kvstore.Change[fabric.Host]) []string {
-	before := v.frames()
 	concerned := make(map[string]bool)
 	for name, err := range c.Bad {
 		v.bad.note(records.HostKey(name), err)
@@ -98,22 +97,14 @@ func (v *View) HostsChanged(c kvstore.Change[fabric.Host]) []string {
 			delete(v.state.Hosts, name)
 		}
 	}
-	if !v.hostsRead || !maps.Equal(v.frames(), before) {
+	before := v.state.Frames
+	v.state.Frames = fabric.FramesOf(v.state.Hosts)
+	if !v.hostsRead || !maps.Equal(v.state.Frames, before) {
 		v.hostsRead = true
 		clear(v.changes)
 		return v.Needed()
 	}
 	return v.whole(concerned)
-}
-
-// frames are the MTUs that the hosts have, by the size of a VTEP's address: all
-// that hosts add to the MTU of a network.
-func (v *View) frames() map[[2]int]bool {
-	frames := make(map[[2]int]bool)
-	for _, host := range v.state.Hosts {
-		frames[[2]int{host.VTEP.BitLen(), host.MTU}] = true
-	}
-	return frames
 }
 
 // NetworksChanged concerns the networks that changed.
