@@ -2,6 +2,7 @@ package scale
 
 import (
 	"fmt"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -42,6 +43,7 @@ func TestIdle(t *testing.T) {
 		settle, period = 30*time.Second, 2*time.Minute
 	}
 	wait(ctx, settle)
+	debug.FreeOSMemory() // what the tests before have left in this process
 	idle := phase(t, etcd, "idle-one", func() { wait(ctx, period) })
 	out.add(row, "idle-requests", "etcd requests in a minute", "requests", idle.requests/period.Minutes())
 	out.add(row, "idle-bytes", "etcd bytes in a minute", "bytes", (idle.sent+idle.received)/period.Minutes())
