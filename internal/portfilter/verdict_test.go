@@ -17,6 +17,18 @@ import (
 // judge runs the program on frames, as the container that rule is for would send them.
 func judge(t *testing.T, rule Rule) (passes func(frame []byte) bool) {
 	t.Helper()
+	program := programWith(t, rule)
+	return func(frame []byte) bool {
+		verdict, err := program.Run(&ebpf.RunOptions{Data: frame})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int32(verdict) == -1 // TC_ACT_UNSPEC
+	}
+}
+
+func programWith(t testing.TB, rule Rule) *ebpf.Program {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("BPF needs root")
 	}
@@ -33,12 +45,24 @@ func judge(t *testing.T, rule Rule) (passes func(frame []byte) bool) {
 	if err := p.ports.Update(uint32(0), e, ebpf.UpdateAny); err != nil {
 		t.Fatal(err)
 	}
-	return func(frame []byte) bool {
-		verdict, err := p.Programs[programName].Run(&ebpf.RunOptions{Data: frame})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return int32(verdict) == -1 // TC_ACT_UNSPEC
+	return p.Programs[programName]
+}
+
+// BenchmarkProgram is what a frame that passes costs on its way, whatever its length.
+func BenchmarkProgram(b *testing.B) {
+	for name, sent := range map[string][]byte{
+		"IPv4": frame(own.mac, unix.ETH_P_IP, packet4(own.addr4, 0, unix.IPPROTO_TCP, ports(1, 2))),
+		"IPv6": frame(own.mac, unix.ETH_P_IPV6, packet6(own.addr6, unix.IPPROTO_TCP, ports(1, 2))),
+	} {
+		b.Run(name, func(b *testing.B) {
+			program := programWith(b, ruleOf())
+			b.ResetTimer()
+			verdict, each, err := program.Benchmark(sent, b.N, b.ResetTimer)
+			if err != nil || int32(verdict) != -1 {
+				b.Fatalf("verdict %d: %v", int32(verdict), err)
+			}
+			b.ReportMetric(float64(each.Nanoseconds()), "ns/frame")
+		})
 	}
 }
 

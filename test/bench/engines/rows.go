@@ -48,6 +48,8 @@ func rows() []row {
 		{name: "vxlan", what: "causeway, `mode=vxlan`", create: ours(), kinds: own},
 		{name: "vxlan internal", what: "the same with `--internal`", create: ours("--internal"), kinds: []string{starts, causeway}},
 		{name: "vxlan docker_gwbridge", what: "the same with `-o gateway=docker`", create: ours("-o", "gateway=docker"), kinds: []string{starts, causeway}},
+		{name: "vxlan unfiltered", what: "the same without checks of the ports, `-o spoofing=allow -o broadcast-rate=none`", create: ours("-o", "spoofing=allow", "-o", "broadcast-rate=none"), noFirst: true, kinds: []string{traffic}},
+		{name: "vxlan encrypted", what: "the same with `-o encrypted=true`, by `wireguard-go`: this kernel has no WireGuard", create: ours("-o", "encrypted=true"), noFirst: true, kinds: []string{traffic}},
 		{name: "routed", what: "causeway, `mode=routed`", create: ours("-o", "mode=routed"), kinds: own},
 		{name: "underlay", what: "causeway, `mode=underlay` on a NIC of its own", create: ours("-o", "mode=underlay", "-o", "parent=eth2"), noFirst: true, kinds: own},
 		{name: "ovs host", what: "from host to host where the NIC is a port of Open vSwitch's datapath in user space: the limit of ovs here", hosts: true, switched: true, kinds: []string{traffic}},
