@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	rtnl "github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
@@ -76,13 +77,9 @@ func (p Pair) find(host, home *Handle) (netlink.Link, error) {
 	return end, nil
 }
 
+// create is written for few requests: with many containers at once each waits for the
+// kernel's lock of all links.
 func (p Pair) create(host, home *Handle) (netlink.Link, error) {
-	if err := home.Remove(HostEnd(p.Endpoint)); err != nil {
-		return nil, err
-	}
-	if err := host.Remove(p.link()); err != nil {
-		return nil, err
-	}
 	pair := &netlink.Veth{
 		LinkAttrs:        netlink.NewLinkAttrs(),
 		PeerName:         p.link(),
@@ -92,12 +89,15 @@ func (p Pair) create(host, home *Handle) (netlink.Link, error) {
 	pair.Name = HostEnd(p.Endpoint)
 	pair.MTU, pair.PeerMTU = p.hostMTU(), uint32(p.MTU)
 	pair.HardwareAddr = hostMAC(p.MAC).HardwareAddr()
-	if err := home.LinkAdd(pair); err != nil {
-		return nil, fmt.Errorf("create: %w", err)
+	err := home.LinkAdd(pair)
+	if errors.Is(err, unix.EEXIST) { // one that is not as wanted, or half of one
+		if err := errors.Join(home.Remove(pair.Name), host.Remove(pair.PeerName)); err != nil {
+			return nil, err
+		}
+		err = home.LinkAdd(pair)
 	}
-	end, err := home.Link(pair.Name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("create: %w", err)
 	}
 	// Until Docker moves the container's end, the host must not answer on it, even if
 	// something sets it up. Links that change namespaces lose these settings.
@@ -105,7 +105,7 @@ func (p Pair) create(host, home *Handle) (netlink.Link, error) {
 	if errors.Is(err, unix.EROFS) {
 		err = nil
 	}
-	return end, errors.Join(err, home.Silence(end))
+	return pair, errors.Join(err, home.Silence(pair))
 }
 
 // hostMAC differs from the container's, and is higher than any other on a
@@ -127,29 +127,23 @@ func (p Pair) hostMTU() int { return cmp.Or(p.HostMTU, p.MTU) }
 // The kernel's BR_MAX_PORTS is 1,024, and no port has the number 0.
 var errBridgeFull = errors.New("the network's bridge on this host has 1023 ports, and the kernel allows no more: run further containers on other hosts, or on another network")
 
+// equip sets what the host's end needs, and sets it up.
 func (p Pair) equip(home *Handle, end netlink.Link) error {
-	have := end.Attrs()
-	if have.Alias != p.Alias {
-		if err := home.LinkSetAlias(end, p.Alias); err != nil {
-			return fmt.Errorf("set alias: %w", err)
-		}
+	request := rtnl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	message := rtnl.NewIfInfomsg(unix.AF_UNSPEC)
+	message.Index, message.Flags, message.Change = int32(end.Attrs().Index), unix.IFF_UP, unix.IFF_UP
+	request.AddData(message)
+	request.AddData(rtnl.NewRtAttr(unix.IFLA_IFALIAS, []byte(p.Alias)))
+	request.AddData(rtnl.NewRtAttr(unix.IFLA_MTU, rtnl.Uint32Attr(uint32(p.hostMTU()))))
+	if p.Master != 0 {
+		request.AddData(rtnl.NewRtAttr(unix.IFLA_MASTER, rtnl.Uint32Attr(uint32(p.Master))))
 	}
-	if mtu := p.hostMTU(); have.MTU != mtu {
-		if err := home.LinkSetMTU(end, mtu); err != nil {
-			return fmt.Errorf("set MTU %d: %w", mtu, err)
-		}
+	_, err := home.execute(request, 0)
+	if errors.Is(err, unix.EXFULL) {
+		return errBridgeFull
 	}
-	if p.Master != 0 && have.MasterIndex != p.Master {
-		err := home.LinkSetMasterByIndex(end, p.Master)
-		if errors.Is(err, unix.EXFULL) {
-			return errBridgeFull
-		}
-		if err != nil {
-			return fmt.Errorf("put into the bridge: %w", err)
-		}
-	}
-	if err := home.LinkSetUp(end); err != nil {
-		return fmt.Errorf("set up: %w", err)
+	if err != nil {
+		return fmt.Errorf("put it into the bridge and set it up: %w", err)
 	}
 	return nil
 }
