@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
-	"text/tabwriter"
 	"time"
 
 	"github.com/causeway-net/causeway/lab"
@@ -30,9 +30,12 @@ type fault struct {
 	lasts        time.Duration
 	long         bool
 	inject, heal func(*faultBed) error
-	// told is what causeway status says on tellers while it lasts; empty: nothing.
-	told   string
-	teller int
+	// told is what causeway status, or the command, says on the teller while it lasts;
+	// empty: nothing.
+	told, command string
+	teller        int
+	// left says what is left of it in the end, beyond what is counted; nil: nothing can be.
+	left func(*faultBed) error
 	// did counts the injections of inject; nil: it is one.
 	did *int
 }
@@ -53,23 +56,13 @@ type faultBed struct {
 	*cluster
 	steady map[int]container
 	addrs  map[int]string
-	pids   map[int]int
+	mu     sync.Mutex  // guards pids, which the churn reads while a fault changes them
+	pids   map[int]int // see pid
 	before map[int]inventory
 	round  int
 	lives  int
 	files  string    // a folder
 	tracer *exec.Cmd // slows a disk down
-}
-
-// row is what one fault did.
-type row struct {
-	fault            string
-	injections       int
-	lost, broken     int
-	started, refused int
-	unheard, unknown int
-	heal, collect    time.Duration
-	told             string
 }
 
 // TestFaults has one fault after the other while containers of three hosts talk, come and
@@ -170,7 +163,11 @@ func newFaultBed(c *cluster) *faultBed {
 func (b *faultBed) refresh() {
 	b.Helper()
 	for n, one := range b.steady {
-		b.addrs[n], b.pids[n] = one.addr(bedNetwork), one.pid()
+		pid := one.pid()
+		b.addrs[n] = one.addr(bedNetwork)
+		b.mu.Lock()
+		b.pids[n] = pid
+		b.mu.Unlock()
 	}
 }
 
@@ -190,11 +187,11 @@ func (b *faultBed) endure(f fault, random *rand.Rand) row {
 	}
 	for end := time.Now().Add(cmp.Or(f.lasts, 3*time.Second)); time.Now().Before(end) || f.told != "" && r.told == ""; b.wait(b.Context(), time.Second) {
 		if f.told != "" && r.told == "" {
-			out, _ := b.host(f.teller).try("causeway", "status")
+			out, _ := b.host(f.teller).try("causeway", cmp.Or(f.command, "status"))
 			r.told = lineWith(out, f.told)
 		}
 		if time.Since(end) > healed {
-			b.Errorf("status on h%d does not say %q", f.teller, f.told)
+			b.Errorf("what is read on h%d does not say %q", f.teller, f.told)
 			break
 		}
 	}
@@ -218,6 +215,11 @@ func (b *faultBed) endure(f fault, random *rand.Rand) row {
 	eventuallyWithin(b.T, collected, "nothing is left", func() error {
 		if err := b.quiet(); err != nil {
 			return err
+		}
+		if f.left != nil {
+			if err := f.left(b); err != nil {
+				return err
+			}
 		}
 		return b.same()
 	})
@@ -279,7 +281,7 @@ func (b *faultBed) settle(f fault) {
 			}
 			addr, err := b.host(n).try("docker", "inspect", "--format", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", bedNetwork), name)
 			for from := 1; from <= bedHosts && err == nil; from++ {
-				pid := b.pids[from]
+				pid := b.pid(from)
 				if f.cuts && f.concerns(from) {
 					pid = b.steady[from].pid()
 				}
@@ -312,26 +314,4 @@ func (b *faultBed) same() error {
 		}
 	}
 	return nil
-}
-
-func lineWith(text, part string) string {
-	for line := range strings.Lines(text) {
-		if strings.Contains(line, part) {
-			return strings.TrimSpace(line)
-		}
-	}
-	return ""
-}
-
-func table(rows []row) string {
-	var text strings.Builder
-	w := tabwriter.NewWriter(&text, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(w, "| fault\t| injections\t| started\t| refused\t| not reached\t| names unanswered\t| echoes lost\t| connections broken\t| healed after\t| nothing left after\t| status says\t|")
-	fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
-	for _, r := range rows {
-		fmt.Fprintf(w, "| %s\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %.1f s\t| %.1f s\t| %s\t|\n", r.fault, r.injections, r.started, r.refused, r.unheard, r.unknown,
-			r.lost, r.broken, r.heal.Seconds(), r.collect.Seconds(), cmp.Or(r.told, "–"))
-	}
-	_ = w.Flush()
-	return text.String()
 }

@@ -51,7 +51,7 @@ func (b *faultBed) comeBack() error {
 		return h.shows("these containers lost their place in the cluster, restart them: "+b.steady[3].name, "status")
 	})
 	held()
-	if out, err := h.try("nsenter", "--target", fmt.Sprint(b.pids[3]), "--net", "ip", "-o", "address"); err != nil || strings.Contains(out, b.addrs[3]) {
+	if out, err := h.try("nsenter", "--target", fmt.Sprint(b.pid(3)), "--net", "ip", "-o", "address"); err != nil || strings.Contains(out, b.addrs[3]) {
 		return errors.Join(err, fmt.Errorf("the container of a host that was released has its address still: %s", out))
 	}
 	if _, err := b.host(1).try("docker", "rm", "-f", taker); err != nil {

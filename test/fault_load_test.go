@@ -31,14 +31,21 @@ var received = regexp.MustCompile(`(\d+) packets transmitted, (\d+) (?:packets )
 func (b *faultBed) startFlow(from, to int) *flow {
 	b.Helper()
 	f := &flow{from: from, to: to}
-	f.ping = b.steady[from].Command(b.Context(), "nsenter", "--target", fmt.Sprint(b.pids[from]), "--net",
+	f.ping = b.steady[from].Command(b.Context(), "nsenter", "--target", fmt.Sprint(b.pid(from)), "--net",
 		"ping", "-i", "0.02", "-W", "1", b.addrs[to])
 	f.ping.Stdout, f.ping.Stderr = &f.said, &f.said
 	if err := f.ping.Start(); err != nil {
 		b.Fatal(err)
 	}
-	f.tcp = b.session(b.pids[to], b.addrs[to], b.pids[from])
+	f.tcp = b.session(b.pid(to), b.addrs[to], b.pid(from))
 	return f
+}
+
+// pid is the steady container's of a host.
+func (b *faultBed) pid(n int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.pids[n]
 }
 
 // end stops the flow, and says how many echoes were lost and whether the connection held.
@@ -99,7 +106,7 @@ func (b *faultBed) comeAndGo(ctx context.Context, c *churn, n int, name string) 
 		c.note(func() { c.started++ })
 		b.reach(ctx, c, h, name)
 		peer := n%bedHosts + 1
-		_, unknown := h.Run(limit, "nsenter", "--target", fmt.Sprint(b.pids[n]), "--net", "--mount", "--root",
+		_, unknown := h.Run(limit, "nsenter", "--target", fmt.Sprint(b.pid(n)), "--net", "--mount", "--root",
 			"/bin/busybox", "nslookup", fmt.Sprint(bedNetwork, peer))
 		c.note(func() {
 			if c.answered++; unknown != nil {
@@ -122,7 +129,7 @@ func (b *faultBed) reach(ctx context.Context, c *churn, h *host, name string) {
 	}
 	for n := 1; n <= bedHosts; n++ {
 		limit, cancel := context.WithTimeout(ctx, 30*time.Second)
-		out, err := b.host(n).Run(limit, "nsenter", "--target", fmt.Sprint(b.pids[n]), "--net",
+		out, err := b.host(n).Run(limit, "nsenter", "--target", fmt.Sprint(b.pid(n)), "--net",
 			"ping", "-c", "1", "-i", "0.1", "-w", "20", strings.TrimSpace(addr))
 		cancel()
 		// By the echoes and not by the clock: a busy machine takes its time to run a ping.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"github.com/causeway-net/causeway/lab"
 	"github.com/causeway-net/causeway/trust"
@@ -164,22 +163,14 @@ func (b *faultBed) restore() error {
 
 // compact has the store forget all that was before now.
 func (b *faultBed) compact() error {
-	h := b.host(1)
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{"https://" + relay(b.cluster, h.PID(), "10.99.0.1:2379")}, TLS: h.trusts().Client(), Logger: zap.NewNop(),
+	return b.askEtcd(func(ctx context.Context, client *clientv3.Client) error {
+		now, err := client.Get(ctx, "/", clientv3.WithCountOnly())
+		if err != nil {
+			return err
+		}
+		_, err = client.Compact(ctx, now.Header.Revision)
+		return err
 	})
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second)
-	defer cancel()
-	now, err := client.Get(ctx, "/", clientv3.WithCountOnly())
-	if err != nil {
-		return err
-	}
-	_, err = client.Compact(ctx, now.Header.Revision)
-	return err
 }
 
 func (h *host) trusts() trust.Dir { return trust.NewDir(h.Path("/var/lib/causeway/trust")) }
