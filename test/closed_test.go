@@ -49,7 +49,7 @@ func TestClosedCluster(t *testing.T) {
 func strangers(c *cluster) {
 	container := c.host(2).run("stranger")
 	if open := openPorts(c, container.pid(), netip.MustParseAddr("10.99.0.1")); len(open) > 0 {
-		c.Errorf("a container connects to ports %d", open)
+		c.Errorf("a container connects to %v", open)
 	}
 	pid := c.machine("plain").PID()
 	for _, port := range []string{"2379", "2380"} {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/causeway-net/causeway/agent"
@@ -37,14 +38,16 @@ func intrusion(c *cluster) {
 			containers = append(containers, from.container)
 		}
 	}
+	var hosts []netip.Addr
+	for n := range c.lab.Hosts() {
+		hosts = append(hosts, c.host(n+1).vtep())
+	}
 	for _, from := range containers {
-		for n := range c.lab.Hosts() {
-			if open := openPorts(c, from.pid(), c.host(n+1).vtep()); len(open) > 0 {
-				c.Errorf("%s reaches ports %v of %s", from.name, open, c.host(n+1).Name())
-			}
+		if open := openPorts(c, from.pid(), hosts...); len(open) > 0 {
+			c.Errorf("%s reaches %v", from.name, open)
 		}
 	}
-	if open := openPorts(c, c.machine("plain").PID(), c.host(1).vtep()); !slices.Contains(open, 2378) {
+	if open := openPorts(c, c.machine("plain").PID(), hosts[0]); !slices.Contains(open, netip.AddrPortFrom(hosts[0], 2378)) {
 		c.Error("a machine of the LAN that may join does not reach the join port")
 	}
 	member.pings(victim.addr("guarded"))
@@ -235,23 +238,33 @@ func (c *cluster) getsWords(victim container, words string, send func() error) b
 	}
 }
 
-// openPorts are causeway's TCP ports of a host that take a connection from the
-// namespace of a process.
-func openPorts(c *cluster, pid int, host netip.Addr) (open []uint16) {
+// openPorts are causeway's TCP ports of hosts that take a connection from the
+// namespace of a process. All are tried at once: one that drops takes half a second.
+func openPorts(c *cluster, pid int, hosts ...netip.Addr) (open []netip.AddrPort) {
 	c.Helper()
-	for _, port := range []uint16{2378, 2379, 2380} {
-		err := inside(pid, func() error {
-			conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(host, port).String(), 500*time.Millisecond)
-			if err != nil {
-				return err
-			}
-			return conn.Close()
-		})
-		if err == nil {
-			open = append(open, port)
-		} else if !strings.Contains(err.Error(), "timeout") && !strings.Contains(err.Error(), "refused") && !strings.Contains(err.Error(), "unreachable") {
-			c.Fatal(fmt.Errorf("dial port %d of %s: %w", port, host, err))
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	for _, host := range hosts {
+		for _, port := range []uint16{2378, 2379, 2380} {
+			to := netip.AddrPortFrom(host, port)
+			wait.Go(func() {
+				err := inside(pid, func() error {
+					conn, err := net.DialTimeout("tcp", to.String(), 500*time.Millisecond)
+					if err != nil {
+						return err
+					}
+					return conn.Close()
+				})
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					open = append(open, to)
+				} else if !strings.Contains(err.Error(), "timeout") && !strings.Contains(err.Error(), "refused") && !strings.Contains(err.Error(), "unreachable") {
+					c.Error(fmt.Errorf("dial %s: %w", to, err))
+				}
+			})
 		}
 	}
+	wait.Wait()
 	return open
 }
