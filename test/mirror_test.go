@@ -33,7 +33,7 @@ func TestMirror(t *testing.T) {
 		{"forty containers at once", fortyAtOnce},
 		{"an engine restarts meanwhile", mirrorEngineRestart},
 		{"status", statusOfAll},
-		{"a dead host is released", releaseDeadHost},
+		{"a dead host is released", releaseDeadHost}, // the last: h3 is gone
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(c.sub(t)) })
 	}
