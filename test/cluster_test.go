@@ -181,10 +181,12 @@ type container struct {
 	name string
 }
 
-// run starts a busybox that sleeps, and removes it after the test.
+// run starts a busybox that sleeps, and removes it after the test. It is killed when it is
+// to stop: a container's first process ignores SIGTERM, and an engine that stops would wait
+// ten seconds for it.
 func (h *host) run(name string, args ...string) container {
 	h.c.Helper()
-	h.docker(append(append([]string{"run", "-d", "--name", name}, args...), "busybox", "sleep", "3600")...)
+	h.docker(append(append([]string{"run", "-d", "--stop-signal=KILL", "--name", name}, args...), "busybox", "sleep", "3600")...)
 	h.c.Cleanup(func() { h.remove(name) })
 	return container{h, name}
 }

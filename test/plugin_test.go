@@ -146,7 +146,7 @@ func pluginEngineRestart(c *cluster) {
 	c.network("boot", "--subnet=192.168.6.0/24")
 	other := c.host(1).run("boot1", "--net=boot")
 	h := c.host(2)
-	always := h.run("boot2", "--net=boot", "--restart=always", "--stop-timeout=1")
+	always := h.run("boot2", "--net=boot", "--restart=always")
 	for name, end := range map[string]func() error{
 		"stopped": func() error { return h.Docker.Stop(c.Context()) },
 		"killed":  func() error { return h.Docker.Kill(c.Context()) },

@@ -344,7 +344,7 @@ func underlayKilled(c *cluster) {
 // underlayReboot has h2's devices vanish and its NIC come back as at boot.
 func underlayReboot(c *cluster) {
 	h := c.host(2)
-	lasting := h.run("lasting", "--net=phys", "--restart=always", "--stop-timeout=1")
+	lasting := h.run("lasting", "--net=phys", "--restart=always")
 	for _, service := range []lab.Service{h.Docker, h.Causeway} {
 		if err := service.Stop(c.Context()); err != nil {
 			c.Fatal(err)
