@@ -65,13 +65,14 @@ func (b *faultBed) storeFaults() []fault {
 	}
 }
 
-// fillDisk gives the data of h2's causeway a file system of its own, of which 20 MB are left.
+// fillDisk gives the data of h2's causeway a file system of its own, with room for the
+// member to start, and then leaves 20 MB of it.
 func (b *faultBed) fillDisk() error {
 	h := b.host(2)
 	if err := h.Causeway.Stop(b.Context()); err != nil {
 		return err
 	}
-	if err := commands(2, "mkdir -p /run/small && mount -t tmpfs -o size=500m small /run/small",
+	if err := commands(2, "mkdir -p /run/small && mount -t tmpfs -o size=$(( $(du -sm /var/lib/causeway | cut -f1) + 350 ))m small /run/small",
 		"cp -a /var/lib/causeway/. /run/small && mount --bind /run/small /var/lib/causeway")(b); err != nil {
 		return err
 	}
