@@ -53,7 +53,12 @@ func TestClaimWhoseAnswerIsLost(t *testing.T) {
 	r := newRig(t, 1, "10.50.0.0/24", false)
 	h0 := r.hosts[0]
 	h0.claimer.Store = lossy{r.store}
+	var told []netip.Addr
+	h0.claimer.Claimed = func(_ string, addr netip.Addr) { told = append(told, addr) }
 	h0.refused(t, r.pool, "10.50.0.9", kvstore.ErrUnavailable.Error())
+	if len(told) != 1 || told[0] != netip.MustParseAddr("10.50.0.9") {
+		t.Errorf("the collector was told of %v", told)
+	}
 	h0.claimer.Store = r.store
 	h0.must(t, r.pool, "10.50.0.9")
 	const want = "address 10.50.0.9 of pool 10.50.0.0/24 is in use by host h0: start the container with another --ip; an --aux-address is given on one host, and holds on all"

@@ -36,8 +36,8 @@ type Config struct {
 	Store kvstore.Store
 	// VTEPNet is the network that tunnels go over: no pool is picked from it.
 	VTEPNet netip.Prefix
-	// Claimed is told each address that was given out: the engine may die before it
-	// uses it. nil: nobody is told.
+	// Claimed is told each address that is claimed, or may be: the engine may die, or not
+	// hear of it, before it uses it. nil: nobody is told.
 	Claimed func(pool string, addr netip.Addr)
 	// Early are addresses that were released with their endpoint. nil: none.
 	Early *records.EarlyReleases
@@ -55,6 +55,6 @@ type IPAM struct {
 // New makes an IPAM.
 func New(config Config) *IPAM {
 	return &IPAM{Config: config, claimer: records.Claimer{
-		Records: records.Records{Store: config.Store, Host: config.Host}, Choices: choices, Probe: config.Probe,
+		Records: records.Records{Store: config.Store, Host: config.Host}, Choices: choices, Claimed: config.Claimed, Probe: config.Probe,
 	}}
 }

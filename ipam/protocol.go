@@ -88,9 +88,6 @@ func (i *IPAM) handleRequestAddress(ctx context.Context, r *ipam.RequestAddressR
 	if err != nil {
 		return nil, err
 	}
-	if i.Claimed != nil {
-		i.Claimed(want.Pool, given.Addr())
-	}
 	return &ipam.RequestAddressResponse{Address: given.String(), Data: map[string]string{}}, nil
 }
 

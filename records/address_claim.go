@@ -34,6 +34,9 @@ type Claimer struct {
 	// Probe asks on an underlay network's wire whether somebody has an address
 	// already, and gives that station's MAC; nil: nobody is asked.
 	Probe func(context.Context, fabric.Network, netip.Addr) (fabric.MAC, bool, error)
+	// Claimed is told each address that is claimed, or may be: the engine may die, or not
+	// hear of it, before it uses it. nil: nobody is told.
+	Claimed func(pool string, addr netip.Addr)
 	// unsure has the keys of addresses whose claim failed with an error after which it
 	// may be in the store all the same, though the engine was not given the address.
 	unsure sync.Map
@@ -242,6 +245,9 @@ func (c *Claimer) take(ctx context.Context, pool Pool, network fabric.Network, w
 		c.unsure.Delete(key)
 	case !errors.Is(err, kvstore.ErrConflict):
 		c.unsure.Store(key, nil)
+	}
+	if c.Claimed != nil && !errors.Is(err, kvstore.ErrConflict) {
+		c.Claimed(want.Pool, addr)
 	}
 	if err != nil || network.Mode != fabric.ModeUnderlay {
 		return revision, err

@@ -18,9 +18,10 @@ import (
 
 // claims are the addresses that this host may have claimed for no endpoint: an
 // engine died between RequestAddress and CreateEndpoint, or before ReleaseAddress.
-// An address is suspected when this process claimed it, and when its endpoint is
-// gone; what an earlier process claimed is found in the networks' pools, each of
-// which is read after the start and then now and then.
+// An address is suspected when this process claimed it, or may have, and when its endpoint
+// is gone; what an earlier process claimed is found in the networks' pools, each of which is
+// read after the start. Then one of them is read each hour: a store that was restored may
+// have claims that were released before.
 type claims struct {
 	mu   sync.Mutex
 	told map[string]bool // suspects that the looks have not taken in yet, by key; guarded by mu
@@ -143,9 +144,9 @@ func (c *Collector) suspect(ctx context.Context) (holders, error) {
 }
 
 // next picks the networks to read of ids, which are sorted: some that were not
-// read since the start, or else now and then the one after the last.
+// read since the start, or else, once in pause looks, the one after the last.
 func (c *claims) next(ids []string) []string {
-	const atOnce, pause = 2, 4
+	const atOnce, pause = 2, 240
 	c.looks++
 	maps.DeleteFunc(c.read, func(id string, _ bool) bool { return !slices.Contains(ids, id) })
 	var fresh []string
