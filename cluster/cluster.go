@@ -99,6 +99,13 @@ func Open(ctx context.Context, config Config) (*Cluster, error) {
 			return nil, err
 		}
 	}
+	if c.State().Member && c.othersHold() && !c.hasRun() {
+		// Started it would be another store, an empty one, which other hosts' clients may ask.
+		c.Log.Warn("this host's data of the store is lost")
+		if err := c.setState(func(s *State) { s.Member, s.ID = false, 0 }); err != nil {
+			return nil, err
+		}
+	}
 	if !c.State().Member {
 		return c, nil
 	}

@@ -362,6 +362,22 @@ func TestRemovedHost(t *testing.T) {
 	must(t, h2.etcd.Health(t.Context()))
 }
 
+// A member whose data is gone would be an empty store to all others' clients.
+func TestMemberWithoutItsData(t *testing.T) {
+	h1, h2 := newHost(t, "h1"), newHost(t, "h2")
+	h1.start("")
+	h2.start(h1.token(time.Hour))
+	h2.stop()
+	must(t, h2.open(""))
+	must(t, h2.setState(func(s *State) { s.Member, s.ID = true, 7 }))
+	must(t, h2.Close())
+	must(t, h2.open(""))
+	defer func() { must(t, h2.Close()) }()
+	if id, _ := h2.Running(); id != 0 || h2.hasStore() {
+		t.Errorf("member %x of an empty store has started", id)
+	}
+}
+
 // Certificates are renewed long before they expire; where that fails, it is told
 // before they have.
 func TestRenewal(t *testing.T) {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -96,6 +97,12 @@ func (c *Cluster) stale() (bool, error) {
 
 // storeDir is the folder of etcd's files.
 func (c *Cluster) storeDir() string { return filepath.Join(c.DataDir, "etcd") }
+
+// hasRun says whether there is the log of a member that ran.
+func (c *Cluster) hasRun() bool {
+	_, err := os.Stat(filepath.Join(c.storeDir(), "member", "wal"))
+	return !errors.Is(err, fs.ErrNotExist)
+}
 
 func (c *Cluster) hasStore() bool {
 	_, err := os.Stat(c.storeDir())
