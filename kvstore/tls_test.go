@@ -115,7 +115,7 @@ func TestTLS(t *testing.T) {
 			store, err := Open(Config{Endpoints: []string{server.Endpoint()}, CACert: test.ca, Cert: test.cert, Key: test.key})
 			if err == nil {
 				defer closeStore(t, store)
-				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 				defer cancel()
 				err = store.Health(ctx)
 				if test.cause != "" && !errors.Is(err, ErrUnavailable) {
