@@ -54,14 +54,14 @@ func (c *Cluster) joinAgain(ctx context.Context, token trust.Token) error {
 	return nil
 }
 
-// unusable says whether this host's certificate was revoked or has expired.
+// unusable says whether this host's certificate was revoked or is not in force.
 func (c *Cluster) unusable() (bool, error) {
 	certificate, err := c.Dir.Certificate()
 	if err != nil {
 		return false, err
 	}
 	revoked, err := c.Dir.Revoked()
-	return revoked[certificate.SerialNumber.String()] || c.Now().After(certificate.NotAfter), err
+	return revoked[certificate.SerialNumber.String()] || !trust.InForce(certificate, c.Now()), err
 }
 
 func (c *Cluster) joinWith(ctx context.Context, token trust.Token) error {

@@ -123,26 +123,27 @@ func (c *Cluster) followRevoked(ctx context.Context, etcd *kvstore.Etcd) error {
 	return err
 }
 
-// untilDue waits, no longer than until the certificate has expired, and says whether ctx
-// goes on. What was tried with an expired one waits for wait, as ever.
+// untilDue waits, no longer than until nobody takes the certificate, and says whether ctx
+// goes on. What was tried with such a one waits for wait, as ever.
 func (c *Cluster) untilDue(ctx context.Context, wait time.Duration) bool {
-	had := c.expired()
+	had := c.untimely()
 	for end := time.Now().Add(wait); ; {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-time.After(min(lookEvery, time.Until(end))):
 		}
-		if !time.Now().Before(end) || !had && c.expired() {
+		if !time.Now().Before(end) || !had && c.untimely() {
 			return true
 		}
 	}
 }
 
-// expired says whether the store takes this host's certificate no more.
-func (c *Cluster) expired() bool {
+// untimely says whether the store does not take this host's certificate: it has expired, or
+// begins later, as one that was signed while a clock was ahead.
+func (c *Cluster) untimely() bool {
 	certificate, err := c.Dir.Certificate()
-	return err == nil && c.Now().After(certificate.NotAfter)
+	return err == nil && !trust.InForce(certificate, c.Now())
 }
 
 // keepCertificate notes this host's certificate in the records and renews it when
@@ -160,7 +161,10 @@ func (c *Cluster) keepCertificate(ctx context.Context, etcd *kvstore.Etcd) time.
 		return renewEvery
 	case errors.Is(err, records.ErrRevoked):
 		c.Board.Report(scope, err)
-	case c.expired():
+	case certificate != nil && c.Now().Before(certificate.NotBefore):
+		c.Board.Report(scope, fmt.Errorf("this host's certificate is valid from %s on only, and cannot be renewed: this host's clock is behind, or was ahead: set it: %w",
+			certificate.NotBefore.UTC().Format(time.DateTime), err))
+	case c.untimely():
 		c.Board.Report(scope, fmt.Errorf("this host's certificate expired at %s, and the store takes it no more: start causeway with --join and what \"causeway token\" prints on another host: %w",
 			certificate.NotAfter.UTC().Format(time.DateTime), err))
 	case certificate == nil || certificate.NotAfter.Sub(c.Now()) < expiresSoon:
@@ -176,13 +180,13 @@ func (c *Cluster) keepCertificate(ctx context.Context, etcd *kvstore.Etcd) time.
 }
 
 // renew replaces the certificate where it is due. Who has the authority's key
-// signs it itself. An expired one is not noted before: the store would not hear of it.
+// signs it itself. An untimely one is not noted before: the store would not hear of it.
 func (c *Cluster) renew(ctx context.Context, r records.Records) error {
 	shown, err := c.Dir.Certificate()
 	if err != nil {
 		return err
 	}
-	if !c.expired() {
+	if !c.untimely() {
 		if err := r.NoteCertificate(ctx, c.Host, recordOf(shown), ""); err != nil {
 			return err
 		}

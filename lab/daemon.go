@@ -16,6 +16,8 @@ import (
 type Daemon struct {
 	// Extra are arguments that the next starts have besides.
 	Extra []string
+	// Binary is what the next starts of causeway run; empty: the lab's own.
+	Binary string
 
 	machine *Machine
 	name    string

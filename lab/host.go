@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,15 +58,16 @@ func (l *Lab) newHost(m *Machine) *Host {
 
 func (h *Host) newCauseway() *Daemon {
 	m, o := h.Machine, h.lab.state.Options
-	return &Daemon{
+	d := &Daemon{
 		machine: m, name: "causeway", argv: func() []string { return append(unitLimits(), causewayArgv(o, m.spec, h.lab.state.Token)...) },
-		prepare: func(context.Context) error {
-			return install(o.Causeway, m.Path(filepath.Join(binDir, "causeway")))
-		},
 		ready: func(ctx context.Context) error {
 			return answers(ctx, m.Path("/run/docker/plugins/causeway.sock"), http.MethodPost, "/Plugin.Activate")
 		},
 	}
+	d.prepare = func(context.Context) error {
+		return install(cmp.Or(d.Binary, o.Causeway), m.Path(filepath.Join(binDir, "causeway")))
+	}
+	return d
 }
 
 // start brings the host's daemons up, causeway first: an engine that finds its

@@ -17,7 +17,8 @@ type Certificate struct {
 	Expires time.Time `json:"expires"`
 }
 
-// Revoked is a revoked certificate. Its record stays until the certificate has expired.
+// Revoked is a revoked certificate. Its record stays until the certificate has expired by
+// any host's clock (clockDoubt).
 type Revoked struct {
 	Host    string    `json:"host"`
 	Expires time.Time `json:"expires"`
@@ -39,7 +40,7 @@ func (r Records) NoteCertificate(ctx context.Context, host string, certificate C
 		if slices.ContainsFunc(kept, func(c Certificate) bool { return c.Serial == certificate.Serial }) {
 			return nil
 		}
-		kept = slices.DeleteFunc(kept, func(c Certificate) bool { return r.now().After(c.Expires) })
+		kept = slices.DeleteFunc(kept, func(c Certificate) bool { return r.now().After(c.Expires.Add(clockDoubt)) })
 		txn := kvstore.Txn{
 			If:   []kvstore.Guard{unchanged(key, item)},
 			Then: []kvstore.Op{kvstore.Put(key, append(kept, certificate))},
@@ -81,7 +82,8 @@ func (r Records) certificates(ctx context.Context, host string) (kvstore.Item, [
 }
 
 // RevokeHost revokes all certificates of a host, and deletes the records of those
-// revoked ones that have expired by now.
+// revoked ones that have expired beyond doubt. What seems to have expired is revoked as well:
+// this host's clock may be ahead of those that still take it.
 func (r Records) RevokeHost(ctx context.Context, host string) error {
 	key := CertificatesKey(host)
 	return kvstore.Retry(ctx, "revoke the certificates of host "+host, func() error {
@@ -91,9 +93,7 @@ func (r Records) RevokeHost(ctx context.Context, host string) error {
 		}
 		txn := kvstore.Txn{If: []kvstore.Guard{kvstore.Unchanged(item)}, Then: []kvstore.Op{kvstore.Delete(key)}}
 		for _, certificate := range kept {
-			if r.now().Before(certificate.Expires) {
-				txn.Then = append(txn.Then, kvstore.Put(RevokedKey(certificate.Serial), Revoked{Host: host, Expires: certificate.Expires}))
-			}
+			txn.Then = append(txn.Then, kvstore.Put(RevokedKey(certificate.Serial), Revoked{Host: host, Expires: certificate.Expires}))
 		}
 		snapshot, err := r.Store.List(ctx, RevokedPrefix)
 		if err != nil {
@@ -101,7 +101,7 @@ func (r Records) RevokeHost(ctx context.Context, host string) error {
 		}
 		revoked, _ := kvstore.DecodeAll[Revoked](snapshot, RevokedPrefix)
 		for serial, old := range revoked {
-			if r.now().After(old.Expires) && len(txn.Then) < mostPruned {
+			if r.now().After(old.Expires.Add(clockDoubt)) && len(txn.Then) < mostPruned {
 				txn.Then = append(txn.Then, kvstore.Delete(RevokedKey(serial)))
 			}
 		}

@@ -38,6 +38,38 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// A host whose clock is a month ahead takes no token and no revocation from the others.
+func TestAClockAheadDeletesNothing(t *testing.T) {
+	r := newRig(t)
+	right := r.now
+	if _, err := r.host("h1").CreateToken(t.Context(), "valid", time.Hour, "hash"); err != nil {
+		t.Fatal(err)
+	}
+	note := func(host, serial string) error {
+		return r.host(host).NoteCertificate(t.Context(), host, Certificate{Serial: serial, Expires: r.now.Add(time.Hour)}, "")
+	}
+	if err := errors.Join(note("h2", "1"), r.host("h1").RevokeHost(t.Context(), "h2"), note("h3", "2")); err != nil {
+		t.Fatal(err)
+	}
+	r.now = right.Add(40 * 24 * time.Hour)
+	wrong := r.host("h4")
+	if _, err := wrong.CreateToken(t.Context(), "new", time.Hour, "hash"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(note("h3", "3"), wrong.RevokeHost(t.Context(), "h3")); err != nil {
+		t.Fatal(err)
+	}
+	r.now = right
+	if _, err := r.host("h1").Token(t.Context(), "valid"); err != nil {
+		t.Error(err)
+	}
+	for _, serial := range []string{"1", "2", "3"} {
+		if _, _, err := kvstore.Read[Revoked](t.Context(), r.store, RevokedKey(serial)); err != nil {
+			t.Errorf("the certificate %s is not revoked: %v", serial, err)
+		}
+	}
+}
+
 // What a removed host holds is revoked, and gets it no other certificate; the
 // host's name may come back.
 func TestRevokeHost(t *testing.T) {
@@ -65,7 +97,7 @@ func TestRevokeHost(t *testing.T) {
 	if err := note("4", ""); err != nil {
 		t.Errorf("joined again: %v", err)
 	}
-	r.now = r.now.Add(2 * time.Hour)
+	r.now = r.now.Add(clockDoubt + 2*time.Hour)
 	if err := errors.Join(note("5", ""), r.host("h1").RevokeHost(t.Context(), "h2")); err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,8 @@ type Token struct {
 	By string `json:"by,omitempty"`
 }
 
-// CreateToken keeps a token, and deletes those that expired.
+// CreateToken keeps a token, and deletes those of this host that expired, and of others
+// that did so beyond doubt.
 func (r Records) CreateToken(ctx context.Context, id string, life time.Duration, hash string) (Token, error) {
 	token := Token{Hash: hash, Expires: r.now().Add(life).UTC().Truncate(time.Second), By: r.Host}
 	tokens, err := r.Tokens(ctx)
@@ -29,13 +30,22 @@ func (r Records) CreateToken(ctx context.Context, id string, life time.Duration,
 	}
 	txn := kvstore.Txn{If: []kvstore.Guard{kvstore.Missing(TokenKey(id))}, Then: []kvstore.Op{kvstore.Put(TokenKey(id), token)}}
 	for _, old := range slices.Sorted(maps.Keys(tokens)) {
-		if r.now().After(tokens[old].Expires) && len(txn.Then) < mostPruned {
+		doubt := clockDoubt
+		if tokens[old].By == r.Host {
+			doubt = 0
+		}
+		if r.now().After(tokens[old].Expires.Add(doubt)) && len(txn.Then) < mostPruned {
 			txn.Then = append(txn.Then, kvstore.Delete(TokenKey(old)))
 		}
 	}
 	_, err = r.Store.Commit(ctx, txn)
 	return token, err
 }
+
+// clockDoubt is how wrong this host's clock may be: what others made is kept for so long
+// after it has expired, or a host whose clock is stepped ahead would take from the cluster
+// what is valid still.
+const clockDoubt = 90 * 24 * time.Hour
 
 // mostPruned is how many expired records one transaction deletes.
 const mostPruned = 64

@@ -30,6 +30,8 @@ type fault struct {
 	lasts        time.Duration
 	long         bool
 	inject, heal func(*faultBed) error
+	// prepare is what is to be there before the load is; nil: nothing.
+	prepare func(*faultBed) error
 	// told is what causeway status, or the command, says on the teller while it lasts;
 	// empty: nothing.
 	told, command string
@@ -176,6 +178,11 @@ func (b *faultBed) endure(f fault, random *rand.Rand) row {
 	b.Helper()
 	b.round++
 	r := row{fault: f.name, injections: 1}
+	if f.prepare != nil {
+		if err := f.prepare(b); err != nil {
+			b.Fatal(err)
+		}
+	}
 	flows := []*flow{b.startFlow(1, 2), b.startFlow(2, 3), b.startFlow(3, 1)}
 	churn, stop := b.startChurn(random)
 	b.wait(b.Context(), time.Second)
@@ -187,7 +194,7 @@ func (b *faultBed) endure(f fault, random *rand.Rand) row {
 	}
 	for end := time.Now().Add(cmp.Or(f.lasts, 3*time.Second)); time.Now().Before(end) || f.told != "" && r.told == ""; b.wait(b.Context(), time.Second) {
 		if f.told != "" && r.told == "" {
-			out, _ := b.host(f.teller).try("causeway", cmp.Or(f.command, "status"))
+			out, _ := b.host(f.teller).try(append([]string{"causeway"}, strings.Fields(cmp.Or(f.command, "status"))...)...)
 			r.told = lineWith(out, f.told)
 		}
 		if time.Since(end) > healed {

@@ -63,7 +63,7 @@ func (b *faultBed) faults() []fault {
 	}
 	list = append(list, b.killedAtEachStep("causeway killed at each step of a call", causeway),
 		b.killedAtEachStep("engine killed at each step of a call", docker))
-	return slices.Concat(list, b.storeFaults(), b.hostFaults(), b.powerFaults())
+	return slices.Concat(list, b.storeFaults(), b.hostFaults(), b.powerFaults(), b.clockFaults())
 }
 
 type act = func(*faultBed) error

@@ -151,6 +151,11 @@ func (d Dir) Certificate() (*x509.Certificate, error) {
 	return certificates[0], nil
 }
 
+// InForce says whether a certificate is valid at that time.
+func InForce(certificate *x509.Certificate, now time.Time) bool {
+	return !now.Before(certificate.NotBefore) && !now.After(certificate.NotAfter)
+}
+
 // Due says whether this host's certificate should be renewed: a third of its
 // life is over, or the authority that signs now is another.
 func (d Dir) Due(now time.Time) (bool, error) {
