@@ -119,7 +119,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"masquerade, Docker's": {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "gateway=docker", "masquerade=false"), want: "option masquerade has no effect here: with gateway=docker it is Docker's"},
 		"gateway elsewhere":    {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "gateway=none"), want: `option gateway="none" must be one of host, docker`},
 		"unknown option":       {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "colour=red"), want: `option "colour" is not known; known are allow, block, bridge, broadcast-rate, causeway.network`},
-		"vni too large":        {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=16777216"), want: `option vni="16777216" must be a number from 1 to 16777214`},
+		"vni too large":        {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=16777216"), want: `option vni="16777216" must be a number from 1 to 16777213`},
 		"vni taken":            {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=77"), want: "vni 77 is taken by network foo"},
 		"vni of another":       {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/24", "vni=4444"), want: "vni 4444 is in use by docker's overlay"},
 		"bad CIDR":             {method: "CreateNetwork", request: creation(dockerID3, "10.1.0.0/40"), want: `subnet "10.1.0.0/40" is not a CIDR`},

@@ -20,8 +20,8 @@ const (
 	labelPorts    = "com.docker.network.portmap"
 )
 
-// maxVNI is the largest of 24 bits (RFC 7348 §5) but for that of the routed networks.
-const maxVNI = fabric.RoutedVNI - 1
+// maxVNI is the largest of 24 bits (RFC 7348 §5) but for those of the routed networks.
+const maxVNI = fabric.SealedVNI - 1
 
 // The bounds of a block's prefix length: from 65,536 IPv4 addresses to four.
 const (
@@ -191,8 +191,8 @@ func (o options) validate() error {
 			return fmt.Errorf("option %s is for mode=%s, and this network has mode=%s", pair.option, pair.mode, n.Mode)
 		}
 	}
-	if n.Encrypted && n.Mode != fabric.ModeVXLAN {
-		return fmt.Errorf("option encrypted is for mode=%s: in mode=%s nothing leads through WireGuard", fabric.ModeVXLAN, n.Mode)
+	if err := validateEncryption(n); err != nil {
+		return err
 	}
 	if !n.Mode.HasVNI() && n.VNI != 0 {
 		return fmt.Errorf("option vni is not for mode=%s: such a network has no VNI of its own", n.Mode)
@@ -211,6 +211,19 @@ func (o options) validate() error {
 	}
 	if n.MTU != 0 && n.IPv6 && n.MTU < fabric.MinMTU6 {
 		return fmt.Errorf("option mtu must be at least %d on an IPv6 network (RFC 8200)", fabric.MinMTU6)
+	}
+	return nil
+}
+
+// validateEncryption refuses it where packets cannot be led through WireGuard.
+func validateEncryption(n fabric.Network) error {
+	switch {
+	case !n.Encrypted:
+		return nil
+	case n.Mode != fabric.ModeVXLAN && n.Mode != fabric.ModeRouted:
+		return fmt.Errorf("option encrypted is for mode=%s and mode=%s: in mode=%s nothing leads through WireGuard", fabric.ModeVXLAN, fabric.ModeRouted, n.Mode)
+	case n.Via == fabric.ViaDirect:
+		return fmt.Errorf("options encrypted and via=%s exclude each other: what is encrypted goes through a tunnel between the hosts", fabric.ViaDirect)
 	}
 	return nil
 }

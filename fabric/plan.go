@@ -49,7 +49,8 @@ func segmentOf(s State, network Network, self string) Segment {
 	}
 	segment := Segment{Network: network, VTEP: vtepOn(network, s.Hosts[self]), MTU: mtuOf(frames, network)}
 	if network.Mode == ModeRouted {
-		segment.TunnelMTU = mtuOf(frames, Network{Mode: ModeRouted, Via: ViaVXLAN})
+		segment.TunnelMTU = mtuOf(frames, Network{Mode: ModeRouted, Via: ViaVXLAN, Encrypted: network.Encrypted})
+		segment.Sealed = sealedOf(s, network, self)
 	}
 	endpoints := s.Endpoints[network.ID]
 	remote := make(map[string]int)
@@ -119,7 +120,7 @@ const defaultMTU = 1450
 // VXLAN: RFC 7348 §5; Geneve without options: RFC 8926 §3; GRE with key: RFC 2890.
 func Overhead(network Network, vtep netip.Addr) int {
 	const ethernet, ipv6, udp, vxlan, geneve, gre = 14, 40, 8, 8, 8, 8
-	if network.Mode == ModeUnderlay || network.Mode == ModeRouted && network.Via != ViaVXLAN {
+	if network.Mode == ModeUnderlay || network.Mode == ModeRouted && network.Via != ViaVXLAN && !network.Encrypted {
 		return 0
 	}
 	outer := outerHeader(vtep)

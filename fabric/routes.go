@@ -20,9 +20,20 @@ const (
 	ViaVXLAN Via = "vxlan"
 )
 
-// RoutedVNI is that of the one VXLAN device of all routed networks (24 bits, RFC
-// 7348 §5). No network of another mode may have it.
-const RoutedVNI = 1<<24 - 1
+// RoutedVNI is that of [RoutedDevice], SealedVNI that of [SealedDevice] (24 bits, RFC
+// 7348 §5). No network of another mode may have them.
+const (
+	RoutedVNI = 1<<24 - 1
+	SealedVNI = RoutedVNI - 1
+)
+
+// The VXLAN devices of all routed networks on a host.
+const (
+	RoutedDevice = "cw-routed"
+	// SealedDevice is that of the encrypted ones: its ends are the hosts' WireGuard
+	// addresses.
+	SealedDevice = "cw-routed-wg"
+)
 
 // RouteProtocol is the number that our routes bear (rtm_protocol of rtnetlink(7)): `ip
 // route show proto 67` lists them. It is in none of iproute2's and FRR's lists.
@@ -52,7 +63,7 @@ func routesOf(s State, network Network, self string) []Route {
 	routes := make(map[netip.Prefix]netip.Addr)
 	for _, block := range s.Blocks[network.ID] {
 		host, known := s.Hosts[block.Host]
-		if known && block.Host != self && sameFamily(host.VTEP, s.Hosts[self].VTEP) && inSubnets(network, block.Prefix) {
+		if known && block.Host != self && tunnelled(network, s.Hosts[self], host) && inSubnets(network, block.Prefix) {
 			for _, part := range partsOf(network, block.Prefix) {
 				routes[part] = host.VTEP
 			}
@@ -84,7 +95,7 @@ func partsOf(network Network, block netip.Prefix) []netip.Prefix {
 func endpointRoutes(s State, network Network, self string, endpoint Endpoint) (routes []Route) {
 	host, known := s.Hosts[endpoint.Host]
 	here := endpoint.Host == self
-	if endpoint.ID == "" || !here && (!known || !sameFamily(host.VTEP, s.Hosts[self].VTEP)) {
+	if endpoint.ID == "" || !here && (!known || !tunnelled(network, s.Hosts[self], host)) {
 		return nil
 	}
 	for _, prefix := range endpoint.Addrs {

@@ -24,7 +24,7 @@ type changes struct {
 	lost    bool
 	links   map[int]netlink.Link // by index; nil for one that is gone
 	routes  map[netip.Prefix]hop // the zero hop: gone, or not of the form that we write
-	entries map[entry]bool       // of the tunnel; false: gone
+	entries map[entry]bool       // of the tunnels; false: gone
 	failed  map[neighbour]bool   // those that are deleted: it tells no MAC
 	bound   map[binding]bool     // false: gone, or not as bindMAC writes it
 	// addressed are the links whose addresses changed.
@@ -177,7 +177,7 @@ func (p *Plane) differing(events *nl.Events, seen *changes) []string {
 	return slices.Sorted(maps.Keys(dirty))
 }
 
-// sharedDiffers looks at the tunnel, and at the links that lead to neighbours: with
+// sharedDiffers looks at the tunnels, and at the links that lead to neighbours: with
 // one that went down, routes go without a notification.
 func (p *Plane) sharedDiffers(seen *changes) bool {
 	for _, index := range p.links {
@@ -185,28 +185,32 @@ func (p *Plane) sharedDiffers(seen *changes) bool {
 			return true
 		}
 	}
-	if p.tunnel.index == 0 {
+	return p.tunnelDiffers(p.open, seen) || p.tunnelDiffers(p.sealed, seen)
+}
+
+func (p *Plane) tunnelDiffers(t *tunnel, seen *changes) bool {
+	if t.index == 0 {
 		return false
 	}
 	for entry, there := range seen.entries {
-		if p.tunnel.have[entry] != there && (p.tunnel.have[entry] || p.usesEnd(entry)) {
+		if t.have[entry] != there && (t.have[entry] || t.usesEnd(entry)) {
 			return true
 		}
 	}
-	if p.lostNeighbour(seen) {
+	if t.lostNeighbour(seen) {
 		return true
 	}
-	link, changed := seen.links[int(p.tunnel.index)]
-	return changed && (link == nil || link.Attrs().RawFlags&unix.IFF_UP == 0 || link.Attrs().MTU != p.tunnel.mtu ||
-		link.Attrs().HardwareAddr.String() != tunnelMAC(p.VTEP).String())
+	link, changed := seen.links[int(t.index)]
+	return changed && (link == nil || link.Attrs().RawFlags&unix.IFF_UP == 0 || link.Attrs().MTU != t.mtu ||
+		link.Attrs().HardwareAddr.String() != t.mac(p.VTEP).String())
 }
 
-func (p *Plane) lostNeighbour(seen *changes) bool {
+func (t *tunnel) lostNeighbour(seen *changes) bool {
 	if len(seen.failed) == 0 {
 		return false
 	}
-	for entry := range p.tunnel.have {
-		if !entry.fdb && seen.failed[neighbour{int(p.tunnel.index), entry.addr}] {
+	for entry := range t.have {
+		if !entry.fdb && seen.failed[neighbour{int(t.index), entry.addr}] {
 			return true
 		}
 	}
@@ -214,9 +218,9 @@ func (p *Plane) lostNeighbour(seen *changes) bool {
 }
 
 // usesEnd says whether an entry stands in the place of one of ours.
-func (p *Plane) usesEnd(e entry) bool {
-	for end := range p.tunnel.uses {
-		if neighbour, fdb := entriesOf(end); e.fdb && fdb.mac == e.mac || !e.fdb && neighbour.addr == e.addr {
+func (t *tunnel) usesEnd(e entry) bool {
+	for used := range t.uses {
+		if e.fdb == used.fdb && (e.fdb && used.mac == e.mac || !e.fdb && used.addr == e.addr) {
 			return true
 		}
 	}

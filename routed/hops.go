@@ -17,10 +17,17 @@ type hop struct {
 	src  netip.Addr // what the host itself sends from, zero: the kernel's choice
 }
 
-// target is a hop and, through the tunnel, whose end of it is the next.
+// target is a hop and, through a tunnel, what leads to the other host's end of it.
 type target struct {
 	hop
-	vtep netip.Addr
+	tunnel *tunnel // nil: none
+	mac    fabric.MAC
+	vtep   netip.Addr
+}
+
+// entries of the tunnel are those that the target needs, in the order to write them in.
+func (to target) entries() [2]entry {
+	return [2]entry{{fdb: true, addr: to.vtep, mac: to.mac}, {addr: to.via, mac: to.mac}}
 }
 
 // plannedRoutes are the VTEPs behind the segment's prefixes.
@@ -40,6 +47,9 @@ func (p *Plane) targetOf(n *network, prefix netip.Prefix, vtep netip.Addr) (targ
 	if !vtep.IsValid() {
 		return target{hop: hop{link: n.bridge, src: gatewayOf(n.segment.Network, prefix)}}, nil
 	}
+	if n.segment.Network.Encrypted {
+		return p.throughSealed(n, prefix, vtep)
+	}
 	via := n.segment.Network.Via
 	if via != fabric.ViaVXLAN && (prefix.Addr().Is4() || vtep.Is6()) {
 		link, err := p.linkTo(vtep)
@@ -54,14 +64,32 @@ func (p *Plane) targetOf(n *network, prefix netip.Prefix, vtep netip.Addr) (targ
 		return target{}, fmt.Errorf("%w: the host with VTEP %s is not on this host's link: -o via=direct cannot reach its containers, -o via=auto does",
 			fabric.ErrPartial, vtep)
 	}
-	to := target{hop: hop{link: p.tunnel.index, via: vtep}, vtep: vtep}
-	if !vtep.Is4() || prefix.Addr().Is6() {
-		to.via = linkLocal(vtep)
+	to := p.through(p.open, prefix, vtep)
+	to.vtep = vtep
+	if vtep.Is4() && prefix.Addr().Is4() {
+		to.via = vtep
 	}
+	return to, nil
+}
+
+// throughSealed leads to the WireGuard address of the host with that VTEP.
+func (p *Plane) throughSealed(n *network, prefix netip.Prefix, vtep netip.Addr) (target, error) {
+	to := p.through(p.sealed, prefix, vtep)
+	if to.vtep = n.segment.Sealed[vtep]; !to.vtep.IsValid() {
+		return target{}, fmt.Errorf("%w: the host with VTEP %s has told no key of encrypted networks", fabric.ErrPartial, vtep)
+	}
+	return to, nil
+}
+
+// through leads to the end of the tunnel of the host with that VTEP, by the IPv6 address
+// that its MAC makes (RFC 4291, appendix A).
+func (p *Plane) through(t *tunnel, prefix netip.Prefix, vtep netip.Addr) target {
+	to := target{tunnel: t, mac: t.mac(vtep)}
+	to.link, to.via = t.index, to.mac.LinkLocal()
 	if vtep.Is4() == prefix.Addr().Is4() {
 		to.src = p.VTEP
 	}
-	return to, nil
+	return to
 }
 
 // linkTo gives the link that vtep is a neighbour on, 0 for none.
@@ -89,14 +117,4 @@ func gatewayOf(network fabric.Network, prefix netip.Prefix) netip.Addr {
 		}
 	}
 	return netip.Addr{}
-}
-
-// tunnelMAC is that of a host's end of the tunnel.
-func tunnelMAC(vtep netip.Addr) fabric.MAC { return fabric.DeriveMAC(tunnelName, vtep) }
-
-// linkLocal is the IPv6 address that stands for a host's end of the tunnel: its
-// MAC's modified EUI-64 (RFC 4291, appendix A).
-func linkLocal(vtep netip.Addr) netip.Addr {
-	mac := tunnelMAC(vtep)
-	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 )
 
-// Inspect says which links, routes, entries of the tunnel and filters are not as the segment wants
+// Inspect says which links, routes, entries of the tunnels and filters are not as the segment wants
 // them.
 func (p *Plane) Inspect(_ context.Context, want fabric.Segment) ([]string, error) {
 	p.mu.Lock()

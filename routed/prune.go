@@ -41,7 +41,7 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 	}
 	if len(p.networks) == len(keep) { // what is used is known
 		p.settled = true
-		errs = append(errs, p.pruneTunnel(), p.allowSenders())
+		errs = append(errs, p.pruneTunnel(p.open), p.pruneTunnel(p.sealed), p.allowSenders())
 	}
 	return errors.Join(errs...)
 }
@@ -67,26 +67,21 @@ func (p *Plane) pruneRoutes(keep []fabric.Segment) error {
 }
 
 // pruneTunnel deletes the entries of an earlier run, and the device without a use.
-func (p *Plane) pruneTunnel() error {
-	if p.tunnel.index == 0 {
+func (p *Plane) pruneTunnel(t *tunnel) error {
+	if t.index == 0 {
 		return nil
 	}
-	if len(p.tunnel.uses) == 0 {
-		if err := p.kernel.Remove(tunnelName); err != nil {
+	if len(t.uses) == 0 {
+		if err := p.kernel.Remove(t.name); err != nil {
 			return err
 		}
-		p.tunnel = newTunnel()
+		t.gone()
 		return nil
 	}
-	used := make(map[entry]bool)
-	for end := range p.tunnel.uses {
-		neighbour, fdb := entriesOf(end)
-		used[neighbour], used[fdb] = true, true
-	}
 	var failed nl.Failures
-	for entry := range p.tunnel.have {
-		if !used[entry] {
-			failed.Add(p.deleteEntry(entry))
+	for entry := range t.have {
+		if t.uses[entry] == 0 {
+			failed.Add(p.deleteEntry(t, entry))
 		}
 	}
 	return failed.Err()

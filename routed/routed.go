@@ -4,6 +4,7 @@
 //	container        host's namespace                             other host
 //	eth0 ─────────── cwgr-<hash> ─ route ── the host's NIC ─────── …      direct
 //	                                   └─── cw-routed (VXLAN) ──── …      wrapped
+//	                                        cw-routed-wg (VXLAN, WireGuard)
 //
 // Each network has a bridge on each host that has a container on it. The network's
 // gateway addresses are the bridge's, under one MAC on all hosts (anycast): a
@@ -13,8 +14,9 @@
 // gateway ([fabric.Halves]). So the packet goes to the bridge's own MAC and is
 // routed: to the block of another host, or to one address that lies outside of its
 // host's blocks (routes.go). The next hop is the other host itself where it is on the
-// same link, or its end of the one VXLAN device of all routed networks (hops.go,
-// tunnel.go). There the subnet leads to the bridge, which asks for the container's
+// same link, or its end of the one VXLAN device of all routed networks; of encrypted ones
+// it is always its end of another, whose VTEPs are the hosts' WireGuard addresses
+// (hops.go, tunnel.go). There the subnet leads to the bridge, which asks for the container's
 // MAC. What is broadcast stays on the host's bridge. A container sends as itself alone:
 // a filter on the host's end of its pair sees to that, before the bridge
 // (internal/portfilter).
@@ -79,8 +81,9 @@ type Plane struct {
 	mu       sync.Mutex // Watch looks at what follows too
 	networks map[string]*network
 	table    table
-	tunnel   tunnel
-	// fresh says that table and tunnel were read since Invalidate.
+	// open is the tunnel of networks that are not encrypted, sealed of those that are.
+	open, sealed *tunnel
+	// fresh says that table and tunnels were read since Invalidate.
 	fresh bool
 	// settled says that all networks of this host were applied once: the senders of all
 	// are known.
@@ -115,7 +118,8 @@ func New(config Config) (*Plane, error) {
 	return &Plane{
 		Config: config, kernel: kernel,
 		gateways: gateway.New(gateway.Config{Mode: fabric.ModeRouted, Host: kernel, Board: config.Board, Log: config.Log}),
-		networks: make(map[string]*network), table: newTable(), tunnel: newTunnel(), links: make(map[netip.Addr]int32),
+		networks: make(map[string]*network), table: newTable(), links: make(map[netip.Addr]int32),
+		open: newTunnel(fabric.RoutedDevice, fabric.RoutedVNI), sealed: newTunnel(fabric.SealedDevice, fabric.SealedVNI),
 	}, nil
 }
 
@@ -185,7 +189,7 @@ func (p *Plane) Update(ctx context.Context, d fabric.Delta) error {
 	n.segment = d.Segment
 	d.MergeRoutes(n.planned)
 	var failed nl.Failures
-	if !slices.Equal(before.Flood, d.Flood) {
+	if !slices.Equal(before.Senders(), d.Senders()) {
 		failed.Add(p.allowSenders())
 	}
 	if anyGone(before.Local, d.Local) {

@@ -98,8 +98,10 @@ func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
 	bridge := gateway.LinkName(segment.Network)
 	commands := []string{
 		"ip route show proto 67", "ip -6 route show proto 67", "ip -d link show " + bridge, "ip address show " + bridge,
-		"ip -d link show " + tunnelName, "ip neigh show dev " + tunnelName, "ip -6 neigh show dev " + tunnelName, "bridge fdb show dev " + tunnelName,
 		"nft list table ip causeway-gateway-routed", "nft list table ip6 causeway-gateway-routed",
+	}
+	for _, device := range []string{fabric.RoutedDevice, fabric.SealedDevice} {
+		commands = append(commands, "ip -d link show "+device, "ip neigh show dev "+device, "ip -6 neigh show dev "+device, "bridge fdb show dev "+device)
 	}
 	for _, endpoint := range segment.Local {
 		commands = append(commands, "bridge -d link show dev "+nl.HostEnd(endpoint.ID), "bridge fdb show dev "+nl.HostEnd(endpoint.ID),

@@ -57,8 +57,10 @@ func (p *Plane) readBack() error {
 	}
 	p.table.have = found
 	clear(p.links)
-	if err := p.readTunnel(); err != nil {
-		return err
+	for _, t := range p.tunnels() {
+		if err := p.readTunnel(t); err != nil {
+			return err
+		}
 	}
 	p.fresh = true
 	return nil
@@ -92,7 +94,7 @@ func (p *Plane) message(prefix netip.Prefix, to hop) *netlink.Route {
 	default:
 		route.Via = &netlink.Via{AddrFamily: unix.AF_INET6, Addr: nl.IP(to.via)}
 	}
-	if to.link == p.tunnel.index && to.via.Is4() {
+	if to.link == p.open.index && to.via.Is4() {
 		route.Flags = int(netlink.FLAG_ONLINK) // the VTEP's own subnet is on another link
 	}
 	return route
@@ -118,9 +120,9 @@ func (p *Plane) writeAll(n *network, failed *nl.Failures) (repaired int) {
 			repaired++
 		}
 	}
-	lost := len(p.tunnel.lost)
+	lost := len(p.open.lost) + len(p.sealed.lost)
 	p.write(n, n.planned, gone, failed)
-	return repaired + lost - len(p.tunnel.lost)
+	return repaired + lost - len(p.open.lost) - len(p.sealed.lost)
 }
 
 func (p *Plane) writeDelta(n *network, d fabric.Delta, failed *nl.Failures) {
@@ -149,9 +151,9 @@ func (p *Plane) write(n *network, put map[netip.Prefix]netip.Addr, gone []netip.
 
 func (p *Plane) put(n *network, prefix netip.Prefix, vtep netip.Addr) error {
 	to, err := p.targetOf(n, prefix, vtep)
-	if err == nil && to.vtep.IsValid() {
+	if err == nil && to.tunnel != nil {
 		if err = p.ensurePeer(n.segment, to); err == nil {
-			to.link = p.tunnel.index
+			to.link = to.tunnel.index
 		}
 	}
 	if err != nil {
@@ -159,29 +161,33 @@ func (p *Plane) put(n *network, prefix netip.Prefix, vtep netip.Addr) error {
 	}
 	before, counted := n.targets[prefix]
 	n.targets[prefix] = to
-	p.tunnel.use(to, 1)
+	use(to, 1)
 	if counted {
-		p.tunnel.use(before, -1)
+		use(before, -1)
 	}
+	if err := p.setRoute(prefix, to.hop); err != nil || !counted {
+		return err
+	}
+	return p.dropPeer(before)
+}
+
+func (p *Plane) setRoute(prefix netip.Prefix, to hop) error {
 	have, there := p.table.have[prefix]
-	if there && have == to.hop {
+	if there && have == to {
 		return nil
 	}
 	set := p.kernel.RouteAdd // which refuses to take the place of another's
 	if there {
 		set = p.kernel.RouteReplace
 	}
-	err = set(p.message(prefix, to.hop))
+	err := set(p.message(prefix, to))
 	if errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%w: the host has a route to %s that is not causeway's", fabric.ErrPartial, prefix)
 	}
 	if err != nil {
 		return fmt.Errorf("set route to %s by %s: %w", prefix, to.via, err)
 	}
-	p.table.have[prefix] = to.hop
-	if counted {
-		return p.dropPeer(before)
-	}
+	p.table.have[prefix] = to
 	return nil
 }
 
@@ -200,7 +206,7 @@ func (p *Plane) remove(n *network, prefix netip.Prefix) error {
 		return nil
 	}
 	delete(n.targets, prefix)
-	p.tunnel.use(before, -1)
+	use(before, -1)
 	return p.dropPeer(before)
 }
 

@@ -1,6 +1,7 @@
 package routed
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,24 +15,18 @@ import (
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
-// tunnelName is the VXLAN device of all routed networks.
-const tunnelName = "cw-routed"
-
-// tunnel is what is known of the VXLAN device: for each host that a route goes
-// through it to, the neighbour that says the MAC of the next hop, and the FDB entry
-// that says the MAC's VTEP.
+// tunnel is a VXLAN device of all routed networks, or of all encrypted ones, and what is
+// known of it: for each host that a route goes through it to, the neighbour that says the
+// MAC of the next hop, and the FDB entry that says the MAC's VTEP.
 type tunnel struct {
+	name  string
+	vni   uint32
 	index int32 // 0: there is none
 	mtu   int   // as it was written
-	// uses counts the routes by their next hop.
-	uses map[end]int
+	// uses counts the routes by the entries that they need.
+	uses map[entry]int
 	have map[entry]bool
 	lost map[entry]bool
-}
-
-// end is a host's end of the tunnel under one of its addresses.
-type end struct {
-	via, vtep netip.Addr
 }
 
 // entry is a neighbour (addr is the next hop) or an FDB entry (addr is the VTEP).
@@ -41,54 +36,68 @@ type entry struct {
 	mac  fabric.MAC
 }
 
-func newTunnel() tunnel {
-	return tunnel{uses: make(map[end]int), have: make(map[entry]bool), lost: make(map[entry]bool)}
+func newTunnel(name string, vni uint32) *tunnel {
+	return &tunnel{name: name, vni: vni, uses: make(map[entry]int), have: make(map[entry]bool), lost: make(map[entry]bool)}
 }
 
-func (t *tunnel) use(to target, times int) {
-	if !to.vtep.IsValid() {
+// gone forgets what the device had, which is deleted.
+func (t *tunnel) gone() { *t = *newTunnel(t.name, t.vni) }
+
+// mac is that of a host's end, by the host's VTEP: it stays while a key changes.
+func (t *tunnel) mac(vtep netip.Addr) fabric.MAC { return fabric.DeriveMAC(t.name, vtep) }
+
+// tunnels are all.
+func (p *Plane) tunnels() [2]*tunnel { return [2]*tunnel{p.open, p.sealed} }
+
+// tunnelOf is the one that a network's packets go through.
+func (p *Plane) tunnelOf(network fabric.Network) *tunnel {
+	if network.Encrypted {
+		return p.sealed
+	}
+	return p.open
+}
+
+// use counts a route to a target, or no longer.
+func use(to target, times int) {
+	if to.tunnel == nil {
 		return
 	}
-	key := end{to.via, to.vtep}
-	if t.uses[key] += times; t.uses[key] == 0 {
-		delete(t.uses, key)
+	for _, e := range to.entries() {
+		if to.tunnel.uses[e] += times; to.tunnel.uses[e] == 0 {
+			delete(to.tunnel.uses, e)
+		}
 	}
 }
 
-func entriesOf(e end) (neighbour, fdb entry) {
-	mac := tunnelMAC(e.vtep)
-	return entry{addr: e.via, mac: mac}, entry{fdb: true, addr: e.vtep, mac: mac}
-}
-
-// readTunnel notes what the kernel has of the tunnel. Its routes go with the device.
-func (p *Plane) readTunnel() error {
-	before := p.tunnel.have
-	p.tunnel.index, p.tunnel.have = 0, make(map[entry]bool)
-	link, err := p.kernel.Link(tunnelName)
+// readTunnel notes what the kernel has of a tunnel. Its routes go with the device.
+func (p *Plane) readTunnel(t *tunnel) error {
+	before := t.have
+	t.index, t.have = 0, make(map[entry]bool)
+	link, err := p.kernel.Link(t.name)
 	if err == nil && link.Attrs().Alias == mark+"tunnel" {
-		p.tunnel.index = int32(link.Attrs().Index)
-		err = p.readEntries()
+		t.index = int32(link.Attrs().Index)
+		err = p.readEntries(t)
 	}
 	if err != nil && !errors.Is(err, nl.ErrNotFound) {
 		return err
 	}
 	for entry := range before {
-		if !p.tunnel.have[entry] {
-			p.tunnel.lost[entry] = true
+		if !t.have[entry] {
+			t.lost[entry] = true
 		}
 	}
 	return nil
 }
 
-func (p *Plane) readEntries() error {
+func (p *Plane) readEntries(t *tunnel) error {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6, unix.AF_BRIDGE} {
-		list, err := p.kernel.NeighListExecute(netlink.Ndmsg{Family: family, Index: uint32(p.tunnel.index)})
+		list, err := p.kernel.NeighListExecute(netlink.Ndmsg{Family: family, Index: uint32(t.index)})
 		if err != nil {
-			return fmt.Errorf("read entries of %s: %w", tunnelName, err)
+			return fmt.Errorf("read entries of %s: %w", t.name, err)
 		}
 		for _, message := range list {
-			if entry, valid := parseEntry(message); valid && message.LinkIndex == int(p.tunnel.index) {
-				p.tunnel.have[entry] = true
+			if entry, valid := parseEntry(message); valid && message.LinkIndex == int(t.index) {
+				t.have[entry] = true
 			}
 		}
 	}
@@ -103,9 +112,9 @@ func parseEntry(message netlink.Neigh) (found entry, valid bool) {
 	return found, found.addr.IsValid() && found.mac != fabric.MAC{}
 }
 
-func (p *Plane) entryMessage(e entry) *netlink.Neigh {
+func (t *tunnel) message(e entry) *netlink.Neigh {
 	message := &netlink.Neigh{
-		LinkIndex: int(p.tunnel.index), State: unix.NUD_PERMANENT, IP: nl.IP(e.addr), HardwareAddr: e.mac.HardwareAddr(),
+		LinkIndex: int(t.index), State: unix.NUD_PERMANENT, IP: nl.IP(e.addr), HardwareAddr: e.mac.HardwareAddr(),
 		Family: unix.AF_INET,
 	}
 	switch {
@@ -117,52 +126,53 @@ func (p *Plane) entryMessage(e entry) *netlink.Neigh {
 	return message
 }
 
-// ensurePeer has the device and the entries that a route needs.
+// ensurePeer has the device and the entries that a route needs. An FDB entry takes the
+// place of that to the same host under another key.
 func (p *Plane) ensurePeer(segment fabric.Segment, to target) error {
-	if p.tunnel.index == 0 {
-		if err := p.createTunnel(segment); err != nil {
+	t := to.tunnel
+	if t.index == 0 {
+		if err := p.createTunnel(t, segment); err != nil {
 			return err
 		}
 	}
-	neighbour, fdb := entriesOf(end{to.via, to.vtep})
-	for _, e := range []entry{fdb, neighbour} {
-		if p.tunnel.have[e] {
+	for _, e := range to.entries() {
+		if t.have[e] {
 			continue
 		}
-		if err := p.kernel.NeighSet(p.entryMessage(e)); err != nil {
-			return fmt.Errorf("set %s on %s: %w", e, tunnelName, err)
+		if err := p.kernel.NeighSet(t.message(e)); err != nil {
+			return fmt.Errorf("set %s on %s: %w", e, t.name, err)
 		}
-		p.tunnel.have[e] = true
-		delete(p.tunnel.lost, e)
+		t.have[e] = true
+		delete(t.lost, e)
 	}
 	return nil
 }
 
 // dropPeer deletes the entries that no route needs any more.
 func (p *Plane) dropPeer(to target) error {
-	if !to.vtep.IsValid() {
+	if to.tunnel == nil {
 		return nil
 	}
-	neighbour, fdb := entriesOf(end{to.via, to.vtep})
 	var errs []error
-	if p.tunnel.uses[end{to.via, to.vtep}] == 0 {
-		errs = append(errs, p.deleteEntry(neighbour))
-	}
-	if p.tunnel.uses[end{to.vtep, to.vtep}]+p.tunnel.uses[end{linkLocal(to.vtep), to.vtep}] == 0 {
-		errs = append(errs, p.deleteEntry(fdb))
+	for _, e := range to.entries() {
+		if to.tunnel.uses[e] == 0 {
+			errs = append(errs, p.deleteEntry(to.tunnel, e))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-func (p *Plane) deleteEntry(e entry) error {
-	if !p.tunnel.have[e] {
+func (p *Plane) deleteEntry(t *tunnel, e entry) error {
+	delete(t.lost, e)
+	if !t.have[e] {
 		return nil
 	}
-	err := p.kernel.NeighDel(p.entryMessage(e))
+	// ENOENT: it went, or another took its place.
+	err := p.kernel.NeighDel(t.message(e))
 	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("delete %s on %s: %w", e, tunnelName, err)
+		return fmt.Errorf("delete %s on %s: %w", e, t.name, err)
 	}
-	delete(p.tunnel.have, e)
+	delete(t.have, e)
 	return nil
 }
 
@@ -173,89 +183,103 @@ func (e entry) String() string {
 	return fmt.Sprintf("neighbour %s at %s", e.addr, e.mac)
 }
 
-// device gives the tunnel of this host.
-func (p *Plane) device(segment fabric.Segment) *netlink.Vxlan {
-	device := nl.NewVXLAN(tunnelName, fabric.RoutedVNI, segment.VTEP, p.Port)
-	device.HardwareAddr = tunnelMAC(segment.VTEP).HardwareAddr()
+// device gives a tunnel of this host.
+func (p *Plane) device(t *tunnel, segment fabric.Segment) *netlink.Vxlan {
+	device := nl.NewVXLAN(t.name, t.vni, segment.VTEP, p.Port)
+	device.HardwareAddr = t.mac(p.VTEP).HardwareAddr()
 	device.MTU = segment.TunnelMTU
 	return device
 }
 
-func (p *Plane) createTunnel(segment fabric.Segment) error {
-	device := p.device(segment)
+func (p *Plane) createTunnel(t *tunnel, segment fabric.Segment) error {
+	device := p.device(t, segment)
 	if err := p.kernel.LinkAdd(device); err != nil {
-		return fmt.Errorf("create %s with VNI %d on UDP port %d: %w", tunnelName, device.VxlanId, p.Port, err)
+		return fmt.Errorf("create %s with VNI %d on UDP port %d: %w", t.name, device.VxlanId, p.Port, err)
 	}
-	link, err := p.kernel.Link(tunnelName)
+	link, err := p.kernel.Link(t.name)
 	if err != nil {
 		return err
 	}
 	if err := p.kernel.LinkSetAlias(link, mark+"tunnel"); err != nil {
-		return fmt.Errorf("mark %s: %w", tunnelName, err)
+		return fmt.Errorf("mark %s: %w", t.name, err)
 	}
 	if err := p.kernel.Silence(link); err != nil {
 		return err
 	}
 	if err := p.kernel.LinkSetUp(link); err != nil {
-		return fmt.Errorf("set %s up: %w", tunnelName, err)
+		return fmt.Errorf("set %s up: %w", t.name, err)
 	}
-	p.tunnel.index, p.tunnel.mtu = int32(link.Attrs().Index), device.MTU
+	t.index, t.mtu = int32(link.Attrs().Index), device.MTU
 	return nil
 }
 
-// repairTunnel has the device as it should be, where there is one. One that cannot be
-// is deleted: the routes through it go with it, and come back with a new one.
+// repairTunnel has the network's device as it should be, where there is one. Where it
+// sends from is changed while it carries, as when this host's key is rotated. One that
+// cannot be is deleted: the routes through it go with it, and come back with a new one.
 func (p *Plane) repairTunnel(want fabric.Segment) (repaired int, err error) {
-	link, err := p.kernel.Link(tunnelName)
+	t := p.tunnelOf(want.Network)
+	link, err := p.kernel.Link(t.name)
 	if errors.Is(err, nl.ErrNotFound) {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	have, device := link.Attrs(), p.device(want)
+	have, device := link.Attrs(), p.device(t, want)
 	if have.Alias != mark+"tunnel" {
-		return 0, fmt.Errorf("a link %s is there already that is not causeway's", tunnelName)
+		return 0, fmt.Errorf("a link %s is there already that is not causeway's", t.name)
+	}
+	if old, ok := link.(*netlink.Vxlan); ok && !old.SrcAddr.Equal(device.SrcAddr) && p.kernel.SetVXLANSource(old, device.SrcAddr) == nil {
+		old.SrcAddr, repaired = device.SrcAddr, 1
 	}
 	if reason := nl.Incompatible(device, link); reason != "" || have.HardwareAddr.String() != device.HardwareAddr.String() {
-		p.Log.Infof("%s is recreated: it %s", tunnelName, reason)
+		p.Log.Infof("%s is recreated: it %s", t.name, cmp.Or(reason, "has another MAC"))
 		p.fresh = false
-		if err := p.kernel.Remove(tunnelName); err != nil {
+		if err := p.kernel.Remove(t.name); err != nil {
 			return 0, err
 		}
 		return 1, p.readBack()
 	}
-	p.tunnel.mtu = device.MTU
+	t.mtu = device.MTU
 	if have.MTU != device.MTU {
 		repaired++
 		if err := p.kernel.LinkSetMTU(link, device.MTU); err != nil {
-			return repaired, fmt.Errorf("set MTU of %s to %d: %w", tunnelName, device.MTU, err)
+			return repaired, fmt.Errorf("set MTU of %s to %d: %w", t.name, device.MTU, err)
 		}
 	}
 	if have.RawFlags&unix.IFF_UP == 0 {
 		repaired++
 		if err := p.kernel.LinkSetUp(link); err != nil {
-			return repaired, fmt.Errorf("set %s up: %w", tunnelName, err)
+			return repaired, fmt.Errorf("set %s up: %w", t.name, err)
 		}
 	}
 	return repaired, nil
 }
 
 // allowSenders lets the hosts with an endpoint on a routed network, and no others, send
-// into the tunnel. Until all networks were applied, who was let in before is, and may be
+// into its tunnel. Until all networks were applied, who was let in before is, and may be
 // a sender of one that is still to come.
 func (p *Plane) allowSenders() error {
 	if !p.settled {
 		return nil
 	}
-	if len(p.networks) == 0 {
-		return p.Senders.Forget(fabric.RoutedVNI)
-	}
-	senders := make(map[netip.Addr]bool)
+	senders := make(map[*tunnel]map[netip.Addr]bool)
 	for _, n := range p.networks {
-		for _, vtep := range n.segment.Flood {
-			senders[vtep] = true
+		t := p.tunnelOf(n.segment.Network)
+		if senders[t] == nil {
+			senders[t] = make(map[netip.Addr]bool)
+		}
+		for _, vtep := range n.segment.Senders() {
+			senders[t][vtep] = true
 		}
 	}
-	return p.Senders.Allow(fabric.RoutedVNI, slices.SortedFunc(maps.Keys(senders), netip.Addr.Compare))
+	var errs []error
+	for _, t := range p.tunnels() {
+		if senders[t] == nil {
+			errs = append(errs, p.Senders.Forget(t.vni))
+			continue
+		}
+		errs = append(errs, p.Senders.Allow(t.vni, slices.SortedFunc(maps.Keys(senders[t]), netip.Addr.Compare)))
+	}
+	return errors.Join(errs...)
 }

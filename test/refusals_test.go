@@ -58,7 +58,7 @@ func (c *cluster) refusedCommands() {
 	}{
 		"unknown option":       {with("-o", "colour=red", "--subnet=10.1.0.0/24", "x"), `option "colour" is not known; known are`},
 		"malformed option":     {with("-o", "mtu=big", "--subnet=10.1.0.0/24", "x"), `option mtu="big" must be a number from`},
-		"VNI out of range":     {with("-o", "vni=16777216", "--subnet=10.1.0.0/24", "x"), `option vni="16777216" must be a number from 1 to 16777214`},
+		"VNI out of range":     {with("-o", "vni=16777216", "--subnet=10.1.0.0/24", "x"), `option vni="16777216" must be a number from 1 to 16777213`},
 		"VNI taken":            {with("-o", "vni=6000", "--subnet=10.1.0.0/24", "x"), "vni 6000 is taken by network first"},
 		"overlap":              {with("--subnet=192.168.60.0/25", "-o", "mode=underlay", "-o", "parent=eth0", "x"), "subnet 192.168.60.0/25 overlaps 192.168.60.0/24 of network first"},
 		"overlap, our IPAM":    {with("--ipam-driver=causeway", "--subnet=192.168.0.0/16", "x"), "subnet 192.168.0.0/16 overlaps 192.168.60.0/24 of network first"},

@@ -64,8 +64,8 @@ func (t Tracer) tunnelled(segment fabric.Segment, e end, w *watch) error {
 	return t.wire(segment.VTEP, vtep, udpTunnel, w)
 }
 
-// routed: the host routes between the network's bridge and the NIC, or the one VXLAN device
-// of all routed networks.
+// routed: the host routes between the network's bridge and the NIC, or a VXLAN device of all
+// routed networks, of which the encrypted ones have another.
 func (t Tracer) routed(segment fabric.Segment, e end, w *watch) error {
 	host, port, err := t.port(e)
 	if err != nil {
@@ -94,7 +94,12 @@ func (t Tracer) routed(segment fabric.Segment, e end, w *watch) error {
 		}
 		return w.add(t.hop(NIC, link.Attrs().Name, []Check{check}), host, link, ethernetLen)
 	}
-	check.Have = check.Want
+	if link.Attrs().Name == fabric.SealedDevice == segment.Network.Encrypted {
+		check.Have = check.Want
+	}
+	if segment.Network.Encrypted {
+		vtep = segment.Sealed[vtep]
+	}
 	mac, known := macOf(host, link, routes[0])
 	next := Check{"FDB of the next hop to " + vtep.String(), nothing}
 	if known {

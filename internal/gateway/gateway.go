@@ -55,6 +55,9 @@ type Gateway struct {
 	// Routed says that the network's packets from and to other hosts pass this host's
 	// forwarding: they are let through, and keep their addresses.
 	Routed bool
+	// Through is the one device by which an encrypted routed network's packets go to other
+	// hosts and come from them; empty where they may take any.
+	Through string
 	// Inside says that no others pass: it is the gateway of a routed network that is
 	// internal.
 	Inside bool
@@ -72,6 +75,9 @@ func Of(network fabric.Network) (g Gateway, ok bool) {
 		Network: network.ID, Label: network.Label(), Link: LinkName(network),
 		Masquerade: !network.NoMasquerade && !network.Internal, HostAccess: network.HostAccess,
 		Routed: routed, Inside: network.Internal,
+	}
+	if routed && network.Encrypted {
+		g.Through = fabric.SealedDevice
 	}
 	for _, subnet := range network.Subnets {
 		g.Subnets = append(g.Subnets, subnet.Prefix)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 
@@ -56,13 +57,7 @@ func (t *table) chainsFor(g Gateway) []chain {
 		{&nftables.Chain{Table: t.Table, Name: chainTo}, t.to()},
 	}
 	if g.Routed {
-		own := chain{Chain: &nftables.Chain{Table: t.Table, Name: g.Link}}
-		for _, subnet := range g.Subnets {
-			if t.is(subnet.Addr()) {
-				own.rules = append(own.rules, rule{"its own network: " + subnet.String(), join(t.within(subnet), accept())})
-			}
-		}
-		chains = append(chains, own)
+		chains = append(chains, chain{&nftables.Chain{Table: t.Table, Name: g.Link}, t.own(g)})
 	}
 	nat := &nftables.Chain{
 		Table: t.Table, Name: chainPostrouting, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting,
@@ -80,6 +75,30 @@ func (t *table) chainsFor(g Gateway) []chain {
 			lookup(expr.MetaKeyOIFNAME, setLinks, true), []expr.Any{&expr.Masq{}},
 		)}}},
 	)
+}
+
+// own is for what a routed network's containers send: to one another it passes, where the
+// network is encrypted by its tunnel or on its bridge alone.
+func (t *table) own(g Gateway) (rules []rule) {
+	for _, subnet := range g.Subnets {
+		if !t.is(subnet.Addr()) {
+			continue
+		}
+		if g.Through == "" {
+			rules = append(rules, rule{"its own network: " + subnet.String(), join(t.within(subnet), accept())})
+			continue
+		}
+		for _, way := range [][2]string{{g.Link, g.Through}, {g.Through, g.Link}, {g.Link, g.Link}} {
+			comment := fmt.Sprintf("its own network: %s, from %s to %s", subnet, way[0], way[1])
+			rules = append(rules, rule{comment, join(t.within(subnet), isLink(expr.MetaKeyIIFNAME, way[0]), isLink(expr.MetaKeyOIFNAME, way[1]), accept())})
+		}
+		rules = append(rules, rule{"not encrypted: " + subnet.String(), join(t.within(subnet), drop())})
+	}
+	return rules
+}
+
+func isLink(key expr.MetaKey, name string) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(linkKey(name))}}
 }
 
 // forward is for all that passes through the host. What a bridge forwards from one port
@@ -106,8 +125,8 @@ func (t *table) from() []rule {
 			&expr.Fib{Register: 1, FlagSADDR: true, FlagIIF: true, ResultOIF: true, FlagPRESENT: true},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)},
 		}, drop())},
-		{"a port that this host publishes", join(conntrack(expr.CtKeySTATUS, destinationNAT), accept())},
 		{"the network's containers on other hosts", t.network()},
+		{"a port that this host publishes", join(conntrack(expr.CtKeySTATUS, destinationNAT), accept())},
 		{"out of an internal network", join(t.link(expr.MetaKeyIIFNAME, setInside), drop())},
 		{"containers of another network", join(t.addr(t.destination, setSubnets, false), drop())},
 		{"containers of another network on this host", join([]expr.Any{
@@ -121,9 +140,9 @@ func (t *table) from() []rule {
 func (t *table) to() []rule {
 	const destinationNAT = 1 << 5 // IPS_DST_NAT
 	return []rule{
+		{"the network's containers on other hosts", t.network()}, // before an answer, which can be forged
 		{"an answer", join(established(), accept())},
 		{"by a rule of this host's user", join(conntrack(expr.CtKeySTATUS, destinationNAT), accept())},
-		{"the network's containers on other hosts", t.network()},
 		{"all else", drop()},
 	}
 }

@@ -62,6 +62,11 @@ func NewRig(t *testing.T, config Config, count int) *Rig {
 	for number := 1; number <= count; number++ {
 		rig.addHost(number, bridge.Index)
 	}
+	if config.Encrypted {
+		for number, host := range rig.Hosts {
+			rig.SetEnds(host, fabric.Ends{WireGuard: Key(byte(number + 1))})
+		}
+	}
 	for _, host := range rig.Hosts {
 		host.Plane = config.New(t, host)
 		t.Cleanup(func() { closePlane(t, host.Plane) })
@@ -117,7 +122,7 @@ func closePlane(t *testing.T, plane Plane) {
 // mode gives each its own.
 func (r *Rig) Network(number int) fabric.Network {
 	network := r.config.Network(number)
-	network.ID, network.Mode = fmt.Sprintf("network-%d", number), r.config.Mode
+	network.ID, network.Mode, network.Encrypted = fmt.Sprintf("network-%d", number), r.config.Mode, r.config.Encrypted
 	if network.Subnets == nil {
 		network.Subnets = []fabric.Subnet{{Prefix: subnet4, Gateway: gateway4}, {Prefix: subnet6, Gateway: gateway6}}
 	}

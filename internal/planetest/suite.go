@@ -45,6 +45,8 @@ type Config struct {
 	// Space opens where the segment's objects are, and no others; the suite closes it.
 	// nil: they are among others'.
 	Space func(t *testing.T, host *Host, segment fabric.Segment) (Space, error)
+	// Encrypted says that the networks are, so that the hosts have keys.
+	Encrypted bool
 	// Filters says that internal/portfilter judges what the plane's containers send.
 	Filters bool
 	// MACs counts the entries of the segment's MAC tables; nil where there are none.
