@@ -220,7 +220,10 @@ func validateEncryption(n fabric.Network) error {
 	switch {
 	case !n.Encrypted:
 		return nil
-	case n.Mode != fabric.ModeVXLAN && n.Mode != fabric.ModeRouted:
+	case n.Mode == fabric.ModeOVS:
+		return fmt.Errorf("option encrypted is not for mode=%s, whose datapath in user space sends tunnels past the host's routes to WireGuard: use mode=%s or mode=%s",
+			n.Mode, fabric.ModeVXLAN, fabric.ModeRouted)
+	case n.Mode == fabric.ModeUnderlay:
 		return fmt.Errorf("option encrypted is for mode=%s and mode=%s: in mode=%s nothing leads through WireGuard", fabric.ModeVXLAN, fabric.ModeRouted, n.Mode)
 	case n.Via == fabric.ViaDirect:
 		return fmt.Errorf("options encrypted and via=%s exclude each other: what is encrypted goes through a tunnel between the hosts", fabric.ViaDirect)

@@ -67,6 +67,8 @@ type Config struct {
 type Senders interface {
 	// Allow has the VTEPs, which are sorted, and no others deliver to vni.
 	Allow(vni uint32, vteps []netip.Addr) error
+	// Admit has the VTEPs deliver to vni too, beside who may already.
+	Admit(vni uint32, vteps []netip.Addr) error
 	// Forget ends what Allow began.
 	Forget(vni uint32) error
 }

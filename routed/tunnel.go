@@ -257,12 +257,9 @@ func (p *Plane) repairTunnel(want fabric.Segment) (repaired int, err error) {
 }
 
 // allowSenders lets the hosts with an endpoint on a routed network, and no others, send
-// into its tunnel. Until all networks were applied, who was let in before is, and may be
-// a sender of one that is still to come.
+// into its tunnel. Until all networks were applied, who was let in before is too, and may
+// be a sender of one that is still to come.
 func (p *Plane) allowSenders() error {
-	if !p.settled {
-		return nil
-	}
 	senders := make(map[*tunnel]map[netip.Addr]bool)
 	for _, n := range p.networks {
 		t := p.tunnelOf(n.segment.Network)
@@ -275,11 +272,15 @@ func (p *Plane) allowSenders() error {
 	}
 	var errs []error
 	for _, t := range p.tunnels() {
-		if senders[t] == nil {
+		vteps := slices.SortedFunc(maps.Keys(senders[t]), netip.Addr.Compare)
+		switch {
+		case p.settled && senders[t] == nil:
 			errs = append(errs, p.Senders.Forget(t.vni))
-			continue
+		case p.settled:
+			errs = append(errs, p.Senders.Allow(t.vni, vteps))
+		case senders[t] != nil:
+			errs = append(errs, p.Senders.Admit(t.vni, vteps))
 		}
-		errs = append(errs, p.Senders.Allow(t.vni, slices.SortedFunc(maps.Keys(senders[t]), netip.Addr.Compare)))
 	}
 	return errors.Join(errs...)
 }

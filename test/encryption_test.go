@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,7 +40,9 @@ func encryption(c *cluster) {
 		}
 		return nil
 	})
-	overheard = c.overhear(c.host(1), words)
+	inner := netip.MustParseAddr(from.addr("secret")).AsSlice()
+	inner = append(inner, netip.MustParseAddr(to.addr("secret")).AsSlice()...)
+	overheard, addressed := c.overhear(c.host(1), words), c.overhear(c.host(1), string(inner))
 	for range 50 {
 		c.tells(from, to, "secret", words)
 	}
@@ -53,14 +56,21 @@ func encryption(c *cluster) {
 		return err
 	})
 	c.Logf("the network carries again after %s", time.Since(began))
-	if n := overheard(); n != 0 {
-		c.Errorf("%d packets of the encrypted network were readable on the wire", n)
+	if words, addrs := overheard(), addressed(); words+addrs != 0 {
+		c.Errorf("of the encrypted network %d packets' words and %d packets' addresses were readable on the wire", words, addrs)
 	}
-	c.forges(to)
+	c.forges(from, to)
 	open := c.wall("udp dport 51822-51823")
-	c.finds(1, "Nothing comes back through the encrypted tunnel from host h2.")
+	if c.routed() {
+		c.finds(1, "Nothing comes back on networks of mode=routed from host h2.")
+	} else {
+		c.finds(1, "Nothing comes back through the encrypted tunnel from host h2.")
+	}
 	open()
 }
+
+// routed says that the cluster's networks exchange packets between hosts, and no frames.
+func (c *cluster) routed() bool { return slices.Contains(c.options, "mode=routed") }
 
 // linkMTU is that of the hosts' NICs.
 func (c *cluster) linkMTU() int { return c.host(1).record().MTU }
@@ -134,21 +144,35 @@ func (c *cluster) packets(pid int) (socket *os.File) {
 	return socket
 }
 
-// forges has a machine of the LAN send a frame for the victim from the address of a host
-// that is on the network: it arrives on one that is not encrypted, as IP has no sender's
-// proof, and not on one that is.
-func (c *cluster) forges(victim container) {
+// forges has a machine of the LAN send for the victim what a member of the network would,
+// from the member's address, or in VXLAN from its host's: it arrives on a network that is
+// not encrypted, as IP has no sender's proof, and not on one that is.
+func (c *cluster) forges(member, victim container) {
 	c.Helper()
 	for network, want := range map[string]bool{"open": true, "secret": false} {
-		frame := c.frameFor(victim, network)
-		member := c.host(1).vtep()
-		if network == "secret" {
-			member, frame.to = c.wireguardAddr(c.host(1)), netip.AddrPortFrom(c.wireguardAddr(victim.host), frame.to.Port())
+		from, frame := member.vtep(), c.frameFor(victim, network)
+		if c.routed() {
+			from = netip.MustParseAddr(member.addr(network))
+			frame = injection{to: netip.AddrPortFrom(netip.MustParseAddr(victim.addr(network)), intruderPort), payload: []byte(placeholder)}
 		}
-		if got := c.injectedAs(member, victim, frame); got != want {
-			c.Errorf("network %s: a frame with a host's forged address arrived: %t", network, got)
+		if network == "open" || c.routed() {
+			if got := c.injectedAs(from, victim, frame); got != want {
+				c.Errorf("network %s: what has a member's forged address arrived: %t", network, got)
+			}
 		}
 	}
+	frame := c.frameFor(victim, "secret")
+	for _, to := range []netip.Addr{c.wireguardAddr(victim.host), six(victim.host)} {
+		frame.to = netip.AddrPortFrom(to, frame.to.Port())
+		if c.injectedAs(c.wireguardAddr(member.host), victim, frame) {
+			c.Errorf("a frame to %s with a host's forged WireGuard address arrived", to)
+		}
+	}
+}
+
+// six is the host's own IPv6 address on the LAN.
+func six(h *host) netip.Addr {
+	return netip.MustParseAddr(fmt.Sprintf("fd99::%d", h.vtep().As4()[3]))
 }
 
 // injectedAs sends the frame from a machine of the LAN that has the address of a host for
@@ -165,8 +189,12 @@ func (c *cluster) injectedAs(member netip.Addr, victim container, frame injectio
 		}
 	}
 	run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2")
-	if frame.to.Addr().Is6() { // its WireGuard device's
-		run("ip", "-6", "route", "replace", frame.to.Addr().String(), "via", fmt.Sprintf("fd99::%d", victim.vtep().As4()[3]))
+	switch to := frame.to.Addr(); { // its WireGuard device's, or the container's own
+	case to == victim.vtep() || to == six(victim.host):
+	case to.Is6():
+		run("ip", "-6", "route", "replace", to.String(), "via", six(victim.host).String())
+	default:
+		run("ip", "route", "replace", to.String(), "via", victim.vtep().String())
 	}
 	own := netip.PrefixFrom(member, member.BitLen()).String()
 	run("ip", "addr", "add", own, "dev", "lo")

@@ -139,11 +139,18 @@ func (c *cluster) frameFor(victim container, network string) injection {
 	c.Helper()
 	port, vni := uint16(tunnelPort), uint32(0)
 	for _, n := range c.status(victim.host).Networks {
-		if n.Name == network {
-			vni = n.VNI
-			if n.Mode == fabric.ModeOVS {
-				port = tunnelPortOVS
-			}
+		if n.Name != network {
+			continue
+		}
+		vni = n.VNI
+		if n.Mode == fabric.ModeOVS {
+			port = tunnelPortOVS
+		}
+		if n.Mode == fabric.ModeRouted { // to the host's end of the encrypted ones' tunnel
+			frame := c.frameTo(netip.AddrPortFrom(victim.vtep(), port), fabric.SealedVNI, victim, network)
+			mac := fabric.DeriveMAC(fabric.SealedDevice, victim.vtep())
+			copy(frame.payload[8:], mac[:])
+			return frame
 		}
 	}
 	return c.frameTo(netip.AddrPortFrom(victim.vtep(), port), vni, victim, network)

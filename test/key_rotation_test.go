@@ -18,8 +18,13 @@ func TestKeyRotation(t *testing.T) {
 	if which := os.Getenv("CAUSEWAY_FAULTS"); which != "all" && which != "keys" {
 		t.Skip("three minutes until the last keys are gone: make test-faults has them; TestVXLAN rotates keys")
 	}
-	c := up(t, lab.Options{Hosts: 2, WireGuard: true})
-	keyRotation(c, func(gone func(*cluster)) { gone(c) })
+	for _, mode := range []fabric.Mode{fabric.ModeVXLAN, fabric.ModeRouted} {
+		t.Run(string(mode), func(t *testing.T) {
+			c := up(t, lab.Options{Hosts: 2, WireGuard: true})
+			c.options = []string{"mode=" + string(mode)}
+			keyRotation(c, func(gone func(*cluster)) { gone(c) })
+		})
+	}
 }
 
 // keyRotation replaces hosts' keys of encrypted networks, which loses no packet and has

@@ -11,10 +11,12 @@ import (
 // TestRouted runs what hosts that exchange no frames can do. Equal subnets, broadcast and
 // multicast between hosts, and MACs of other hosts' containers are not among that.
 func TestRouted(t *testing.T) {
-	c := up(t, lab.Options{Hosts: 3, Far: 1})
+	c := up(t, lab.Options{Hosts: 3, Far: 1, WireGuard: true})
 	c.options, c.overhead = []string{"mode=routed"}, 0
 	c.runAll(t, "ping and TCP between hosts", "internal", "dual stack", "published port and way out", "connect and disconnect",
 		"shared sandbox", "from none onto the network", "restart and recreate", "MTU", "plugin restarted under traffic", "trace")
+	t.Run("key rotation", func(t *testing.T) { keyRotation(c.sub(t), func(func(*cluster)) {}) })
+	t.Run("encryption", func(t *testing.T) { encryption(c.sub(t)) })
 	t.Run("routes", func(t *testing.T) { routes(c.sub(t)) })
 	t.Run("sends as itself", func(t *testing.T) { sendsAsItself(c.sub(t)) })
 	t.Run("two LANs", func(t *testing.T) { twoLANs(c.sub(t)) })

@@ -125,6 +125,9 @@ func behind(routes []fabric.Route, addr netip.Addr) (vtep netip.Addr) {
 // macOf is that of a route's next hop.
 func macOf(host *nl.Handle, link netlink.Link, route netlink.Route) (mac fabric.MAC, known bool) {
 	via := route.Gw
+	if six, ok := route.Via.(*netlink.Via); ok { // an IPv6 next hop of an IPv4 route (RFC 8950)
+		via = six.Addr
+	}
 	if via == nil {
 		return mac, false
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -227,11 +228,17 @@ func ended(ctx context.Context, err error) error {
 // and tells whom encrypted networks lead to.
 func (o opened) protect(hosts map[string]fabric.Host) {
 	addresses := make([]netip.Addr, 0, len(hosts))
-	for _, host := range hosts {
+	var ends []netip.Addr
+	for name, host := range hosts {
 		addresses = append(addresses, host.VTEP.Unmap())
+		for _, end := range host.AllEnds() {
+			if name != o.host.Name {
+				ends = append(ends, end.Addr())
+			}
+		}
 	}
 	o.planes.encryption.SetHosts(hosts)
-	o.board.Report(health.Scope{Part: health.Filter}, o.planes.filter.Protect(addresses))
+	o.board.Report(health.Scope{Part: health.Filter}, errors.Join(o.planes.filter.Protect(addresses), o.planes.filter.SealEnds(ends)))
 }
 
 // faulty gives what the parts write to; with --fault-points it passes the points.

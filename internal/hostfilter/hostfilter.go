@@ -69,6 +69,8 @@ type wanted struct {
 	lans  []string
 	// sealed are this host's addresses that its WireGuard devices alone may use; sorted.
 	sealed []netip.Addr
+	// ends are those of the other hosts' WireGuard devices; sorted.
+	ends []netip.Addr
 }
 
 // Open writes the table. The elements of one that is there stay: containers that run
@@ -131,6 +133,19 @@ func (f *Filter) Close() error {
 func (f *Filter) Allow(vni uint32, vteps []netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.allow(vni, vteps)
+}
+
+// Admit has the VTEPs deliver into the network of vni too, beside who may already.
+func (f *Filter) Admit(vni uint32, vteps []netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := slices.Concat(f.senders[vni], vteps)
+	slices.SortFunc(all, netip.Addr.Compare)
+	return f.allow(vni, slices.Compact(all))
+}
+
+func (f *Filter) allow(vni uint32, vteps []netip.Addr) error {
 	old, known := f.senders[vni]
 	if known && slices.Equal(old, vteps) {
 		return nil
@@ -179,6 +194,17 @@ func (f *Filter) Seal(addrs []netip.Addr) error {
 	return f.write("seal addresses", elements{sealedSet: addrElements(added)}, elements{sealedSet: addrElements(gone)})
 }
 
+// SealEnds has what comes from these addresses, the other hosts' ends of encrypted
+// networks, pass WireGuard devices of ours alone, whatever address it is for.
+func (f *Filter) SealEnds(addrs []netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	addrs = slices.Compact(slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare))
+	added, gone := difference(f.ends, addrs, netip.Addr.Compare)
+	f.ends = addrs
+	return f.write("seal hosts' ends", elements{endsSet: addrElements(added)}, elements{endsSet: addrElements(gone)})
+}
+
 // difference compares two sorted lists.
 func difference[T any](before, now []T, compare func(a, b T) int) (added, gone []T) {
 	missing := func(in []T) func(T) bool {
@@ -212,7 +238,7 @@ func (f *Filter) write(what string, add, gone elements) error {
 // all are the elements of all sets.
 func (f *Filter) all() elements {
 	all := hostElements(f.hosts)
-	all[lansSet], all[sealedSet] = lanElements(f.lans), addrElements(f.sealed)
+	all[lansSet], all[sealedSet], all[endsSet] = lanElements(f.lans), addrElements(f.sealed), addrElements(f.ends)
 	for _, vni := range slices.Sorted(maps.Keys(f.senders)) {
 		all[networksSet] = append(all[networksSet], networkElements(vni)...)
 		for set, more := range f.senderElements(vni, f.senders[vni]) {

@@ -139,6 +139,13 @@ func TestSealedAddresses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	await.Within(t, 10*time.Second, "the machines know each other", func() error {
+		say(t, l.machine, "[fd77::1]:7777", []byte("in"))
+		if heard(0) == 0 {
+			return errors.New("nothing came in yet")
+		}
+		return nil
+	})
 	send()
 	if in, out := heard(1), answered(1); in != 1 || out != 1 {
 		t.Fatalf("before it is sealed, %d came in and %d went out", in, out)
@@ -150,6 +157,16 @@ func TestSealedAddresses(t *testing.T) {
 	}
 	if drops, err := f.Drops(); err != nil || len(drops) != 1 || drops[0].Packets != 2 {
 		t.Errorf("counted %v, %v", drops, err)
+	}
+	forge := func() { say(t, l.machine, "[fd00::1]:7777", []byte("forged")) }
+	forge()
+	if in := heard(1); in != 1 {
+		t.Fatalf("from an address that is no host's end %d came in", in)
+	}
+	must(t, f.SealEnds(addrs("fd00::2")))
+	forge()
+	if in := heard(0); in != 0 {
+		t.Errorf("from another host's end %d came in by another device", in)
 	}
 }
 

@@ -35,6 +35,7 @@ const priority = -10
 //	table inet causeway-tunnels {
 //	  chain input { type filter hook input priority -10;
 //	    ip6 daddr @sealed iifname != "cw-wg*" counter name cleartext drop
+//	    ip6 saddr @ends iifname != "cw-wg*" counter name cleartext drop
 //	    udp dport 4789 @th,88,32 & 0x00ffffff @networks jump senders
 //	    jump containers
 //	  }
@@ -113,6 +114,7 @@ func (f *Filter) addRules(sets map[string]*nftables.Set) error {
 	}
 	six := families()[1]
 	rule(input, six.is(), six.destination(firstRegister), in(sets[sealedSet], firstRegister), notBy(expr.MetaKeyIIFNAME), dropAs(clear))
+	rule(input, six.is(), six.source(firstRegister), in(sets[endsSet], firstRegister), notBy(expr.MetaKeyIIFNAME), dropAs(clear))
 	rule(output, six.is(), six.source(firstRegister), in(sets[sealedSet], firstRegister), notBy(expr.MetaKeyOIFNAME), dropAs(clear))
 	rule(input, protocol(unix.IPPROTO_UDP), destinationPort(f.VXLANPort), vni(firstRegister), in(sets[networksSet], firstRegister), jump(senders))
 	rule(input, jump(containers))

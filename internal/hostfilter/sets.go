@@ -21,6 +21,7 @@ const (
 	hosts6Set   = "hosts6"
 	lansSet     = "lans"   // bridges that are parts of the LAN
 	sealedSet   = "sealed" // addresses of this host's WireGuard devices
+	endsSet     = "ends"   // addresses of the other hosts' ones
 )
 
 // elements are those of some sets, by the sets' names.
@@ -63,6 +64,7 @@ func (f *Filter) sets() map[string]*nftables.Set {
 	add(hosts6Set, nftables.TypeIP6Addr)
 	add(lansSet, nftables.TypeIFName)
 	add(sealedSet, nftables.TypeIP6Addr)
+	add(endsSet, nftables.TypeIP6Addr)
 	sets[networksSet].KeyByteOrder = binaryutil.NativeEndian
 	sets[lansSet].KeyByteOrder = binaryutil.NativeEndian
 	return sets
@@ -152,6 +154,7 @@ func (f *Filter) readSenders() error {
 	}
 	slices.SortFunc(f.hosts, netip.Addr.Compare)
 	slices.SortFunc(f.sealed, netip.Addr.Compare)
+	slices.SortFunc(f.ends, netip.Addr.Compare)
 	return nil
 }
 
@@ -166,6 +169,11 @@ func (f *Filter) takeOver(set string, key []byte) {
 	case sealedSet:
 		if addr, ok := netip.AddrFromSlice(key); ok {
 			f.sealed = append(f.sealed, addr)
+		}
+		return
+	case endsSet:
+		if addr, ok := netip.AddrFromSlice(key); ok {
+			f.ends = append(f.ends, addr)
 		}
 		return
 	case networksSet, senders4Set, senders6Set:
