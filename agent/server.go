@@ -95,6 +95,8 @@ type question struct {
 // Released is what "causeway hosts rm" did.
 type Released struct {
 	Endpoints int
+	// Held says that the host held the store, and so the key of the cluster's authority.
+	Held bool
 }
 
 const (
@@ -104,6 +106,21 @@ const (
 	resolvePath = "/Agent.Resolve"
 	backupPath  = "/Agent.Backup"
 )
+
+func (c Config) removeHost(ctx context.Context, request hostName) (*Released, error) {
+	key, err := hostKey(ctx, c.Store, request.Host)
+	if err != nil {
+		return nil, err
+	}
+	var roles map[string]string
+	if c.Roles != nil {
+		if roles, err = c.Roles(ctx); err != nil {
+			return nil, err
+		}
+	}
+	endpoints, err := records.RemoveHost(ctx, c.Store, key, request.Force)
+	return &Released{Endpoints: endpoints, Held: roles[key] != ""}, err
+}
 
 // NewServer makes the server of the agent's socket.
 func NewServer(config Config) *plugin.Server {
@@ -128,12 +145,7 @@ func NewServer(config Config) *plugin.Server {
 		if request.Host == "" {
 			return nil, errors.New("the request names no host")
 		}
-		key, err := hostKey(ctx, config.Store, request.Host)
-		if err != nil {
-			return nil, err
-		}
-		endpoints, err := records.RemoveHost(ctx, config.Store, key, request.Force)
-		return &Released{Endpoints: endpoints}, err
+		return config.removeHost(ctx, *request)
 	})
 	plugin.Handle(server, removePath, func(ctx context.Context, request *networkName) (*nothing, error) {
 		if request.Network == "" {

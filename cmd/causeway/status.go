@@ -40,7 +40,11 @@ func statusCommands() []*cobra.Command {
 	remove := acting("rm NAME", "Release the endpoints and addresses of a host that is gone, and revoke its certificate",
 		func(ctx context.Context, client *agent.Client, name string) (string, error) {
 			released, err := client.RemoveHost(ctx, name, force)
-			return fmt.Sprintf("host %s is released, with %d endpoints", name, released.Endpoints), err
+			said := fmt.Sprintf("host %s is released, with %d endpoints", name, released.Endpoints)
+			if released.Held {
+				said += "\nIt held the store, and so the key of the cluster's authority: unless that is gone with its disk, run \"causeway ca rotate\"."
+			}
+			return said, err
 		})
 	remove.Flags().BoolVar(&force, "force", false, "cut off a host that is alive")
 	hosts.AddCommand(remove, rotateKeyCommand())
