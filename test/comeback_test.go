@@ -14,48 +14,58 @@ import (
 // cluster for a while. Both come back, with a network that they made and one that
 // their mirror did.
 func TestComeback(t *testing.T) {
-	c := up(t, lab.Options{Hosts: 2, Store: lab.StoreEtcd}) // a closed cluster lets a released host in by a new token alone
+	c := up(t, lab.Options{Hosts: 3, Store: lab.StoreEtcd}) // a closed cluster lets a released host in by a new token alone
 	c.network("theirs", "--subnet=10.42.0.0/24")
-	c.host(2).docker("network", "create", "-d", "causeway", "--subnet=10.43.0.0/24", "own")
-	c.Cleanup(func() { c.removeNetwork("own") })
-	c.everywhere("own")
-	for _, test := range []struct {
-		name       string
-		lose, back func(*cluster)
-	}{
-		{"died", func(c *cluster) { c.loseHost(2) }, func(c *cluster) {
+	for n := 2; n <= 3; n++ {
+		own := fmt.Sprint("own", n)
+		c.host(n).docker("network", "create", "-d", "causeway", fmt.Sprintf("--subnet=10.43.%d.0/24", n), own)
+		c.Cleanup(func() { c.removeNetwork(own) })
+		c.everywhere(own)
+		c.host(1).run("near-"+own, "--net="+own)
+		c.host(n).run("far-"+own, "--net="+own)
+		c.host(n).run(fmt.Sprint("far", n), "--net=theirs").pings(c.host(1).run(fmt.Sprint("near", n), "--net=theirs").addr("theirs"))
+	}
+	if err := c.host(2).Causeway.Kill(c.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, binary := c.host(3).Causeway.(*lab.Daemon); binary {
+		c.signal(3, syscall.SIGSTOP) // now: their leases run out together
+	}
+	t.Run("died", func(t *testing.T) {
+		c := c.sub(t)
+		comesBack(c, 2, func() {
 			if err := c.host(2).Causeway.Start(c.Context()); err != nil {
 				c.Fatal(err)
 			}
-		}},
-		{"cut off", func(c *cluster) {
-			c.signal(2, syscall.SIGSTOP)
-			c.gone(2)
-		}, func(c *cluster) { c.signal(2, syscall.SIGCONT) }},
-	} {
-		t.Run(test.name, func(t *testing.T) { comesBack(c.sub(t), test.lose, test.back) })
-	}
+		})
+	})
+	t.Run("cut off", func(t *testing.T) {
+		c := c.sub(t)
+		c.signal(3, syscall.SIGSTOP)
+		comesBack(c, 3, func() { c.signal(3, syscall.SIGCONT) })
+	})
 }
 
-func comesBack(c *cluster, lose, back func(*cluster)) {
-	near, far := c.host(1).run("near", "--net=theirs"), c.host(2).run("far", "--net=theirs")
-	nearOwn, farOwn := c.host(1).run("near-own", "--net=own"), c.host(2).run("far-own", "--net=own")
-	far.pings(near.addr("theirs"))
-	lose(c)
-	if out, err := c.host(1).try("causeway", "hosts", "rm", "h2"); err != nil || !strings.Contains(out, "with 2 endpoints") {
+// comesBack releases a host once it is known to be gone, and has it come back.
+func comesBack(c *cluster, n int, back func()) {
+	h, own := c.host(n), fmt.Sprint("own", n)
+	near, far := container{c.host(1), fmt.Sprint("near", n)}, container{h, fmt.Sprint("far", n)}
+	nearOwn, farOwn := container{c.host(1), "near-" + own}, container{h, "far-" + own}
+	c.gone(n)
+	if out, err := c.host(1).try("causeway", "hosts", "rm", h.Name()); err != nil || !strings.Contains(out, "with 2 endpoints") {
 		c.Fatal(out, err)
 	}
-	back(c)
-	for network, name := range map[string]string{"theirs": "far", "own": "far-own"} {
+	back()
+	for network, name := range map[string]string{"theirs": far.name, own: farOwn.name} {
 		want := fmt.Sprintf("network %s: these containers lost their place in the cluster, restart them: %s", network, name)
-		eventually(c.T, name+" is named", func() error { return c.host(2).shows(want, "status") })
+		eventually(c.T, name+" is named", func() error { return h.shows(want, "status") })
 	}
-	c.host(2).docker("restart", "-t", "0", "far", "far-own")
+	h.docker("restart", "-t", "0", far.name, farOwn.name)
 	far.pings(near.addr("theirs"))
 	near.pings(far.addr("theirs"))
-	nearOwn.pings(farOwn.addr("own"))
-	c.host(2).docker("run", "--rm", "--net=own", "busybox", "true")
-	eventually(c.T, "there are no troubles", func() error { return c.host(2).shows("no troubles", "status") })
+	nearOwn.pings(farOwn.addr(own))
+	h.docker("run", "--rm", "--net="+own, "busybox", "true")
+	eventually(c.T, "there are no troubles", func() error { return h.shows("no troubles", "status") })
 }
 
 // signal goes to the causeway of a host.
