@@ -119,7 +119,8 @@ func (r *rig) text() string {
 	var all strings.Builder
 	tables, _ := r.host.Command("sh", "-c", "nft -s list table ip causeway-gateway-vxlan; nft -s list table ip6 causeway-gateway-vxlan")
 	all.WriteString(tables)
-	all.WriteString(r.host.Run("sh", "-c", "iptables-nft -S FORWARD; ip6tables-nft -S FORWARD; ip -br addr | grep cwg; ip -br link | grep cwg || true"))
+	// Whether a link runs follows its being up with a delay (the kernel's linkwatch).
+	all.WriteString(r.host.Run("sh", "-c", "iptables-nft -S FORWARD; ip6tables-nft -S FORWARD; (ip -br addr; ip -br link) | grep cwg | sed -E 's/ (UP|DOWN|UNKNOWN) +/ /; s/NO-CARRIER,//'"))
 	return all.String()
 }
 
