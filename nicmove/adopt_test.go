@@ -13,6 +13,7 @@ import (
 
 // TestJournalIsLost has the next causeway start without what the last one wrote.
 func TestJournalIsLost(t *testing.T) {
+	t.Parallel()
 	for name, lose := range map[string]func(folder string) error{
 		"removed": os.RemoveAll,
 		"damaged": func(folder string) error {

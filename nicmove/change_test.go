@@ -13,6 +13,7 @@ import (
 
 // TestLeaseIsRenewed has a DHCP client go on as if nothing were.
 func TestLeaseIsRenewed(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	l.Host.IP("addr add 192.0.2.14/24 dev eth0 valid_lft 600 preferred_lft 600")
 	p := newMover(t, l.Host, t.TempDir())
@@ -28,6 +29,7 @@ func TestLeaseIsRenewed(t *testing.T) {
 
 // TestBareHostIsReachedAgain has no store, and nobody who could give records.
 func TestBareHostIsReachedAgain(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	folder := t.TempDir()
 	apply(t, newMover(t, l.Host, folder), nic("eth0"))
@@ -44,6 +46,7 @@ func TestBareHostIsReachedAgain(t *testing.T) {
 }
 
 func TestNICIsRenamedAndGone(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	p := newMover(t, l.Host, t.TempDir())
 	s := nic("eth0")
@@ -78,6 +81,7 @@ func TestNICIsRenamedAndGone(t *testing.T) {
 // TestAnotherNICHasTheNameNow has two NICs swap places: the one that was taken
 // stays what goes by the record.
 func TestAnotherNICHasTheNameNow(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	before := l.Host.Text("eth0")
 	p := newMover(t, l.Host, t.TempDir())
@@ -109,6 +113,7 @@ func TestAnotherNICHasTheNameNow(t *testing.T) {
 }
 
 func TestNICIsInAnotherBridgeNow(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	p := newMover(t, l.Host, t.TempDir())
 	s := nic("eth0")

@@ -37,6 +37,7 @@ func cutOff(l *lantest.LAN) {
 }
 
 func TestUnconfirmedMoveIsUndone(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	cutOff(l)
 	before := l.Host.Text("eth0")
@@ -85,6 +86,7 @@ func TestUnconfirmedMoveIsUndone(t *testing.T) {
 
 // TestMoveWithoutAnAnswerBefore has nobody to ask, or is forced.
 func TestMoveWithoutAnAnswerBefore(t *testing.T) {
+	t.Parallel()
 	for name, confirm := range map[string]bool{"nobody answers": true, "forced": false} {
 		t.Run(name, func(t *testing.T) {
 			l := lantest.NewLAN(t)
@@ -104,6 +106,7 @@ func TestMoveWithoutAnAnswerBefore(t *testing.T) {
 // TestMoveThatIsGivenUp has a caller that waits no longer: before the move, and
 // after it.
 func TestMoveThatIsGivenUp(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	before := l.Host.Text("eth0")
 	m := newMover(t, l.Host, t.TempDir())
@@ -131,6 +134,7 @@ func TestMoveThatIsGivenUp(t *testing.T) {
 // TestKilledBeforeItIsConfirmed dies when all is moved. The next start confirms,
 // or moves back.
 func TestKilledBeforeItIsConfirmed(t *testing.T) {
+	t.Parallel()
 	for name, cut := range map[string]bool{"and is cut off": true, "and all is well": false} {
 		t.Run(name, func(t *testing.T) {
 			l := lantest.NewLAN(t)
@@ -165,6 +169,7 @@ func TestKilledBeforeItIsConfirmed(t *testing.T) {
 // TestNICIsTakenOutAgainAndAgain has another program manage the NIC, as
 // systemd-networkd does without KeepMaster=yes.
 func TestNICIsTakenOutAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	before := l.Host.Text("eth0")
 	m := newMover(t, l.Host, t.TempDir())

@@ -119,6 +119,7 @@ func crowd(l *lantest.LAN) {
 }
 
 func TestKilledAtAnyStep(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	crowd(l)
 	before := l.Host.Text("eth0")

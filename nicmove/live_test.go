@@ -157,6 +157,7 @@ func tunnel(l *lantest.LAN) {
 
 // TestTrafficGoesOnThroughTheMove moves the NIC to and fro under traffic.
 func TestTrafficGoesOnThroughTheMove(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	tunnel(l)
 	p := newMover(t, l.Host, t.TempDir())

@@ -13,6 +13,7 @@ import (
 // TestLinkLocalAddressGoesAlong has one that goes by more than the MAC, and the
 // bridge be tempted to make another.
 func TestLinkLocalAddressGoesAlong(t *testing.T) {
+	t.Parallel()
 	for mode, what := range []string{"by MAC", "by hand", "by secret", "at random"} {
 		t.Run(what, func(t *testing.T) {
 			l := lantest.NewLAN(t)
@@ -49,6 +50,7 @@ func TestLinkLocalAddressGoesAlong(t *testing.T) {
 // TestSettingsGoAlong has the bridge behave as the NIC did, with a filter on
 // that drops what comes in through another device than the answer leaves by.
 func TestSettingsGoAlong(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	settings := map[string]string{
 		"net.ipv4.conf.%s.rp_filter": "1", "net.ipv4.conf.%s.arp_ignore": "1",

@@ -24,6 +24,7 @@ func newTagger(t *testing.T, host *lantest.Machine, folder string) *Mover {
 }
 
 func TestVLANsPortIsMadeAndMoved(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	links := func() string { return l.Host.Run("ip", "-br", "link") + l.Host.Text("eth0") }
 	before := links()
@@ -86,6 +87,7 @@ func TestVLANsPortIsMadeAndMoved(t *testing.T) {
 // TestVLANIsKilledAtAnyStep breaks off each step of both ways; the next start
 // finishes or, when the network was removed meanwhile, leaves nothing behind.
 func TestVLANIsKilledAtAnyStep(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	links := func() string { return l.Host.Run("ip", "-br", "link") + l.Host.Text("eth0") }
 	before := links()

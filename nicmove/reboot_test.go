@@ -21,6 +21,7 @@ func rebooted(t *testing.T, host *lantest.Machine, folder string) *Mover {
 
 // TestNetworkIsRemovedWhileTheHostIsDown has nothing to release after the boot.
 func TestNetworkIsRemovedWhileTheHostIsDown(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	folder := t.TempDir()
 	apply(t, newMover(t, l.Host, folder), nic("eth0"))
@@ -38,6 +39,7 @@ func TestNetworkIsRemovedWhileTheHostIsDown(t *testing.T) {
 
 // TestLeaseIsToldOf each time that a DHCP client has to be told where it runs.
 func TestLeaseIsToldOf(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	folder := t.TempDir()
 	var p *Mover
@@ -59,6 +61,7 @@ func TestLeaseIsToldOf(t *testing.T) {
 
 // TestNICThatWasDownAndIsNeededNow has a reason to leave it up, each time another.
 func TestNICThatWasDownAndIsNeededNow(t *testing.T) {
+	t.Parallel()
 	t.Run("after a reboot", func(t *testing.T) {
 		l := lantest.NewLAN(t)
 		l.Host.IP("link set eth0 down")

@@ -68,6 +68,7 @@ func advertise(t *testing.T, router *lantest.Machine, lifetime *atomic.Uint32) {
 // for three seconds at a time, read by the kernel, or by a program such as
 // systemd-networkd, which turns accept_ra off and does not see the bridge.
 func TestRouterIsHeardThroughTheBridge(t *testing.T) {
+	t.Parallel()
 	for _, reader := range []string{"kernel", "program"} {
 		t.Run(reader, func(t *testing.T) {
 			l := lantest.NewLAN(t)

@@ -25,6 +25,7 @@ func hostEnd(l *lantest.LAN, bridge string) string {
 
 // TestWhatAUserBreaksIsRepaired breaks the move by hand, in each way.
 func TestWhatAUserBreaksIsRepaired(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]string{
 		"bridge removed":         "link del cw-eth0",
 		"bridge set down":        "link set cw-eth0 down",
@@ -60,6 +61,7 @@ func TestWhatAUserBreaksIsRepaired(t *testing.T) {
 }
 
 func TestNetworksShareAParent(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	before := l.Host.Text("eth0")
 	p := newPlane(t, l.Host, t.TempDir())
@@ -82,6 +84,7 @@ func TestNetworksShareAParent(t *testing.T) {
 
 // TestContainerDiesUnheard has a link go before its neighbours were told of it.
 func TestContainerDiesUnheard(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*testing.T, *Plane, fabric.Segment){"Apply": apply, "Prune": func(t *testing.T, p *Plane, s fabric.Segment) { prune(t, p, s) }} {
 		t.Run(name, func(t *testing.T) {
 			l := lantest.NewLAN(t)
@@ -99,6 +102,7 @@ func TestContainerDiesUnheard(t *testing.T) {
 }
 
 func TestForeignBridgeStaysAsItIs(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	l.Host.IP(`link add br0 type bridge forward_delay 0
 		link set br0 up

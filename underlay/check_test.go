@@ -13,6 +13,7 @@ import (
 )
 
 func TestCheckRefuses(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	l.Host.IP(`link add br0 type bridge
 		link add port0 type veth peer name port1
@@ -155,6 +156,7 @@ func TestTagIsTaken(t *testing.T) {
 }
 
 func TestForcedWithoutCarrier(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	l.Host.IP(`link add dead0 type veth peer name dead1
 		addr add 198.51.100.10/24 dev dead0`)
@@ -176,6 +178,7 @@ func TestForcedWithoutCarrier(t *testing.T) {
 }
 
 func TestVLAN(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	before := l.Host.Run("ip", "addr") + l.Host.Text("eth0")
 	p := newPlane(t, l.Host, t.TempDir())

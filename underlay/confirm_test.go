@@ -81,6 +81,7 @@ func TestFirewallThatNamesTheNIC(t *testing.T) {
 // TestFirewallOfNewConnections lets in the answers to what the host asked, and the
 // administrator through the NIC by name: no question of the host's own would fail.
 func TestFirewallOfNewConnections(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	var listener net.Listener
 	err := nl.Do(l.Host.NS, func() (err error) {
@@ -127,6 +128,7 @@ func applied(t *testing.T, p *Plane, s fabric.Segment) error {
 // TestNetdevChainOfTheNIC stays with the NIC, and does no harm in a bridge: it is no
 // reason to refuse the move.
 func TestNetdevChainOfTheNIC(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	l.Host.Script(`nft add table netdev fw
 		nft add chain netdev fw in { type filter hook ingress device eth0 priority 0; policy drop; }
@@ -148,6 +150,7 @@ func TestNetdevChainOfTheNIC(t *testing.T) {
 
 // TestWhatTheCallerAsksIsConfirmed has a question of the plane's user.
 func TestWhatTheCallerAsksIsConfirmed(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	moved := errors.New("the host's address is on a bridge")
 	p := openPlane(t, Config{HostNS: l.Host.NS, Journal: t.TempDir(), Log: logger(t.Output()), Confirm: []nicmove.Question{{
@@ -165,6 +168,7 @@ func TestWhatTheCallerAsksIsConfirmed(t *testing.T) {
 }
 
 func TestQuestionsAreOfTheDevicesGateways(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	l.Connect(l.Host, "eth1", "203.0.113.10/24")
 	l.Host.IP(`route add default via 203.0.113.1 metric 700

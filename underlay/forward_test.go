@@ -22,6 +22,7 @@ func bridgedFramesAreFiltered(m *lantest.Machine) bool {
 }
 
 func TestBridgedFramesPassDockersFirewall(t *testing.T) {
+	t.Parallel()
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
 			if _, err := exec.LookPath("iptables-" + backend); err != nil {
@@ -78,6 +79,7 @@ func TestBridgedFramesPassDockersFirewall(t *testing.T) {
 
 // TestRuleGoesThoughItIsOfNoUse turns off what it was made for.
 func TestRuleGoesThoughItIsOfNoUse(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	l.Host.Run("iptables-nft", "-P", "FORWARD", "DROP")
 	if !bridgedFramesAreFiltered(l.Host) {
@@ -93,6 +95,7 @@ func TestRuleGoesThoughItIsOfNoUse(t *testing.T) {
 }
 
 func TestNoRuleWithoutNeed(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	p := newPlane(t, l.Host, t.TempDir())
 	apply(t, p, segment("phys", nil))

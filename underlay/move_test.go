@@ -12,6 +12,7 @@ import (
 )
 
 func TestMoveAndBack(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	before := l.Host.Text("eth0")
 	p := newPlane(t, l.Host, t.TempDir())
@@ -55,6 +56,7 @@ func TestMoveAndBack(t *testing.T) {
 // TestNoIPv6 has a link too small for IPv6, which the kernel then refuses all
 // that is about IPv6, as it does on a host that was booted without.
 func TestNoIPv6(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	l.Host.IP("link set eth0 mtu 1000")
 	p := newPlane(t, l.Host, t.TempDir())

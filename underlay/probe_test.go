@@ -18,6 +18,7 @@ import (
 const limit = 400 * time.Millisecond
 
 func TestProbe(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	p := newPlane(t, l.Host, t.TempDir())
 	e := endpoint("e1", "192.0.2.128/24", "2001:db8:1::128/64")
@@ -50,6 +51,7 @@ func TestProbe(t *testing.T) {
 }
 
 func TestProbeTurnedOffOrBrokenOff(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	p := newPlane(t, l.Host, t.TempDir())
 	off := segment("phys", func(n *fabric.Network) { n.NoProbe = true })
@@ -67,6 +69,7 @@ func TestProbeTurnedOffOrBrokenOff(t *testing.T) {
 
 // TestProbeWithoutAWay has a NIC that is down, and one that nobody is behind.
 func TestProbeWithoutAWay(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	l.Host.IP(`link add down0 type veth peer name down1
 		link add dead0 type veth peer name dead1
@@ -83,6 +86,7 @@ func TestProbeWithoutAWay(t *testing.T) {
 
 // TestProbeIsBounded has a wire on which a machine announces other addresses all the time.
 func TestProbeIsBounded(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	p := newPlane(t, l.Host, t.TempDir())
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -111,6 +115,7 @@ func TestProbeIsBounded(t *testing.T) {
 
 // TestNeighboursLearn has the plain machine believe in another holder first.
 func TestNeighboursLearn(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	p := newPlane(t, l.Host, t.TempDir())
 	e := endpoint("e1", "192.0.2.128/24", "2001:db8:1::128/64")

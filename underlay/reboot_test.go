@@ -17,6 +17,7 @@ var linkLocal = regexp.MustCompile(`fe80::[0-9a-f:]+`)
 
 // TestReboot has the kernel forget all, and the journal not.
 func TestReboot(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	folder := t.TempDir()
 	e := endpoint("e1", "192.0.2.128/24")
@@ -50,6 +51,7 @@ func TestReboot(t *testing.T) {
 // TestBridgeOfOursByItsName has a network that names the bridge alone, and that
 // is left when the one that had it made is gone.
 func TestBridgeOfOursByItsName(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	folder := t.TempDir()
 	p := newPlane(t, l.Host, folder)

@@ -26,6 +26,7 @@ func watched(t *testing.T, p *Plane) <-chan string {
 
 // TestWatchSeesWhatOthersChange within the second that drift may cut traffic.
 func TestWatchSeesWhatOthersChange(t *testing.T) {
+	t.Parallel()
 	l := lantest.NewLAN(t)
 	l.Host.Script("iptables-nft -P FORWARD DROP")
 	p := newPlane(t, l.Host, t.TempDir())
