@@ -83,7 +83,7 @@ func (c *Cluster) moved() error {
 }
 
 // stale says whether this host's certificate has to be replaced now: it is for
-// another address, or it is due, or it begins later only.
+// another address, or it is due.
 func (c *Cluster) stale() (bool, error) {
 	certificate, err := c.Dir.Certificate()
 	if err != nil {
@@ -91,9 +91,6 @@ func (c *Cluster) stale() (bool, error) {
 	}
 	if certificate.VerifyHostname(c.Address.String()) != nil {
 		return true, nil
-	}
-	if c.Now().Before(certificate.NotBefore) {
-		return true, nil // it was signed while a clock was ahead
 	}
 	return c.Dir.Due(c.Now())
 }

@@ -157,7 +157,8 @@ func InForce(certificate *x509.Certificate, now time.Time) bool {
 }
 
 // Due says whether this host's certificate should be renewed: a third of its
-// life is over, or the authority that signs now is another.
+// life is over, or the authority that signs now is another, or it begins later only, as one
+// that was signed while a clock was ahead.
 func (d Dir) Due(now time.Time) (bool, error) {
 	certificate, err := d.Certificate()
 	if err != nil {
@@ -172,7 +173,8 @@ func (d Dir) Due(now time.Time) (bool, error) {
 		return false, err
 	}
 	third := certificate.NotAfter.Sub(certificate.NotBefore) / 3
-	return now.After(certificate.NotBefore.Add(third)) || certificate.CheckSignatureFrom(authorities[0]) != nil, nil
+	begun, aged := !now.Before(certificate.NotBefore), now.After(certificate.NotBefore.Add(third))
+	return !begun || aged || certificate.CheckSignatureFrom(authorities[0]) != nil, nil
 }
 
 // writeFile replaces a file as a whole: a crash leaves the old one or the new.

@@ -175,34 +175,29 @@ func (f *Filter) Forget(vni uint32) error {
 
 // Protect has containers not reach causeway at these addresses, the VTEPs of all hosts.
 func (f *Filter) Protect(hosts []netip.Addr) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	hosts = slices.Compact(slices.SortedFunc(slices.Values(hosts), netip.Addr.Compare))
-	added, gone := difference(f.hosts, hosts, netip.Addr.Compare)
-	f.hosts = hosts
-	return f.write("say which addresses hosts have", hostElements(added), hostElements(gone))
+	return f.become(&f.hosts, hosts, "say which addresses hosts have", hostElements)
 }
 
 // Seal has what comes for these addresses, and what leaves from them, pass WireGuard
 // devices of ours alone.
 func (f *Filter) Seal(addrs []netip.Addr) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	addrs = slices.Compact(slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare))
-	added, gone := difference(f.sealed, addrs, netip.Addr.Compare)
-	f.sealed = addrs
-	return f.write("seal addresses", elements{sealedSet: addrElements(added)}, elements{sealedSet: addrElements(gone)})
+	return f.become(&f.sealed, addrs, "seal addresses", func(some []netip.Addr) elements { return elements{sealedSet: addrElements(some)} })
 }
 
 // SealEnds has what comes from these addresses, the other hosts' ends of encrypted
 // networks, pass WireGuard devices of ours alone, whatever address it is for.
 func (f *Filter) SealEnds(addrs []netip.Addr) error {
+	return f.become(&f.ends, addrs, "seal hosts' ends", func(some []netip.Addr) elements { return elements{endsSet: addrElements(some)} })
+}
+
+// become has have, a list of what is wanted, be addrs, and writes the difference.
+func (f *Filter) become(have *[]netip.Addr, addrs []netip.Addr, what string, in func([]netip.Addr) elements) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	addrs = slices.Compact(slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare))
-	added, gone := difference(f.ends, addrs, netip.Addr.Compare)
-	f.ends = addrs
-	return f.write("seal hosts' ends", elements{endsSet: addrElements(added)}, elements{endsSet: addrElements(gone)})
+	added, gone := difference(*have, addrs, netip.Addr.Compare)
+	*have = addrs
+	return f.write(what, in(added), in(gone))
 }
 
 // difference compares two sorted lists.
