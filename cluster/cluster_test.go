@@ -416,6 +416,13 @@ func TestRenewal(t *testing.T) {
 	if wait := h2.keepCertificate(ctx, h2.etcd); wait != renewRetry {
 		t.Errorf("the next try is in %v", wait)
 	}
+	h1.ahead.Store(int64(trust.HostLife + time.Hour))
+	if wait := h1.keepCertificate(t.Context(), h1.etcd); wait != renewRetry || h1.untimely() {
+		t.Errorf("without a store, the host with the authority tries again in %v", wait)
+	}
+	if faults := h1.board.Faults(); len(faults) != 0 {
+		t.Errorf("of a new certificate that is not noted it says %v", faults)
+	}
 	h2.ahead.Store(int64(trust.HostLife + time.Hour))
 	h2.keepCertificate(t.Context(), h2.etcd)
 	if faults := h2.board.Faults(); len(faults) != 1 || !strings.Contains(faults[0].Text, "--join") {

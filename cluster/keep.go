@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,7 @@ const (
 	// renewEvery is how often it is checked whether the certificate is due.
 	renewEvery = time.Hour
 	// renewRetry is the pause after a renewal that failed.
-	renewRetry = time.Minute
+	renewRetry = 10 * time.Second
 	// lookEvery is how often it is looked whether the certificate has expired all the same:
 	// a host that sleeps does not notice the time.
 	lookEvery = 10 * time.Second
@@ -149,10 +150,9 @@ func (c *Cluster) untimely() bool {
 // keepCertificate notes this host's certificate in the records and renews it when
 // it is due. It returns how long to wait until the next time.
 func (c *Cluster) keepCertificate(ctx context.Context, etcd *kvstore.Etcd) time.Duration {
-	certificate, err := c.Dir.Certificate()
-	if err == nil {
-		err = c.renew(ctx, records.Records{Store: etcd, Host: c.Host, Now: c.Now})
-	}
+	err := c.renew(ctx, records.Records{Store: etcd, Host: c.Host, Now: c.Now})
+	certificate, unread := c.Dir.Certificate() // which may be new though the store does not know it yet
+	err = cmp.Or(err, unread)
 	scope := health.Scope{Part: health.Certificate}
 	switch {
 	case ctx.Err() != nil:
@@ -174,7 +174,7 @@ func (c *Cluster) keepCertificate(ctx context.Context, etcd *kvstore.Etcd) time.
 		}
 		c.Board.Report(scope, fmt.Errorf("this host's certificate expires at %s, when the store will take it no more, and cannot be renewed: %w", expires, err))
 	default:
-		c.Log.WithError(err).Debug("this host's certificate is not renewed yet")
+		c.Log.WithError(err).Debug("this host's certificate is not renewed or noted yet")
 	}
 	return renewRetry
 }

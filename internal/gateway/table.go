@@ -14,6 +14,8 @@ import (
 	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // table is a plane's table of one family. Its rules (rules.go) are the same for any
@@ -232,12 +234,12 @@ func (t *table) read(conn *nftables.Conn) (*content, error) {
 		return found, nil // no table, or an empty one
 	}
 	for _, name := range setNames() {
-		members, err := conn.GetSetElements(t.set(name))
+		members, err := nl.SetElements(conn, t.set(name))
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list the set %s of %s: %w", name, t.Name, err)
+			return nil, err
 		}
 		for _, member := range members {
 			e := element{set: name, key: string(member.Key), end: member.IntervalEnd}

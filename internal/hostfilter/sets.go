@@ -10,6 +10,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"golang.org/x/sys/unix"
+
+	"github.com/causeway-net/causeway/internal/nl"
 )
 
 // The sets of the table.
@@ -141,9 +143,9 @@ func (f *Filter) readSenders() error {
 		return fmt.Errorf("list sets of table %s: %w", tableName, err)
 	}
 	for _, set := range sets {
-		found, err := f.conn.GetSetElements(set)
+		found, err := nl.SetElements(f.conn, set)
 		if err != nil {
-			return fmt.Errorf("read set %s of table %s: %w", set.Name, tableName, err)
+			return err
 		}
 		for _, element := range found {
 			f.takeOver(set.Name, element.Key)
