@@ -9,12 +9,9 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
-	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/tc"
 )
 
 //go:generate clang -O2 -g -mcpu=v2 -target bpf -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu -Wall -Werror -c filter.c -o filter.o
@@ -81,52 +78,17 @@ func newEntry(rule Rule) (entry, error) {
 
 // program is the program and its map, loaded once for all ports.
 type program struct {
-	*ebpf.Collection
-	id    ebpf.ProgramID
+	*tc.Object
 	ports *ebpf.Map
 }
 
-const (
-	programName = "causeway_port"
-	filterName  = "causeway:"
-	// Our filter comes first on a port: others see only what may pass.
-	preference = 1
-	handle     = 0xca05
-)
-
 func loadProgram() (*program, error) {
-	p, err := tryLoad()
+	loaded, err := tc.Load(object)
 	if err != nil {
 		return nil, fmt.Errorf("this kernel does not take the filter that keeps containers to their own addresses"+
 			" (BPF, Linux 5.10 or newer; networks with -o spoofing=allow and -o broadcast-rate=none go without): %w", err)
 	}
-	return p, nil
-}
-
-func tryLoad() (*program, error) {
-	// Kernels before 5.11 count maps as locked memory. Where the limit can't be raised
-	// it may be high enough.
-	_ = rlimit.RemoveMemlock()
-	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
-	if err != nil {
-		return nil, err
-	}
-	collection, err := ebpf.NewCollection(spec)
-	if err != nil {
-		return nil, err
-	}
-	info, err := collection.Programs[programName].Info()
-	if err != nil {
-		collection.Close()
-		return nil, err
-	}
-	id, _ := info.ID()
-	return &program{collection, id, collection.Maps["ports"]}, nil
-}
-
-func (p *program) Close() error {
-	p.Collection.Close()
-	return nil
+	return &program{loaded, loaded.Maps["ports"]}, nil
 }
 
 // claim writes the entry of a class, if it is free.
@@ -158,62 +120,23 @@ func (p *program) counts(class uint16) (fabric.Drops, error) {
 	return counts, nil
 }
 
-// attach sets the port's filter; one that is there is replaced in one step.
-func (p *program) attach(at *nl.Handle, end netlink.Link, port *port) error {
-	qdisc := &netlink.GenericQdisc{QdiscType: "clsact", QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: end.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
-	}}
-	if err := at.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add clsact to %s: %w", end.Attrs().Name, err)
-	}
-	filter := newFilter(end)
-	filter.Fd, filter.Name, filter.ClassId = p.Programs[programName].FD(), port.name(), uint32(port.class)
-	if err := at.FilterReplace(filter); err != nil {
-		return fmt.Errorf("add the program to %s: %w", end.Attrs().Name, err)
-	}
-	return nil
+const programName = "causeway_port"
+
+// place is where a port's filter is on the host's end.
+func place() tc.Filter {
+	return tc.Filter{Side: tc.In, Priority: tc.PriorityCheck, Program: programName}
 }
 
-func newFilter(end netlink.Link) *netlink.BpfFilter {
-	return &netlink.BpfFilter{DirectAction: true, FilterAttrs: netlink.FilterAttrs{
-		LinkIndex: end.Attrs().Index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: handle, Priority: preference, Protocol: unix.ETH_P_ALL,
-	}}
+// filter is a port's.
+func (p *port) filter() tc.Filter {
+	f := place()
+	f.Name, f.Class = p.name(), p.class
+	return f
 }
 
 // name shows whose a filter is, and by what rule.
 func (p *port) name() string {
 	var text bytes.Buffer
 	_ = binary.Write(&text, binary.LittleEndian, p.rule) // a Buffer takes everything
-	return filterName + fabric.ShortHash(text.String())
-}
-
-// attached gives our filter of a port; nil without one.
-func attached(at *nl.Handle, end netlink.Link) (*netlink.BpfFilter, error) {
-	filters, err := at.FilterList(end, netlink.HANDLE_MIN_INGRESS)
-	if err != nil {
-		return nil, fmt.Errorf("list filters of %s: %w", end.Attrs().Name, err)
-	}
-	var ours *netlink.BpfFilter
-	for _, filter := range filters {
-		if bpf, ok := filter.(*netlink.BpfFilter); ok && bpf.Handle == handle && bpf.Priority == preference {
-			ours = bpf
-		}
-	}
-	return ours, nil
-}
-
-func (p *program) is(have *netlink.BpfFilter, port *port) bool {
-	return p != nil && have.Id == int(p.id) && have.ClassId == uint32(port.class) && have.Name == port.name() && have.DirectAction
-}
-
-// detach takes our filter away, if there is one.
-func detach(at *nl.Handle, end netlink.Link) error {
-	have, err := attached(at, end)
-	if err != nil || have == nil {
-		return err
-	}
-	if err := at.FilterDel(newFilter(end)); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("delete the filter of %s: %w", end.Attrs().Name, err)
-	}
-	return nil
+	return "causeway:" + fabric.ShortHash(text.String())
 }

@@ -55,7 +55,8 @@ func (f *Filters) Close() error {
 		return nil
 	}
 	defer func() { f.program, f.ports = nil, nil }()
-	return f.program.Close()
+	f.program.Close()
+	return nil
 }
 
 // Check says why this host's kernel can't filter the ports of network; nil when it can.
@@ -92,7 +93,7 @@ func (f *Filters) put(at *nl.Handle, p Port) error {
 	}
 	if p.Rule.open() {
 		delete(f.ports, p.Rule.Endpoint)
-		return detach(at, p.End)
+		return place().Delete(at, p.End)
 	}
 	entry, err := newEntry(p.Rule)
 	if err != nil {
@@ -111,7 +112,7 @@ func (f *Filters) put(at *nl.Handle, p Port) error {
 		}
 		f.ports[p.Rule.Endpoint] = known
 	}
-	return f.program.attach(at, p.End, known)
+	return f.program.Set(at, p.End, known.filter())
 }
 
 // enter writes a port's entry: its own one again, or one that is free.
@@ -188,7 +189,7 @@ func (f *Filters) right(at *nl.Handle, p Port, shaped map[int]bool) (bool, error
 }
 
 func (f *Filters) filtered(at *nl.Handle, p Port) (bool, error) {
-	have, err := attached(at, p.End)
+	have, err := place().Get(at, p.End)
 	if err != nil {
 		return false, err
 	}
@@ -200,7 +201,7 @@ func (f *Filters) filtered(at *nl.Handle, p Port) (bool, error) {
 	if err != nil || known == nil || have == nil {
 		return false, err
 	}
-	return known.rule == entry && f.program.is(have, known), nil
+	return known.rule == entry && f.program.Is(have, known.filter()), nil
 }
 
 // Retain forgets the ports of all endpoints but those of keep.

@@ -114,8 +114,8 @@ func TestRestartReplacesFilters(t *testing.T) {
 		t.Errorf("repaired %d, %v", repaired, err)
 	}
 	t.Cleanup(func() { after.Close() })
-	have, err := attached(s.Handle, port.End)
-	if err != nil || have == nil || have.Id != int(after.program.id) {
+	have, err := place().Get(s.Handle, port.End)
+	if err != nil || !after.program.Is(have, after.ports["a"].filter()) {
 		t.Errorf("attached is %+v, %v", have, err)
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"github.com/causeway-net/causeway/internal/nl"
 )
 
+// shapeHandle is that of our token buckets.
+const shapeHandle = 0xca05
+
 // shape has the host's end send to the container at the rule's rate: a token bucket
 // (tc-tbf(8)) whose queue is 50 ms long. What comes from the container is held to the
 // rate by the program, which has no queue.
@@ -28,7 +31,7 @@ func newShape(p Port) *netlink.Tbf {
 	perSecond := p.Rule.Rate / 8
 	burst := max(perSecond/100, shortest)
 	return &netlink.Tbf{
-		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: p.End.Attrs().Index, Handle: netlink.MakeHandle(handle, 0), Parent: netlink.HANDLE_ROOT},
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: p.End.Attrs().Index, Handle: netlink.MakeHandle(shapeHandle, 0), Parent: netlink.HANDLE_ROOT},
 		Rate:       perSecond, Limit: uint32(min(burst+perSecond/20+shortest, 1<<30)), Buffer: netlink.Xmittime(perSecond, uint32(burst)),
 	}
 }
