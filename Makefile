@@ -61,9 +61,9 @@ $(LINTER):
 	@echo "==> building golangci-lint (some minutes, once)"
 	GOBIN=$(CURDIR)/$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.0 && mv $(TOOLS)/golangci-lint $@
 
-generate: ## Build the program of internal/portfilter, which is committed
+generate: ## Build the BPF programs, which are committed
 	@command -v clang >/dev/null && test -e /usr/include/bpf/bpf_helpers.h || { echo "install clang, llvm and libbpf-dev"; exit 1; }
-	$(GO) generate ./internal/portfilter
+	$(GO) generate ./internal/portfilter ./internal/talk
 
 # A cache of its own: a common one has findings of other clones, and of files that are gone.
 lint: $(LINTER) ## Run the linters of .golangci.yml

@@ -12,20 +12,22 @@ import (
 
 const doctorPath = "/Agent.Doctor"
 
-// whom is the request of a diagnosis.
-type whom struct {
-	// All asks the doctors of the other hosts, too.
-	All bool
+// Whom is the request of a diagnosis.
+type Whom struct {
+	// All asks the doctors of the other hosts, too, Talk who talks to whom there.
+	All, Talk bool
 }
 
 func handleDoctor(server *plugin.Server, config Config) {
-	plugin.Handle(server, doctorPath, func(ctx context.Context, request *whom) (*doctor.Diagnosis, error) {
+	plugin.Handle(server, doctorPath, func(ctx context.Context, request *Whom) (*doctor.Diagnosis, error) {
 		ctx = kvstore.FailFast(ctx)
 		if !request.All {
 			found := doctor.Examine(ctx, config.inputs())
 			return &found, nil
 		}
-		found := doctor.ExamineAll(ctx, config.inputs(), config.rounds())
+		rounds := config.rounds()
+		rounds.AskTalk = request.Talk
+		found := doctor.ExamineAll(ctx, config.inputs(), rounds)
 		return &found, nil
 	})
 }
@@ -34,7 +36,7 @@ func handleDoctor(server *plugin.Server, config Config) {
 func AnswerDoctor(ctx context.Context, config Config) error { return config.rounds().Answer(ctx) }
 
 func (c Config) rounds() doctor.Rounds {
-	return doctor.Rounds{Store: c.Store, Host: c.Host.Name, Examine: func(ctx context.Context) doctor.Diagnosis {
+	return doctor.Rounds{Store: c.Store, Host: c.Host.Name, Talk: c.Talk, Examine: func(ctx context.Context) doctor.Diagnosis {
 		return doctor.ExamineHere(ctx, c.inputs())
 	}}
 }
@@ -51,8 +53,8 @@ func (c Config) inputs() doctor.Inputs {
 	}
 }
 
-// Doctor asks what is wrong on the agent's host, and in the cluster as it sees it; with
-// all, on every host.
-func (c *Client) Doctor(ctx context.Context, all bool) (doctor.Diagnosis, error) {
-	return ask[doctor.Diagnosis](ctx, c, doctorPath, whom{All: all})
+// Doctor asks what is wrong on the agent's host, and in the cluster as it sees it, or on
+// every host.
+func (c *Client) Doctor(ctx context.Context, whom Whom) (doctor.Diagnosis, error) {
+	return ask[doctor.Diagnosis](ctx, c, doctorPath, whom)
 }

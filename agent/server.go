@@ -20,6 +20,7 @@ import (
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/hostfilter"
 	"github.com/causeway-net/causeway/internal/plugin"
+	"github.com/causeway-net/causeway/internal/talk"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/names"
 	"github.com/causeway-net/causeway/records"
@@ -38,6 +39,8 @@ type Config struct {
 	PortDrops func(ctx context.Context) (map[string]fabric.Drops, error)
 	// Traffic reads the devices of this host's networks and containers; Host is left out.
 	Traffic func(ctx context.Context) (Traffic, error)
+	// Talk measures who talks to whom on this host, as [talk.Meter.Rates] does.
+	Talk func(ctx context.Context) ([]talk.Conversation, error)
 	// Planes are asked by doctor what is not as planned.
 	Planes    doctor.Planes
 	Tunnels   doctor.Tunnels

@@ -4,9 +4,13 @@ import (
 	"context"
 
 	"github.com/causeway-net/causeway/internal/plugin"
+	"github.com/causeway-net/causeway/internal/talk"
 )
 
-const trafficPath = "/Agent.Traffic"
+const (
+	trafficPath = "/Agent.Traffic"
+	talkPath    = "/Agent.Talk"
+)
 
 // Traffic is what the devices of the agent's host have counted since they were made.
 type Traffic struct {
@@ -33,9 +37,18 @@ func handleTraffic(server *plugin.Server, config Config) {
 		read.Host = config.Host.Name
 		return &read, err
 	})
+	plugin.Handle(server, talkPath, func(ctx context.Context, _ *nothing) (*[]talk.Conversation, error) {
+		rates, err := config.Talk(ctx)
+		return &rates, err
+	})
 }
 
 // Traffic asks what the devices of the agent's host have counted. It reads the kernel alone.
 func (c *Client) Traffic(ctx context.Context) (Traffic, error) {
 	return ask[Traffic](ctx, c, trafficPath, nothing{})
+}
+
+// Talk asks who talks to whom on the agent's host, as [talk.Meter.Rates] tells it.
+func (c *Client) Talk(ctx context.Context) ([]talk.Conversation, error) {
+	return ask[[]talk.Conversation](ctx, c, talkPath, nothing{})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/hostfilter"
+	"github.com/causeway-net/causeway/internal/talk"
 	"github.com/causeway-net/causeway/kvstore"
 )
 
@@ -53,6 +54,9 @@ type Diagnosis struct {
 	Findings []Finding `json:"findings"`
 	// Tunnels are those that were tried, with or without a finding.
 	Tunnels []Tunnel `json:"tunnels"`
+	// Talk is what the other hosts' containers and their peers send each other, where it was
+	// asked for.
+	Talk []talk.Conversation `json:"talk,omitempty"`
 }
 
 // Planes are asked what of this host's networks is not as planned.
@@ -200,7 +204,7 @@ func examine(ctx context.Context, in Inputs, checks []check) Diagnosis {
 			found[i].About = []string{aboutHost(in.Host.Name)}
 		}
 	}
-	return Diagnosis{sorted(found), in.tried.all()}
+	return Diagnosis{Findings: sorted(found), Tunnels: in.tried.all()}
 }
 
 // thisHost is the scope of what is about the host that looks.

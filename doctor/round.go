@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/causeway-net/causeway/internal/talk"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -25,7 +26,8 @@ const (
 	clocks     = 2 * time.Second         // that far apart clocks are told of
 	// A record is bounded: of one host are told so many
 	mostTold    = 50  // findings
-	mostTunnels = 250 // and tunnels
+	mostTunnels = 250 // tunnels
+	mostTalk    = 50  // and conversations
 )
 
 // Rounds are one host's part in them.
@@ -35,6 +37,9 @@ type Rounds struct {
 	Host string
 	// Examine runs this host's own checks.
 	Examine func(ctx context.Context) Diagnosis
+	// Talk measures who talks to whom on this host; without AskTalk it is not asked for.
+	Talk    func(ctx context.Context) ([]talk.Conversation, error)
+	AskTalk bool
 	// Now is the clock; nil means this host's.
 	Now func() time.Time
 	// Limit is how long answers are waited for (4.5 s).
@@ -58,6 +63,7 @@ func (r Rounds) questions() records.Questions[asked] {
 type asked struct {
 	Host string    `json:"host"`
 	At   time.Time `json:"at"`
+	Talk bool      `json:"talk,omitempty"`
 }
 
 // answer is a host's.
@@ -76,7 +82,7 @@ func (r Rounds) Answer(ctx context.Context) error {
 			if question.Host == r.Host || c.First { // nobody waits any more
 				continue
 			}
-			group.Go(func() error { r.answer(running, id); return nil })
+			group.Go(func() error { r.answer(running, id, question); return nil })
 		}
 	})
 	return errors.Join(err, group.Wait())
@@ -84,8 +90,18 @@ func (r Rounds) Answer(ctx context.Context) error {
 
 // answer writes what this host finds, if the question still stands. Who asked is told
 // nothing where it cannot be written, and says that no answer came.
-func (r Rounds) answer(ctx context.Context, id string) {
+func (r Rounds) answer(ctx context.Context, id string, question asked) {
+	measured := make(chan []talk.Conversation, 1)
+	go func() {
+		var rates []talk.Conversation
+		if question.Talk {
+			rates, _ = r.Talk(ctx) // a host that cannot count has none
+		}
+		measured <- rates
+	}()
 	d := r.Examine(ctx)
+	d.Talk = <-measured
+	d.Talk = d.Talk[:min(len(d.Talk), mostTalk)]
 	d.Findings, d.Tunnels = d.Findings[:min(len(d.Findings), mostTold)], d.Tunnels[:min(len(d.Tunnels), mostTunnels)]
 	_ = r.questions().Answer(ctx, id, r.Host, answer{d, r.now().UTC()})
 }
@@ -105,7 +121,9 @@ func ExamineAll(ctx context.Context, in Inputs, rounds Rounds) Diagnosis {
 	}()
 	ours := Examine(ctx, in)
 	theirs := <-others
-	return Diagnosis{sorted(append(ours.Findings, theirs.Findings...)), append(ours.Tunnels, theirs.Tunnels...)}
+	theirs.Findings = sorted(append(ours.Findings, theirs.Findings...))
+	theirs.Tunnels = append(ours.Tunnels, theirs.Tunnels...)
+	return theirs
 }
 
 // Ask gives what the other hosts that are alive find, and those that do not answer as
@@ -132,7 +150,7 @@ func (r Rounds) Ask(ctx context.Context) (Diagnosis, error) {
 		return Diagnosis{}, err
 	}
 	id := rand.Text()
-	if err := questions.Put(ctx, id, asked{r.Host, r.now().UTC()}); err != nil {
+	if err := questions.Put(ctx, id, asked{r.Host, r.now().UTC(), r.AskTalk}); err != nil {
 		return Diagnosis{}, err
 	}
 	found, err := r.collect(ctx, id, waiting)
@@ -150,6 +168,7 @@ func (r Rounds) collect(ctx context.Context, id string, waiting map[string]bool)
 			if waiting[host] {
 				d.Findings = append(append(d.Findings, a.Findings...), r.clock(host, a.At)...)
 				d.Tunnels = append(d.Tunnels, a.Tunnels...)
+				d.Talk = append(d.Talk, a.Talk...)
 			}
 			delete(waiting, host)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-net/causeway/internal/await"
 	"github.com/causeway-net/causeway/internal/storetest"
+	"github.com/causeway-net/causeway/internal/talk"
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
@@ -28,17 +29,21 @@ func TestRoundAsksEveryHostThatLives(t *testing.T) {
 	fast := Rounds{
 		Store: store, Host: "h2", Now: func() time.Time { return time.Now().Add(time.Hour) },
 		Examine: func(context.Context) Diagnosis {
-			return Diagnosis{[]Finding{{Host: "h2", Cause: "It rains."}}, []Tunnel{{From: "h2", To: "h1", Asked: 2, Answered: 1}}}
+			return Diagnosis{Findings: []Finding{{Host: "h2", Cause: "It rains."}}, Tunnels: []Tunnel{{From: "h2", To: "h1", Asked: 2, Answered: 1}}}
 		},
+		Talk: func(context.Context) ([]talk.Conversation, error) { return make([]talk.Conversation, 2*mostTalk), nil },
 	}
 	answering(t, fast)
-	d, err := Rounds{Store: store, Host: "h1", Limit: 2 * time.Second}.Ask(t.Context())
+	d, err := Rounds{Store: store, Host: "h1", Limit: 2 * time.Second, AskTalk: true}.Ask(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := d.Findings
 	if len(d.Tunnels) != 1 || d.Tunnels[0].From != "h2" || d.Tunnels[0].Asked != 2 {
 		t.Errorf("the tunnels are %+v", d.Tunnels)
+	}
+	if len(d.Talk) != mostTalk {
+		t.Errorf("%d conversations are told", len(d.Talk))
 	}
 	if want := []string{"host/h3"}; !slices.Equal(found[2].About, want) {
 		t.Errorf("it is about %q", found[2].About)

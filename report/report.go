@@ -92,7 +92,7 @@ func (c Config) items() []item {
 			return fmt.Sprintf("causeway %s, reported at %s\n", c.Version, time.Now().UTC().Format(time.RFC3339)), nil
 		}},
 		{"status.json", func(ctx context.Context) (string, error) { return asJSON(c.Agent.Status(ctx)) }},
-		{"doctor.json", func(ctx context.Context) (string, error) { return asJSON(c.Agent.Doctor(ctx, false)) }},
+		{"doctor.json", func(ctx context.Context) (string, error) { return asJSON(c.Agent.Doctor(ctx, agent.Whom{})) }},
 		{"records.jsonl", func(ctx context.Context) (string, error) { return streamed(ctx, c.Agent.Records) }},
 		{"own-records.json", func(context.Context) (string, error) { return file(filepath.Join(c.DataDir, "records.json")) }},
 		{"log", c.log},

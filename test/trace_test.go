@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"strings"
 
 	"github.com/causeway-net/causeway/trace"
@@ -26,7 +27,8 @@ func (c *cluster) traces(n int, args ...string) (r trace.Result) {
 }
 
 // tracedAcross follows a packet between two hosts and within one: every hop that can be
-// heard sees it, and has what the records want. Doctor finds that packets come back.
+// heard sees it, and has what the records want. Doctor finds that packets come back, and
+// both hosts tell who talks to whom.
 func tracedAcross(c *cluster) {
 	c.network("followed", "--subnet=192.168.72.0/24")
 	first := c.host(1).run("walker1", "--net=followed")
@@ -36,11 +38,31 @@ func tracedAcross(c *cluster) {
 	for to, hosts := range map[string]int{"walker2": 2, near.addr("followed"): 1} {
 		c.sound(c.traces(1, "walker1", to), hosts)
 	}
+	for n, line := range map[int]string{1: `followed +walker1 +walker2 `, 2: `followed +walker2 +walker1 `} {
+		c.talks(n, line+` +[\d.]+ kbit/s +[\d.]+ kbit/s +[1-9]\d*, [1-9]\d*`, func() { first.must("ping", "-q", "-c", "5", "-i", "0.01", "-s", "1000", peer.addr("followed")) })
+	}
 	for _, finding := range c.diagnose(1) {
 		if strings.Contains(finding.Scope, "the way to") {
 			c.Errorf("doctor finds %+v", finding)
 		}
 	}
+}
+
+// talks wants a host to tell of a conversation.
+func (c *cluster) talks(n int, line string, talk func()) {
+	c.Helper()
+	want := regexp.MustCompile(line)
+	if _, err := c.host(n).try("causeway", "talk"); err != nil {
+		c.Fatal(err)
+	}
+	eventually(c.T, "it is told who talks to whom", func() error {
+		talk()
+		out, err := c.host(n).try("causeway", "talk")
+		if err == nil && !want.MatchString(out) {
+			err = fmt.Errorf("h%d does not tell of %s:\n%s", n, want, out)
+		}
+		return err
+	})
 }
 
 // sound checks a trace of a packet that arrived.

@@ -47,9 +47,10 @@ func TestUI(t *testing.T) {
 
 	followsTunnel(c, page)
 	followsRate(c, page, one, two)
+	followsTalk(c, page, one, two)
 
 	c.host(2).remove("db")
-	page.Until(`document.querySelectorAll(".grid .used").length === 1 && document.querySelectorAll(".grid .resting").length === 1`)
+	page.Until(`document.querySelectorAll(".grid .used").length === 1 && document.querySelectorAll(".grid .resting").length === 3`)
 	if browser.Eval[bool](page, `[...document.querySelectorAll("td a")].some((it) => it.textContent === "db")`) {
 		t.Error("the page has the container that was removed")
 	}
@@ -76,6 +77,26 @@ func followsRate(c *cluster, page *browser.Page, from, to container) {
 	page.Until(`[...document.querySelectorAll("td a")].some((it) => it.textContent === "web")`)
 	from.must("ping", "-c", "30", "-i", "0.1", "-s", "1400", "-q", to.addr("shown"))
 	page.Until(`/kbit\/s\s+[\d.]+ kbit\/s/.test(document.querySelector("main").innerText)`)
+	browser.Eval[any](page, fmt.Sprintf("location.hash = %q", at))
+}
+
+// followsTalk sees who talks to whom: this host's containers, and with a look of doctor the
+// other host's.
+func followsTalk(c *cluster, page *browser.Page, from, to container) {
+	c.Helper()
+	at := browser.Eval[string](page, "location.hash")
+	browser.Eval[any](page, `location.hash = "#talk"`)
+	other := c.host(2).run("probe", "--net=shown")
+	third := c.host(2).run("sink", "--net=shown")
+	for _, pair := range [][2]container{{from, to}, {other, third}} {
+		pair[0].docker("exec", "-d", pair[0].name, "ping", "-q", "-i", "0.05", "-s", "1400", "-w", "60", pair[1].addr("shown"))
+	}
+	for _, row := range []string{"web on h1 db on h2 shown", "db on h2 web on h1 shown", "probe on h2 sink on h2 shown", "sink on h2 probe on h2 shown"} {
+		page.Until(fmt.Sprintf(`[...document.querySelectorAll("tbody tr")].some((it) => it.innerText.replace(/\s+/g, " ").startsWith(%q + " ") && it.innerText.includes("kbit/s"))`, row))
+	}
+	c.shot(page, "ui-traffic")
+	c.host(2).remove("probe")
+	c.host(2).remove("sink")
 	browser.Eval[any](page, fmt.Sprintf("location.hash = %q", at))
 }
 

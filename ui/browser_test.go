@@ -1,7 +1,9 @@
 package ui
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/causeway-net/causeway/agent"
 	"github.com/causeway-net/causeway/internal/browser"
+	"github.com/causeway-net/causeway/internal/talk"
 	"github.com/causeway-net/causeway/records"
 )
 
@@ -44,10 +47,30 @@ func visit(page *browser.Page, view, until string) {
 // 100 hosts and 2,000 containers are read in groups and by search, and followed.
 func TestLargeClusterInABrowser(t *testing.T) {
 	s := &source{changes: make(chan agent.Change), diagnosis: mesh(100)}
+	const web = "000000000001"
+	one, nine := fmt.Sprintf("%064x", 1), fmt.Sprintf("%064x", 9)
+	s.talk = []talk.Conversation{
+		{Network: web, Endpoint: one, Peer: netip.MustParseAddr("10.100.0.3"), Sent: talk.Rate{Bytes: 2e6, Packets: 1500}, Received: talk.Rate{Bytes: 1e5, Packets: 800}},
+		{Network: web, Endpoint: one, Peer: netip.MustParseAddr("192.0.2.1"), Sent: talk.Rate{Bytes: 1000, Packets: 10}},
+	}
+	s.diagnosis.Talk = []talk.Conversation{ // the first one's other end, as its host saw it
+		{Network: web, Endpoint: nine, Peer: netip.MustParseAddr("10.100.0.2"), Sent: talk.Rate{Bytes: 9e4, Packets: 700}, Received: talk.Rate{Bytes: 1.9e6, Packets: 1400}},
+	}
 	page := opened(t, s, 100, 8, 2000)
 	page.Screenshot(picture(t, "large-hosts"))
 	visit(page, "#tunnels", `document.querySelectorAll(".dense .cell").length === 10000 && document.querySelectorAll("td .problem").length === 50`)
 	page.Screenshot(picture(t, "large-tunnels"))
+	rows := func(want ...string) string {
+		text, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf(`JSON.stringify([...document.querySelectorAll("tbody tr")].slice(0, %d).map((row) => row.innerText.replace(/\s+/g, " "))) === %q`, len(want), text)
+	}
+	all := []string{"web-1 on host1 web-9 on host9 web 16 Mbit/s 1500", "web-9 on host9 web-1 on host1 web 800 kbit/s 800", "web-1 on host1 192.0.2.1 web 8.0 kbit/s 10"}
+	visit(page, "#talk", rows(all...)+` && document.querySelectorAll("tbody tr").length === 3`)
+	page.Screenshot(picture(t, "large-traffic"))
+	visit(page, "#container/"+web+"/"+nine, rows("web-1 on host1 web-9 on host9 16 Mbit/s 1500", "web-9 on host9 web-1 on host1 800 kbit/s 800")+` && document.querySelectorAll("tbody tr").length === 2`)
 	visit(page, "#findings", `document.querySelectorAll(".findings li").length === 2`)
 	visit(page, "#host/host3", `document.querySelectorAll("tbody tr").length === 20`)
 	visit(page, "#containers", `document.querySelectorAll("details").length === 100 && document.querySelectorAll("tbody tr").length === 0`)
@@ -76,7 +99,7 @@ func TestKeyboardInABrowser(t *testing.T) {
 	focus := func() string {
 		return browser.Eval[string](page, `document.activeElement.innerText || document.activeElement.id`)
 	}
-	for i, want := range []string{"To the content", "search", "hosts 12", "networks 3", "containers 60", "tunnels 132", "findings"} {
+	for i, want := range []string{"To the content", "search", "hosts 12", "networks 3", "containers 60", "traffic 0", "tunnels 132", "findings"} {
 		page.Press("Tab")
 		if got := focus(); !strings.HasPrefix(got, want) {
 			t.Errorf("Tab %d leads to %q, want %q", i+1, got, want)
@@ -116,7 +139,7 @@ func TestKeyboardInABrowser(t *testing.T) {
 // No view is wider than a small screen, and text is read on its ground in the dark and the
 // light (WCAG 2.1, 1.4.3).
 func TestLooksInABrowser(t *testing.T) {
-	s := &source{changes: make(chan agent.Change), diagnosis: mesh(12)}
+	s := &source{changes: make(chan agent.Change), diagnosis: mesh(12), deaf: true}
 	page := opened(t, s, 12, 3, 60)
 	page.Size(1000, 480)
 	page.Screenshot(picture(t, "hosts"))
@@ -124,7 +147,8 @@ func TestLooksInABrowser(t *testing.T) {
 	page.Screenshot(picture(t, "tunnels"))
 	visit(page, "#network/000000000001", `document.querySelector(".grid")`)
 	page.Screenshot(picture(t, "network"))
-	for _, view := range []string{"hosts", "networks", "containers", "tunnels", "findings", "host/host1", "network/000000000001"} {
+	visit(page, "#talk", `document.querySelector(".gone").textContent === "host1 does not measure: it is deaf"`)
+	for _, view := range []string{"hosts", "networks", "containers", "talk", "tunnels", "findings", "host/host1", "network/000000000001"} {
 		visit(page, "#"+view, fmt.Sprintf("document.title === %q", strings.Replace(view, "/", " ", 1)+" · causeway"))
 		for _, scheme := range []string{"light", "dark"} {
 			page.Scheme(scheme)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/causeway-net/causeway/agent"
 	"github.com/causeway-net/causeway/doctor"
 )
 
@@ -44,7 +45,7 @@ type examiner struct {
 
 // examine asks all hosts once. Without an answer what was found last stays.
 func (e *examiner) examine(ctx context.Context) {
-	d, err := e.source.Doctor(ctx, true)
+	d, err := e.source.Doctor(ctx, agent.Whom{All: true, Talk: true})
 	told := Doctor{At: time.Now().UTC()}
 	if err != nil {
 		told.Error = err.Error()
@@ -61,6 +62,7 @@ func (e *examiner) take(d doctor.Diagnosis) {
 		findings[nameOf(finding)] = finding
 	}
 	e.hub.replace(findingsKind, findings)
+	e.hub.replace(talkThereKind, shownTalk(d.Talk))
 	tried, tunnels := make(map[string][]doctor.Tunnel, len(d.Tunnels)), make(map[string]any, len(d.Tunnels))
 	for _, tunnel := range d.Tunnels {
 		key := tunnel.From + "/" + tunnel.To + "/" + tunnel.Kind

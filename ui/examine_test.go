@@ -69,7 +69,7 @@ func TestFindings(t *testing.T) {
 // mute is an agent that answers nothing.
 type mute struct{ Source }
 
-func (mute) Doctor(context.Context, bool) (doctor.Diagnosis, error) {
+func (mute) Doctor(context.Context, agent.Whom) (doctor.Diagnosis, error) {
 	return doctor.Diagnosis{}, errors.New("it is mute")
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/causeway-net/causeway/agent"
 	"github.com/causeway-net/causeway/doctor"
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/talk"
 	"github.com/causeway-net/causeway/records"
 )
 
@@ -21,16 +22,27 @@ import (
 type source struct {
 	changes   chan agent.Change
 	diagnosis doctor.Diagnosis
+	talk      []talk.Conversation
+	deaf      bool   // it cannot tell of them
 	sent      uint64 // bytes that were sent on the first network, which grow
 }
 
-func (s *source) Doctor(context.Context, bool) (doctor.Diagnosis, error) { return s.diagnosis, nil }
+func (s *source) Doctor(context.Context, agent.Whom) (doctor.Diagnosis, error) {
+	return s.diagnosis, nil
+}
 
 func (s *source) Traffic(context.Context) (agent.Traffic, error) {
 	s.sent += 1 << 20
 	return agent.Traffic{Host: "host1", Networks: map[string]agent.Counters{"000000000001": {SentBytes: s.sent, SentPackets: s.sent >> 10}}, Containers: map[string]agent.Counters{
 		"000000000001/" + fmt.Sprintf("%064x", 1): {ReceivedBytes: s.sent},
 	}}, nil
+}
+
+func (s *source) Talk(context.Context) ([]talk.Conversation, error) {
+	if s.deaf {
+		return nil, errors.New("it is deaf")
+	}
+	return s.talk, nil
 }
 
 func (s *source) Follow(ctx context.Context, take func(agent.Change)) error {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/causeway-net/causeway/agent"
 	"github.com/causeway-net/causeway/doctor"
+	"github.com/causeway-net/causeway/internal/talk"
 )
 
 //go:embed page
@@ -34,10 +35,13 @@ var files embed.FS //nolint:gochecknoglobals // embed has no other place
 type Source interface {
 	// Follow tells of the records, until ctx ends or the agent does.
 	Follow(ctx context.Context, take func(agent.Change)) error
-	// Doctor looks for what is wrong, on all hosts, and tries their tunnels.
-	Doctor(ctx context.Context, all bool) (doctor.Diagnosis, error)
+	// Doctor looks for what is wrong, on all hosts, and tries their tunnels; it measures who
+	// talks to whom on the others.
+	Doctor(ctx context.Context, whom agent.Whom) (doctor.Diagnosis, error)
 	// Traffic reads the counters of this host's devices.
 	Traffic(ctx context.Context) (agent.Traffic, error)
+	// Talk measures who talks to whom on this host.
+	Talk(ctx context.Context) ([]talk.Conversation, error)
 }
 
 // Config is what a page is served with.
@@ -80,6 +84,8 @@ func Serve(ctx context.Context, config Config, listener net.Listener) error {
 	group.Go(func() error { whileWatched(ctx, h, config.DoctorEvery, e.examine); return nil })
 	m := &meter{source: config.Source, hub: h}
 	group.Go(func() error { whileWatched(ctx, h, meterEvery, m.read); return nil })
+	l := &ear{source: config.Source, hub: h}
+	group.Go(func() error { whileWatched(ctx, h, meterEvery, l.listen); return nil })
 	return group.Wait()
 }
 

@@ -44,7 +44,7 @@ func doctorCommand() *cobra.Command {
 			if err := readEnv(command.Flags()); err != nil {
 				return &exitError{exitNoLook, err}
 			}
-			diagnosis, err := agent.NewClient(socket).Doctor(command.Context(), all)
+			diagnosis, err := agent.NewClient(socket).Doctor(command.Context(), agent.Whom{All: all})
 			if err != nil {
 				return &exitError{exitNoLook, printableError(err)}
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/hostfilter"
+	"github.com/causeway-net/causeway/internal/talk"
 	"github.com/causeway-net/causeway/nicmove"
 	"github.com/causeway-net/causeway/ovs"
 	"github.com/causeway-net/causeway/routed"
@@ -35,6 +36,7 @@ type planes struct {
 	routed   *routed.Plane
 	// encryption is this host's end of encrypted networks.
 	encryption *wireguard.Device
+	meter      talk.Meter // of the pairs of all planes
 }
 
 // openUnderlay finishes what a crash may have broken off: before that, the host
@@ -148,5 +150,5 @@ func (p *planes) close() error {
 	if p.filter != nil {
 		errs = append(errs, p.filter.Close())
 	}
-	return errors.Join(append(errs, p.underlay.Close())...)
+	return errors.Join(append(errs, p.meter.Close(), p.underlay.Close())...)
 }

@@ -161,7 +161,7 @@ func (o opened) run(ctx context.Context) error {
 		Host: host.Name, Store: shared, VTEPNet: o.vtepNet, Claimed: collector.Claimed, Early: early, Probe: probe,
 	})
 	answers := agent.Config{
-		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, PortDrops: o.planes.drops, Traffic: o.planes.counters(loop), Planes: loop, Tunnels: o.planes.vxlan, VXLANPort: o.vxlanPort, Device: underlay.Device, Certificates: o.ownCertificates(),
+		Host: host, Store: o.store.etcd, Faults: board.Faults, Drops: o.planes.filter.Drops, PortDrops: o.planes.drops, Traffic: o.planes.counters(loop), Talk: o.planes.talks(loop), Planes: loop, Tunnels: o.planes.vxlan, VXLANPort: o.vxlanPort, Device: underlay.Device, Certificates: o.ownCertificates(),
 		RunDir: o.onHost("/run"), SandboxDir: o.onHost("/run/docker/netns"), Resolve: resolver.Resolve, Roles: o.store.roles(), Backup: o.store.etcd.Backup,
 		NewToken: o.store.newToken, PluginName: o.pluginName, Rotate: o.store.rotate, Keys: o.planes.encryption, Profiles: o.profiles, FaultPoints: points, Recent: o.recent, Log: log,
 	}

@@ -56,7 +56,7 @@ func statusCommands() []*cobra.Command {
 		})
 	status := asking("status", "Show the cluster as this host sees it, and what is wrong", cobra.NoArgs,
 		func(w io.Writer, s agent.Status, _ []string) (any, error) { printStatus(w, s); return s, nil })
-	return []*cobra.Command{status, networks, hosts, endpoints, resolveCommand(), doctorCommand(), traceCommand()}
+	return []*cobra.Command{status, networks, hosts, endpoints, resolveCommand(), talkCommand(), doctorCommand(), traceCommand()}
 }
 
 // asking makes a command that prints a part of the status: show writes it for

@@ -11,6 +11,7 @@ import (
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/gateway"
 	"github.com/causeway-net/causeway/internal/nl"
+	"github.com/causeway-net/causeway/internal/talk"
 	"github.com/causeway-net/causeway/metrics"
 	"github.com/causeway-net/causeway/reconcile"
 	"github.com/causeway-net/causeway/underlay"
@@ -60,25 +61,76 @@ func countersOf(turned bool, counted netlink.LinkStatistics) agent.Counters {
 // containers on them. What is not there yet, or not any more, is left out.
 func (p *planes) counters(loop *reconcile.Loop) func(context.Context) (agent.Traffic, error) {
 	return func(ctx context.Context) (agent.Traffic, error) {
-		all, err := loop.Own(ctx)
 		read := agent.Traffic{Networks: make(map[string]agent.Counters), Containers: make(map[string]agent.Counters)}
-		links := make(map[string]map[string]netlink.LinkStatistics) // by namespace and name
-		for _, own := range all {
-			namespace, device := p.device(own.Network)
-			if links[namespace] == nil {
-				links[namespace] = allStatistics(namespace)
+		err := p.eachPlace(ctx, loop, func(at place) {
+			if link, ok := at.links[at.device]; ok && link.Attrs().Statistics != nil {
+				read.Networks[at.Network.ID] = countersOf(at.Network.Mode == fabric.ModeRouted, *link.Attrs().Statistics)
 			}
-			if counted, ok := links[namespace][device]; ok {
-				read.Networks[own.Network.ID] = countersOf(own.Network.Mode == fabric.ModeRouted, counted)
-			}
-			for _, id := range own.IDs {
-				if counted, ok := links[namespace][nl.HostEnd(id)]; ok {
-					read.Containers[own.Network.ID+"/"+id] = countersOf(true, counted)
+			for id, end := range at.ends() {
+				if counted := end.Attrs().Statistics; counted != nil {
+					read.Containers[at.Network.ID+"/"+id] = countersOf(true, *counted)
 				}
 			}
-		}
+		})
 		return read, err
 	}
+}
+
+// talks measures, for the agent, who talks to whom over the pairs of this host's containers.
+func (p *planes) talks(loop *reconcile.Loop) func(context.Context) ([]talk.Conversation, error) {
+	p.meter.Each = func(ctx context.Context, do func(*nl.Handle, talk.Pair)) error {
+		return p.eachPlace(ctx, loop, func(at place) {
+			for id, end := range at.ends() {
+				do(at.kernel, talk.Pair{Network: at.Network.ID, Endpoint: id, End: end})
+			}
+		})
+	}
+	return p.meter.Rates
+}
+
+// place is where a network's device and the host's ends of its pairs are on this host.
+type place struct {
+	reconcile.OwnEndpoints
+	kernel *nl.Handle
+	device string
+	links  map[string]netlink.Link // of the namespace, by name
+}
+
+// ends gives the host's ends that are there, by endpoint.
+func (at place) ends() map[string]netlink.Link {
+	found := make(map[string]netlink.Link, len(at.IDs))
+	for _, id := range at.IDs {
+		if end, ok := at.links[nl.HostEnd(id)]; ok {
+			found[id] = end
+		}
+	}
+	return found
+}
+
+// eachPlace goes through the networks that this host needs. A namespace that is not there
+// yet, or not any more, is left out.
+func (p *planes) eachPlace(ctx context.Context, loop *reconcile.Loop, do func(place)) error {
+	all, err := loop.Own(ctx)
+	in := make(map[string][]place) // by namespace
+	for _, own := range all {
+		namespace, device := p.device(own.Network)
+		in[namespace] = append(in[namespace], place{OwnEndpoints: own, device: device})
+	}
+	for namespace, places := range in {
+		_ = within(namespace, func(kernel *nl.Handle) error {
+			list, err := kernel.LinkList()
+			links := make(map[string]netlink.Link, len(list))
+			for _, link := range list {
+				links[link.Attrs().Name] = link
+			}
+			for _, at := range places {
+				at.kernel, at.links = kernel, links
+				do(at)
+			}
+			return err
+		})
+	}
+	return err
 }
 
 // statistics reads a device's counters, in the namespace at path or, without one, here.
@@ -95,21 +147,6 @@ func statistics(path, device string) (counted netlink.LinkStatistics, err error)
 		return nil
 	})
 	return counted, err
-}
-
-// allStatistics reads those of all devices; none where they cannot be read.
-func allStatistics(path string) map[string]netlink.LinkStatistics {
-	counted := make(map[string]netlink.LinkStatistics)
-	_ = within(path, func(kernel *nl.Handle) error { // what has no counters has no rate
-		links, err := kernel.LinkList()
-		for _, link := range links {
-			if link.Attrs().Statistics != nil {
-				counted[link.Attrs().Name] = *link.Attrs().Statistics
-			}
-		}
-		return err
-	})
-	return counted
 }
 
 // within opens the namespace at path or, without one, this.

@@ -18,7 +18,7 @@ func uiCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "ui", Short: "Serve a page that shows the cluster, until it is interrupted", Args: cobra.NoArgs,
 		Long: "Serve a page that shows the cluster as this host sees it: hosts, networks, containers and\n" +
-			"their addresses, the tunnels between hosts, and what doctor finds. It follows changes, and\n" +
+			"their addresses, who talks to whom, the tunnels between hosts, and what doctor finds. It follows changes, and\n" +
 			"changes nothing itself.\n\n" +
 			"It is served on a loopback address, which every user of this host reaches, or on a unix\n" +
 			"socket, which root alone does. From elsewhere: ssh -L 9469:127.0.0.1:9469 HOST.",

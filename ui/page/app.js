@@ -7,6 +7,7 @@ import { Store } from "./store.js";
 import { h, morph } from "./dom.js";
 import * as views from "./views.js";
 import * as links from "./links.js";
+import { talk } from "./talk.js";
 import { results } from "./search.js";
 
 const store = new Store();
@@ -15,10 +16,10 @@ const main = document.querySelector("#main"), search = document.querySelector("#
 const tabs = document.querySelector("#tabs"), line = document.querySelector("#state");
 let connected = false, drawing = false, stale = true;
 
-const lists = { hosts: "hosts", networks: "networks", containers: "containers", tunnels: "tunnels", findings: "findings" };
+const lists = { hosts: "hosts", networks: "networks", containers: "containers", talk: "traffic", tunnels: "tunnels", findings: "findings" };
 const reads = { // what each view shows; names and findings are in all of them
-  hosts: [], networks: ["addresses", "traffic"], containers: ["rates"], tunnels: ["tunnels", "doctor"], findings: ["doctor"],
-  host: ["tunnels", "rates"], network: ["addresses", "traffic", "rates"], container: ["rates"],
+  hosts: [], networks: ["addresses", "traffic"], containers: ["rates"], talk: ["talk", "counting"], tunnels: ["tunnels", "doctor"], findings: ["doctor"],
+  host: ["tunnels", "rates"], network: ["addresses", "traffic", "rates", "talk"], container: ["rates", "talk"],
 };
 const parents = { host: "hosts", network: "networks", container: "containers" };
 
@@ -49,7 +50,7 @@ const worst = () => store.findings.values().some((it) => it.severity === "proble
 
 function content(view, key, words) {
   if (words) return results(store, words);
-  return view in parents ? views[view](store, state, key) : (views[view] ?? links[view])(store, state);
+  return view in parents ? views[view](store, state, key) : ({ ...views, ...links, talk })[view](store, state);
 }
 
 // follows says whether what is in view shows one of the kinds.

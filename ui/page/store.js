@@ -1,7 +1,7 @@
 // The store has what the server told: objects by kind and key, and who belongs to whom.
 // apply() merges one event and costs as much as changed.
 
-const kinds = ["hosts", "networks", "containers", "addresses", "tunnels", "findings", "traffic", "rates"];
+const kinds = ["hosts", "networks", "containers", "addresses", "tunnels", "findings", "traffic", "rates", "talk"];
 
 export class Store {
   constructor() { this.clear(); }
@@ -11,11 +11,13 @@ export class Store {
     this.agent = {};
     this.doctor = {};
     this.here = {};
+    this.counting = {};
     this.between = new Map();   // tunnels' keys, by FROM/TO
     this.about = new Map();     // findings, by what they are about
     this.onHost = new Map();    // containers' keys, by host
     this.onNetwork = new Map(); // by network
     this.inPool = new Map();    // addresses' keys, by pool
+    this.atAddress = new Map(); // containers' keys, by NETWORK/ADDRESS
   }
 
   // apply gives the kinds that it touched.
@@ -43,6 +45,10 @@ export class Store {
     if (kind === "containers") {
       note(this.onHost, object.host, key, there);
       note(this.onNetwork, object.network, key, there);
+      for (const prefix of object.addresses ?? []) {
+        const at = `${object.network}/${prefix.slice(0, prefix.indexOf("/"))}`;
+        if (there) this.atAddress.set(at, key); else if (this.atAddress.get(at) === key) this.atAddress.delete(at);
+      }
     }
     if (kind === "findings") {
       for (const about of object.about ?? []) {

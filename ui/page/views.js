@@ -4,6 +4,7 @@ import { h, link } from "./dom.js";
 import { compare, sorted } from "./store.js";
 import { map } from "./addresses.js";
 import { findingsList, badge, tunnelsOf } from "./links.js";
+import { talkOn, talkWith } from "./talk.js";
 
 const most = 500; // rows of one group
 
@@ -14,7 +15,7 @@ export const plain = (prefix) => prefix.slice(0, prefix.indexOf("/"));
 export const count = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
 // rate is in bits a second, for people.
-function rate(bytes) {
+export function rate(bytes) {
   let bits = bytes * 8, unit = 0;
   while (bits >= 1000 && unit < 4) { bits /= 1000; unit++; }
   return `${bits.toFixed(bits < 10 && unit ? 1 : 0)} ${["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"][unit]}`;
@@ -160,6 +161,7 @@ export function network(store, state, id) {
       [`to ${here}, over its device`, traffic ? flow(traffic.received_bytes, traffic.received_packets) : ""],
       [`from ${here}`, traffic ? flow(traffic.sent_bytes, traffic.sent_packets) : ""]]),
     findingsList(store, store.findingsOn("network", id)),
+    talkOn(store, id),
     it.subnets.map((subnet) => map(store, state, subnet)),
     groups(store, state, "onNetwork", id, "host", hostLink),
   ];
@@ -184,5 +186,6 @@ export function container(store, state, key) {
     facts([["host", hostLink(store, it.host)], ["network", networkLink(store, it.network)], ["addresses", (it.addresses ?? []).join(", ")],
       ["MAC", it.mac], ["gets", gets], ["sends", sends], ["found by", (it.names ?? []).join(", ")], ["endpoint", it.endpoint]]),
     findingsList(store, [...store.findingsAt(it.host), ...store.findingsOn("network", it.network)]),
+    talkWith(store, key),
   ];
 }
