@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
 
@@ -26,6 +27,11 @@ type gwAllocAnswer struct {
 
 type empty struct{}
 
+// joinDeadline is longer than that of other calls: after a power loss an engine starts all of
+// a host's containers at once, and each Join waits for those before it. Docker does not try
+// again what is refused. It is below the 30 s that "docker plugin enable" grants a call.
+const joinDeadline = 25 * time.Second
+
 // Register binds the NetworkDriver's calls to server.
 func (d *Driver) Register(server *plugin.Server) {
 	plugin.Handle(server, "/NetworkDriver.GetCapabilities", d.getCapabilities)
@@ -37,7 +43,7 @@ func (d *Driver) Register(server *plugin.Server) {
 	plugin.Handle(server, "/NetworkDriver.CreateEndpoint", whileMember(d, d.createEndpoint))
 	plugin.Handle(server, "/NetworkDriver.DeleteEndpoint", done(d.deleteEndpoint))
 	plugin.Handle(server, "/NetworkDriver.EndpointOperInfo", d.operInfo)
-	plugin.Handle(server, "/NetworkDriver.Join", whileMember(d, d.join))
+	plugin.HandleWithin(server, "/NetworkDriver.Join", joinDeadline, whileMember(d, d.join))
 	plugin.Handle(server, "/NetworkDriver.Leave", succeed[network.LeaveRequest])
 	plugin.Handle(server, "/NetworkDriver.ProgramExternalConnectivity", succeed[network.ProgramExternalConnectivityRequest])
 	plugin.Handle(server, "/NetworkDriver.RevokeExternalConnectivity", succeed[network.RevokeExternalConnectivityRequest])

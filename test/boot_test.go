@@ -82,7 +82,7 @@ func (h *host) die(also ...lab.Service) error {
 			return err
 		}
 	}
-	_, err = h.try("sh", "-c", "kill -9 "+pids)
+	_, err = h.try("sh", "-c", "kill -9 "+pids+" 2>/dev/null; true") // one may have ended meanwhile
 	return err
 }
 

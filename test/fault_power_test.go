@@ -48,7 +48,8 @@ func (b *faultBed) losePower(h *host) error {
 			return err
 		}
 	}
-	containers := fmt.Sprintf("find /sys/fs/cgroup -path '*/causeway-lab/%s/%s/*' -name cgroup.procs -exec cat {} + | sort -u | xargs -r kill -9",
+	// What is listed may end before it is killed, and what is killed may have started something.
+	containers := fmt.Sprintf("while pids=$(find /sys/fs/cgroup -path '*/causeway-lab/%s/%s/*' -name cgroup.procs -exec cat {} + 2>/dev/null) && [ \"$pids\" ]; do kill -9 $pids 2>/dev/null; done; true",
 		b.lab.Name(), h.Name())
 	for _, line := range []string{containers, "ip netns list | grep -o '^causeway-[^ ]*' | xargs -r -n1 ip netns delete", "nft flush ruleset"} {
 		if _, err := h.try("sh", "-c", line); err != nil {

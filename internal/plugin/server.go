@@ -64,6 +64,11 @@ type manifest struct{ Implements []string }
 // fields; where it has, an empty body is an error: engines send one when they
 // repeat a call that broke off, and nothing can be told from it.
 func Handle[Req, Resp any](s *Server, path string, method func(context.Context, *Req) (*Resp, error)) {
+	HandleWithin(s, path, deadline, method)
+}
+
+// HandleWithin is Handle for a method with a deadline of its own.
+func HandleWithin[Req, Resp any](s *Server, path string, deadline time.Duration, method func(context.Context, *Req) (*Resp, error)) {
 	bare := reflect.TypeFor[Req]().NumField() == 0
 	s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 		request := new(Req)
