@@ -63,7 +63,7 @@ $(LINTER):
 
 generate: ## Build the BPF programs, which are committed
 	@command -v clang >/dev/null && test -e /usr/include/bpf/bpf_helpers.h || { echo "install clang, llvm and libbpf-dev"; exit 1; }
-	$(GO) generate ./internal/portfilter ./internal/talk
+	$(GO) generate ./internal/portfilter ./internal/talk ./internal/fastpath
 
 # A cache of its own: a common one has findings of other clones, and of files that are gone.
 lint: $(LINTER) ## Run the linters of .golangci.yml

@@ -185,7 +185,7 @@ func (p *Plane) sharedDiffers(seen *changes) bool {
 			return true
 		}
 	}
-	return p.tunnelDiffers(p.open, seen) || p.tunnelDiffers(p.sealed, seen)
+	return p.tunnelDiffers(p.open, seen) || p.tunnelDiffers(p.sealed, seen) || p.fast.Wrong(seen.tc)
 }
 
 func (p *Plane) tunnelDiffers(t *tunnel, seen *changes) bool {

@@ -41,7 +41,7 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 	}
 	if len(p.networks) == len(keep) { // what is used is known
 		p.settled = true
-		errs = append(errs, p.pruneTunnel(p.open), p.pruneTunnel(p.sealed), p.allowSenders())
+		errs = append(errs, p.pruneTunnel(p.open), p.pruneTunnel(p.sealed), p.allowSenders(), p.fast.Prune(kept))
 	}
 	return errors.Join(errs...)
 }

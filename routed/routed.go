@@ -43,6 +43,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/causeway-net/causeway/fabric"
+	"github.com/causeway-net/causeway/internal/fastpath"
 	"github.com/causeway-net/causeway/internal/gateway"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/nl"
@@ -79,6 +80,7 @@ type Plane struct {
 	kernel   *nl.Handle
 	gateways *gateway.Gateways
 	filters  portfilter.Filters // of the containers' ports
+	fast     *fastpath.Paths
 
 	mu       sync.Mutex // Watch looks at what follows too
 	networks map[string]*network
@@ -90,8 +92,10 @@ type Plane struct {
 	// settled says that all networks of this host were applied once: the senders of all
 	// are known.
 	settled bool
-	// links are those that a VTEP was found on, 0 for none.
+	// links are those that a VTEP was found on, 0 for none; mtus are theirs, 0 where no
+	// connection is led to them past the stack.
 	links map[netip.Addr]int32
+	mtus  map[int32]int
 }
 
 // network is one that was applied.
@@ -102,6 +106,8 @@ type network struct {
 	// planned are the VTEPs behind each prefix, targets where that leads to here.
 	planned map[netip.Prefix]netip.Addr
 	targets map[netip.Prefix]target
+	// here are the ways to its containers on this host.
+	here map[netip.Prefix]fastpath.Way
 	// trusted says that the kernel has the network's objects as they were written,
 	// right that they were once: what is wrong then was changed.
 	trusted, right bool
@@ -120,13 +126,16 @@ func New(config Config) (*Plane, error) {
 	return &Plane{
 		Config: config, kernel: kernel,
 		gateways: gateway.New(gateway.Config{Mode: fabric.ModeRouted, Host: kernel, Board: config.Board, Log: config.Log}),
-		networks: make(map[string]*network), table: newTable(), links: make(map[netip.Addr]int32),
+		networks: make(map[string]*network), table: newTable(), links: make(map[netip.Addr]int32), mtus: make(map[int32]int),
+		fast: fastpath.New(kernel, config.Log),
 		open: newTunnel(fabric.RoutedDevice, fabric.RoutedVNI), sealed: newTunnel(fabric.SealedDevice, fabric.SealedVNI),
 	}, nil
 }
 
 // Close closes the sockets and changes nothing in the kernel: traffic goes on.
-func (p *Plane) Close() error { return errors.Join(p.kernel.Close(), p.filters.Close()) }
+func (p *Plane) Close() error {
+	return errors.Join(p.kernel.Close(), p.filters.Close(), p.fast.Close())
+}
 
 // Apply makes the kernel match one segment; idempotent. It returns how many objects
 // it found wrong that had been right.
@@ -135,7 +144,7 @@ func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (repaired int, e
 	defer p.mu.Unlock()
 	n := p.networks[want.Network.ID]
 	if n == nil {
-		n = &network{targets: make(map[netip.Prefix]target), ports: make(map[int]portfilter.Port)}
+		n = &network{targets: make(map[netip.Prefix]target), ports: make(map[int]portfilter.Port), here: make(map[netip.Prefix]fastpath.Way)}
 		p.networks[want.Network.ID] = n
 	}
 	repaired, err = p.apply(ctx, n, want)
@@ -148,11 +157,12 @@ func (p *Plane) Apply(ctx context.Context, want fabric.Segment) (repaired int, e
 }
 
 func (p *Plane) apply(ctx context.Context, n *network, want fabric.Segment) (repaired int, err error) {
-	if err := p.readBack(); err != nil {
-		return 0, err
+	if repaired, err = p.readAll(); err != nil {
+		return repaired, err
 	}
 	if !n.trusted || !sameShape(n.segment, want) {
-		if repaired, err = p.repairNetwork(ctx, n, want); err != nil {
+		count, err := p.repairNetwork(ctx, n, want)
+		if repaired += count; err != nil {
 			return repaired, err
 		}
 	}
@@ -166,6 +176,7 @@ func (p *Plane) apply(ctx context.Context, n *network, want fabric.Segment) (rep
 		return repaired, err
 	}
 	var failed nl.Failures
+	failed.Add(p.leadHere(n))
 	repaired += p.writeAll(n, &failed)
 	return repaired, failed.Err()
 }
@@ -195,7 +206,7 @@ func (p *Plane) Update(ctx context.Context, d fabric.Delta) error {
 		failed.Add(p.allowSenders())
 	}
 	if anyGone(before.Local, d.Local) {
-		failed.Add(p.pairsOf(d.Network.ID).Prune(d.Local))
+		failed.Add(errors.Join(p.leadHere(n), p.pairsOf(d.Network.ID).Prune(d.Local)))
 	}
 	p.writeDelta(n, d, &failed)
 	n.trusted = !failed.Doubt
@@ -239,6 +250,9 @@ func (p *Plane) Plug(_ context.Context, want fabric.Segment, endpoint fabric.End
 		return "", wrap(want.Network, err)
 	}
 	n.ports[end.Attrs().Index] = port
+	if err := p.leadHere(n); err != nil {
+		return "", wrap(want.Network, err)
+	}
 	return nl.ContainerEnd(endpoint.ID), nil
 }
 

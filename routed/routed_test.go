@@ -99,13 +99,14 @@ func text(t *testing.T, host *planetest.Host, segment fabric.Segment) string {
 	commands := []string{
 		"ip route show proto 67", "ip -6 route show proto 67", "ip -d link show " + bridge, "ip address show " + bridge,
 		"nft list table ip causeway-gateway-routed", "nft list table ip6 causeway-gateway-routed",
+		"tc filter show dev eth0 ingress", "tc filter show dev eth0 egress",
 	}
 	for _, device := range []string{fabric.RoutedDevice, fabric.SealedDevice} {
 		commands = append(commands, "ip -d link show "+device, "ip neigh show dev "+device, "ip -6 neigh show dev "+device, "bridge fdb show dev "+device)
 	}
 	for _, endpoint := range segment.Local {
 		commands = append(commands, "bridge -d link show dev "+nl.HostEnd(endpoint.ID), "bridge fdb show dev "+nl.HostEnd(endpoint.ID),
-			"tc filter show dev "+nl.HostEnd(endpoint.ID)+" ingress")
+			"tc filter show dev "+nl.HostEnd(endpoint.ID)+" ingress", "tc filter show dev "+nl.HostEnd(endpoint.ID)+" egress")
 	}
 	var all strings.Builder
 	for _, command := range commands {

@@ -57,6 +57,7 @@ func (p *Plane) readBack() error {
 	}
 	p.table.have = found
 	clear(p.links)
+	clear(p.mtus)
 	for _, t := range p.tunnels() {
 		if err := p.readTunnel(t); err != nil {
 			return err
@@ -165,7 +166,7 @@ func (p *Plane) put(n *network, prefix netip.Prefix, vtep netip.Addr) error {
 	if counted {
 		use(before, -1)
 	}
-	if err := p.setRoute(prefix, to.hop); err != nil || !counted {
+	if err := errors.Join(p.setRoute(prefix, to.hop), p.lead(n, prefix, to)); err != nil || !counted {
 		return err
 	}
 	return p.dropPeer(before)
@@ -193,6 +194,9 @@ func (p *Plane) setRoute(prefix netip.Prefix, to hop) error {
 
 // remove deletes a route of ours, and what of the tunnel it was the last to need.
 func (p *Plane) remove(n *network, prefix netip.Prefix) error {
+	if err := p.lead(n, prefix, target{}); err != nil {
+		return err
+	}
 	if have, there := p.table.have[prefix]; there {
 		err := p.kernel.RouteDel(p.message(prefix, have))
 		// ESRCH, ENODEV: it went with its link.

@@ -17,7 +17,7 @@ func TestImportsPointDown(t *testing.T) {
 		"records":              {"fabric", "kvstore"},
 		"vxlan":                {"fabric", "internal/nl", "internal/gateway", "internal/health", "internal/portfilter"},
 		"ovs":                  {"fabric", "internal/nl", "internal/forward", "internal/gateway", "internal/health", "internal/jsonrpc", "internal/openflow", "internal/portfilter", "internal/vswitch"},
-		"routed":               {"fabric", "internal/nl", "internal/gateway", "internal/health", "internal/portfilter"},
+		"routed":               {"fabric", "internal/nl", "internal/fastpath", "internal/gateway", "internal/health", "internal/portfilter"},
 		"underlay":             {"fabric", "internal/nl", "internal/forward", "internal/addrprobe", "internal/echo", "internal/portfilter", "internal/tcpprobe", "nicmove"},
 		"nicmove":              {"internal/nl", "internal/rtmsg", "internal/statefile"},
 		"internal/rtmsg":       {},
@@ -80,6 +80,7 @@ func TestImportsPointDown(t *testing.T) {
 		"internal/browser":    {"internal/await"},
 		"metrics":             {"fabric", "doctor", "kvstore", "reconcile", "internal/health", "internal/hostfilter"},
 		"internal/portfilter": {"fabric", "internal/nl", "internal/tc"},
+		"internal/fastpath":   {"fabric", "internal/nl", "internal/tc"},
 		"internal/tc":         {"internal/nl"},
 		"internal/talk":       {"internal/nl", "internal/pause", "internal/tc"},
 	}

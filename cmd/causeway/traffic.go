@@ -28,7 +28,20 @@ func (p *planes) traffic(network fabric.Network) (metrics.Traffic, bool) {
 	if err != nil {
 		return metrics.Traffic{}, false // it is not here yet, or not any more
 	}
-	return metrics.Traffic(countersOf(network.Mode == fabric.ModeRouted, counted)), true
+	return metrics.Traffic(p.countersOf(network, counted)), true
+}
+
+// countersOf are those of a network's device, with what was led past it.
+func (p *planes) countersOf(network fabric.Network, counted netlink.LinkStatistics) agent.Counters {
+	if network.Mode != fabric.ModeRouted {
+		return countersOf(false, counted)
+	}
+	all, past := countersOf(true, counted), p.routed.LedPast(network.ID)
+	all.ReceivedBytes += past.InBytes
+	all.ReceivedPackets += past.InPackets
+	all.SentBytes += past.OutBytes
+	all.SentPackets += past.OutPackets
+	return all
 }
 
 // device names it, and the path of the namespace that it is in: empty for the host's own.
@@ -64,7 +77,7 @@ func (p *planes) counters(loop *reconcile.Loop) func(context.Context) (agent.Tra
 		read := agent.Traffic{Networks: make(map[string]agent.Counters), Containers: make(map[string]agent.Counters)}
 		err := p.eachPlace(ctx, loop, func(at place) {
 			if link, ok := at.links[at.device]; ok && link.Attrs().Statistics != nil {
-				read.Networks[at.Network.ID] = countersOf(at.Network.Mode == fabric.ModeRouted, *link.Attrs().Statistics)
+				read.Networks[at.Network.ID] = p.countersOf(at.Network, *link.Attrs().Statistics)
 			}
 			for id, end := range at.ends() {
 				if counted := end.Attrs().Statistics; counted != nil {

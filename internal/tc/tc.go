@@ -28,6 +28,7 @@ const (
 const (
 	PriorityCheck = 1 + iota // others see only what may pass
 	PriorityCount
+	PriorityLead = 0xfff0 // behind those of others: what it takes elsewhere passes no more
 )
 
 // handle is that of all our filters; no two of them have a side and a priority.
@@ -40,7 +41,11 @@ type Object struct {
 }
 
 // Load loads an object file.
-func Load(object []byte) (*Object, error) {
+func Load(object []byte) (*Object, error) { return LoadWith(object, nil) }
+
+// LoadWith has it use maps of an earlier run, by their names, in place of its own. They stay
+// the caller's to close.
+func LoadWith(object []byte, maps map[string]*ebpf.Map) (*Object, error) {
 	// Kernels before 5.11 count maps as locked memory. Where the limit can't be raised
 	// it may be high enough.
 	_ = rlimit.RemoveMemlock()
@@ -48,7 +53,7 @@ func Load(object []byte) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	collection, err := ebpf.NewCollection(spec)
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps})
 	if err != nil {
 		return nil, err
 	}

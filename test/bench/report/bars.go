@@ -71,7 +71,7 @@ func engineBars() []bar {
 		{"30 containers at once, vxlan, s more than Docker's bridge", "≤ 0", beside("burst30", "vxlan"), atMost(0),
 			"Joins wait for the kernel's lock of all links, which the end of each container holds."},
 		{"TCP, one stream, routed ÷ host to host", "≥ 0.95", ratio("tcp1", "routed", "host"), atLeast(0.95),
-			"each packet passes the host's forwarding and netfilter twice, as with Docker's bridge. Next: a flowtable for flows that are established."},
+			"each packet passes the checks of its port and the program that leads it past the host's forwarding, on both hosts."},
 		{"latency p50, routed ÷ host to host", "≤ 1.1", ratio("latency", "routed", "host"), atMost(1.1), "the same."},
 	}
 }
