@@ -40,7 +40,7 @@ func TestDoctor(t *testing.T) {
 		{"a firewall on the other host", firewalled},
 		{"a path that carries too little", blackHole},
 		{"a firewall between routed networks", forwardsNothing},
-		{"a stranger", func(c *cluster) { strangerKnocks(c, one) }},
+		{"a stranger", func(c *cluster) { strangerKnocks(c, two, one) }},
 		{"a full subnet", fullSubnet},
 		{"causeway does not run", func(c *cluster) { deadHost(c, one) }},
 		{"Docker's socket is gone", engineGone},
@@ -120,8 +120,8 @@ func meanwhile(do func()) (end func()) {
 }
 
 // strangerKnocks sends frames for a container from a machine that is no host.
-func strangerKnocks(c *cluster, victim container) {
-	frame := c.frameFor(victim, "ward")
+func strangerKnocks(c *cluster, member, victim container) {
+	frame := c.frameFor(member, victim, "ward")
 	defer meanwhile(func() { c.injected(c.machine("plain").PID(), victim, frame) })()
 	c.finds(1, "drops packets tunnelled by a sender without an endpoint on the network")
 }

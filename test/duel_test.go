@@ -112,7 +112,7 @@ func (d duel) fight(attack try) outcome {
 	d.Helper()
 	end := slices.Concat(d.target.MAC[:], d.self.MAC[:], []byte{0x08, 0x00},
 		datagram(d.self.Addrs[0].Addr(), d.target.Addrs[0].Addr(), intruderPort, "the end"))
-	socket := d.packets(d.victimPID)
+	socket := d.packets(d.victimPID, "eth0")
 	defer socket.Close()
 	if err := attack.send(); err != nil {
 		d.Fatal(err)

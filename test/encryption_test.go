@@ -31,7 +31,7 @@ func encryption(c *cluster) {
 		c.Errorf("the MTU is %s", mtu)
 	}
 	words := "nobody-else-reads-this"
-	overheard := c.overhear(c.host(1), words)
+	overheard := c.overhear(c.host(1), "eth0", words)
 	c.tells(from, to, "open", words)
 	eventually(c.T, "what an open network carries is overheard", func() error {
 		if overheard() == 0 {
@@ -42,7 +42,7 @@ func encryption(c *cluster) {
 	})
 	inner := netip.MustParseAddr(from.addr("secret")).AsSlice()
 	inner = append(inner, netip.MustParseAddr(to.addr("secret")).AsSlice()...)
-	overheard, addressed := c.overhear(c.host(1), words), c.overhear(c.host(1), string(inner))
+	overheard, addressed := c.overhear(c.host(1), "eth0", words), c.overhear(c.host(1), "eth0", string(inner))
 	for range 50 {
 		c.tells(from, to, "secret", words)
 	}
@@ -92,11 +92,11 @@ func (c *cluster) tells(from, to container, network, words string) {
 	}
 }
 
-// overhear listens on the NIC of a host, and counts the frames with the words in them
+// overhear listens on a NIC of a host, and counts the frames with the words in them
 // when it is asked, which ends it.
-func (c *cluster) overhear(on *host, words string) func() int {
+func (c *cluster) overhear(on *host, nic, words string) func() int {
 	c.Helper()
-	socket := c.packets(on.PID())
+	socket := c.packets(on.PID(), nic)
 	var mu sync.Mutex
 	count := 0
 	done := make(chan struct{})
@@ -122,8 +122,8 @@ func (c *cluster) overhear(on *host, words string) func() int {
 	}
 }
 
-// packets opens a socket for all frames of eth0 in the namespace of a process.
-func (c *cluster) packets(pid int) (socket *os.File) {
+// packets opens a socket for all frames of a NIC in the namespace of a process.
+func (c *cluster) packets(pid int, nic string) (socket *os.File) {
 	c.Helper()
 	err := inside(pid, func() error {
 		const all = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8&0xff00 // network order
@@ -132,11 +132,11 @@ func (c *cluster) packets(pid int) (socket *os.File) {
 			return err
 		}
 		socket = os.NewFile(uintptr(fd), "packets")
-		nic, err := net.InterfaceByName("eth0")
+		link, err := net.InterfaceByName(nic)
 		if err != nil {
 			return err
 		}
-		return unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: nic.Index, Protocol: all})
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: link.Index, Protocol: all})
 	})
 	if err != nil {
 		c.Fatal(err)
@@ -150,10 +150,10 @@ func (c *cluster) packets(pid int) (socket *os.File) {
 func (c *cluster) forges(member, victim container) {
 	c.Helper()
 	for network, want := range map[string]bool{"open": true, "secret": false} {
-		from, frame := member.vtep(), c.frameFor(victim, network)
+		from, frame := member.vtep(), c.frameFor(member, victim, network)
 		if c.routed() {
 			from = netip.MustParseAddr(member.addr(network))
-			frame = injection{to: netip.AddrPortFrom(netip.MustParseAddr(victim.addr(network)), intruderPort), payload: []byte(placeholder)}
+			frame = injection{to: netip.AddrPortFrom(netip.MustParseAddr(victim.addr(network)), intruderPort), through: victim.vtep(), payload: []byte(placeholder)}
 		}
 		if network == "open" || c.routed() {
 			if got := c.injectedAs(from, victim, frame); got != want {
@@ -161,7 +161,8 @@ func (c *cluster) forges(member, victim container) {
 			}
 		}
 	}
-	frame := c.frameFor(victim, "secret")
+	frame := c.frameFor(member, victim, "secret")
+	frame.through = six(victim.host)
 	for _, to := range []netip.Addr{c.wireguardAddr(victim.host), six(victim.host)} {
 		frame.to = netip.AddrPortFrom(to, frame.to.Port())
 		if c.injectedAs(c.wireguardAddr(member.host), victim, frame) {
@@ -176,7 +177,7 @@ func six(h *host) netip.Addr {
 }
 
 // injectedAs sends the frame from a machine of the LAN that has the address of a host for
-// this long, and says whether the victim hears what is in it. The machine takes packets'
+// this long, or for the zero Addr its own, and says whether the victim hears what is in it. The machine takes packets'
 // source alone, not the host's place on the LAN: by ARP it neither answers for the host's
 // address nor asks from it.
 func (c *cluster) injectedAs(member netip.Addr, victim container, frame injection) bool {
@@ -189,16 +190,14 @@ func (c *cluster) injectedAs(member netip.Addr, victim container, frame injectio
 		}
 	}
 	run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2")
-	switch to := frame.to.Addr(); { // its WireGuard device's, or the container's own
-	case to == victim.vtep() || to == six(victim.host):
-	case to.Is6():
-		run("ip", "-6", "route", "replace", to.String(), "via", six(victim.host).String())
-	default:
-		run("ip", "route", "replace", to.String(), "via", victim.vtep().String())
+	if to := frame.to.Addr(); frame.through.IsValid() && frame.through != to {
+		run("ip", "route", "replace", netip.PrefixFrom(to, to.BitLen()).String(), "via", frame.through.String())
 	}
-	own := netip.PrefixFrom(member, member.BitLen()).String()
-	run("ip", "addr", "add", own, "dev", "lo")
-	defer run("ip", "addr", "del", own, "dev", "lo")
+	if member.IsValid() {
+		own := netip.PrefixFrom(member, member.BitLen()).String()
+		run("ip", "addr", "add", own, "dev", "lo")
+		defer run("ip", "addr", "del", own, "dev", "lo")
+	}
 	frame.from = member
 	return c.injected(plain.PID(), victim, frame)
 }

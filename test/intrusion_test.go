@@ -25,7 +25,7 @@ func intrusion(c *cluster) {
 	c.network("elsewhere", "--subnet=192.168.91.0/24")
 	victim, member := c.host(1).run("victim", "--net=guarded"), c.host(2).run("member", "--net=guarded")
 	member.pings(victim.addr("guarded"))
-	frame := c.frameFor(victim, "guarded")
+	frame := c.frameFor(member, victim, "guarded")
 	if !c.injected(c.host(2).PID(), victim, frame) {
 		c.Error("the frame of a host with a container on the network did not arrive")
 	}
@@ -130,12 +130,14 @@ const placeholder = "injected"
 type injection struct {
 	to netip.AddrPort
 	// from is the sender's own address; zero: what its routes say.
-	from    netip.Addr
+	from netip.Addr
+	// through is the host on the LAN that to is behind; zero: it is on the LAN.
+	through netip.Addr
 	payload []byte
 }
 
-// frameFor is a datagram for the container's port 7777, in VXLAN (RFC 7348).
-func (c *cluster) frameFor(victim container, network string) injection {
+// frameFor is a datagram from a container for another one's port 7777, in VXLAN (RFC 7348).
+func (c *cluster) frameFor(member, victim container, network string) injection {
 	c.Helper()
 	port, vni := uint16(tunnelPort), uint32(0)
 	for _, n := range c.status(victim.host).Networks {
@@ -147,29 +149,29 @@ func (c *cluster) frameFor(victim container, network string) injection {
 			port = tunnelPortOVS
 		}
 		if n.Mode == fabric.ModeRouted { // to the host's end of the encrypted ones' tunnel
-			frame := c.frameTo(netip.AddrPortFrom(victim.vtep(), port), fabric.SealedVNI, victim, network)
+			frame := c.frameTo(netip.AddrPortFrom(victim.vtep(), port), fabric.SealedVNI, member, victim, network)
 			mac := fabric.DeriveMAC(fabric.SealedDevice, victim.vtep())
 			copy(frame.payload[8:], mac[:])
 			return frame
 		}
 	}
-	return c.frameTo(netip.AddrPortFrom(victim.vtep(), port), vni, victim, network)
+	return c.frameTo(netip.AddrPortFrom(victim.vtep(), port), vni, member, victim, network)
 }
 
 // frameTo is frameFor on a network of that VNI, for a tunnel that ends there.
-func (c *cluster) frameTo(tunnel netip.AddrPort, vni uint32, victim container, network string) injection {
+func (c *cluster) frameTo(tunnel netip.AddrPort, vni uint32, member, victim container, network string) injection {
 	c.Helper()
 	mac, err := fabric.ParseMAC(victim.mac(network))
 	if err != nil {
 		c.Fatal(err)
 	}
-	addr := netip.MustParseAddr(victim.addr(network))
+	from, to := netip.MustParseAddr(member.addr(network)), netip.MustParseAddr(victim.addr(network))
 	const valid = 1 << 27
 	payload := wire.BigEndian.AppendUint32(nil, valid)
 	payload = wire.BigEndian.AppendUint32(payload, vni<<8)
 	payload = append(payload, mac[:]...)
 	payload = append(payload, 0x02, 0, 0, 0, 0, 0x66, 0x08, 0x00)
-	payload = append(payload, datagram(addr.Prev(), addr, intruderPort, placeholder)...)
+	payload = append(payload, datagram(from, to, intruderPort, placeholder)...)
 	return injection{to: tunnel, payload: payload}
 }
 

@@ -37,7 +37,7 @@ func keyRotation(c *cluster, then func(gone func(*cluster))) {
 	from.pings(to.addr("turning"))
 	words := "nobody-reads-it!" // 16 bytes, which ping repeats in what it sends
 	pattern := []string{"-p", hex.EncodeToString([]byte(words))}
-	overheard := c.overhear(c.host(1), words)
+	overheard := c.overhear(c.host(1), "eth0", words)
 	eventually(c.T, "what is not encrypted is overheard", func() error {
 		c.must(c.host(1), append([]string{"ping", "-c", "1", c.host(2).vtep().String()}, pattern...)...)
 		if overheard() == 0 {
@@ -45,7 +45,7 @@ func keyRotation(c *cluster, then func(gone func(*cluster))) {
 		}
 		return nil
 	})
-	overheard = c.overhear(c.host(1), words)
+	overheard = c.overhear(c.host(1), "eth0", words)
 	stream := c.session(to.pid(), to.addr("turning"), from.pid())
 	const often = 20 * time.Millisecond
 	stops := []func(){

@@ -30,6 +30,7 @@ func attackedNetworks() []attacked {
 		{name: "`vxlan`, encrypted", create: []string{"-d", "causeway", "-o", "encrypted=true"}, tunnel: tunnelPort},
 		{name: "`ovs`", create: []string{"-d", "causeway", "-o", "mode=ovs"}, tunnel: tunnelPortOVS},
 		{name: "`routed`", create: []string{"-d", "causeway", "-o", "mode=routed"}},
+		{name: "`routed`, encrypted", create: []string{"-d", "causeway", "-o", "mode=routed", "-o", "encrypted=true"}, tunnel: tunnelPort},
 		{name: "`underlay`", create: []string{"-d", "causeway", "-o", "mode=underlay", "-o", "bridge=lan"}},
 		{name: "Docker's overlay", create: []string{"-d", "overlay", "--attachable"}, tunnel: tunnelPort, theirs: true},
 	}
@@ -50,22 +51,25 @@ func TestSecurity(t *testing.T) {
 	intruders := c.intruders("elsewhere")
 	vteps := [2]netip.Addr{c.host(1).vtep(), c.host(2).vtep()}
 	var columns []string
-	through, inside := newFindings(), newFindings()
+	through, past, inside, read := newFindings(), newFindings(), newFindings(), newFindings()
 	for n, network := range attackedNetworks() {
 		b := besieged{c.sub(t), network, fmt.Sprint("besieged", n+1), n + 1, vteps}
 		if network.theirs {
 			c.Cleanup(c.withoutCauseway())
 		}
 		b.begin()
-		b.fromOutside(through, intruders)
+		b.fromOutside(through, past, intruders)
 		b.fromInside(inside)
+		b.fromTheWire(read)
 		columns = append(columns, network.name)
 	}
 	if t.Failed() {
 		return
 	}
 	text := "Through the tunnel, a frame for a container comes from\n\n" + through.table(columns) +
-		"\nA container sends a frame\n\n" + inside.table(columns)
+		"\nWithout one, a packet for a container's address is routed to its host by\n\n" + past.table(columns) +
+		"\nA container sends a frame\n\n" + inside.table(columns) +
+		"\nOn the wire between the hosts is\n\n" + read.table(columns)
 	if err := replaceBetween(page, "<!-- attacks -->\n", "<!-- end of attacks -->\n", text); err != nil {
 		t.Fatal(err)
 	}
@@ -148,9 +152,14 @@ func (b besieged) ip(last int) []string {
 	return args
 }
 
-// fromOutside sends frames for a container to the tunnel of its host.
-func (b besieged) fromOutside(found *findings, intruders []intruder) {
+func (b besieged) encrypted() bool { return slices.Contains(b.create, "encrypted=true") }
+
+// fromOutside sends frames for a container to the tunnel of its host, and packets past it.
+func (b besieged) fromOutside(found, past *findings, intruders []intruder) {
 	b.Helper()
+	victim, member := b.run(1, "victim"), b.run(2, "member")
+	member.pings(victim.addr(b.network))
+	b.pastTunnels(past, member, victim)
 	const forged = "a machine of the LAN, with a host's address"
 	if b.tunnel == 0 {
 		for _, from := range intruders {
@@ -159,9 +168,7 @@ func (b besieged) fromOutside(found *findings, intruders []intruder) {
 		found.note(forged, b.name, "–")
 		return
 	}
-	victim, member := b.run(1, "victim"), b.run(2, "member")
-	member.pings(victim.addr(b.network))
-	frame := b.frame(victim)
+	frame := b.frame(member, victim)
 	note := func(row string, arrived, known bool) {
 		b.Helper()
 		found.note(row, b.name, map[bool]string{true: "**arrives**", false: "nothing"}[arrived])
@@ -172,25 +179,55 @@ func (b besieged) fromOutside(found *findings, intruders []intruder) {
 	for _, from := range intruders {
 		note(from.name, b.injected(from.pid, victim, frame), false)
 	}
-	address := b.vteps[1]
-	encrypted := slices.Contains(b.create, "encrypted=true")
-	if encrypted {
-		address, frame.to = b.wireguardAddr(b.host(2)), netip.AddrPortFrom(b.wireguardAddr(b.host(1)), b.tunnel)
+	if !b.encrypted() {
+		note(forged, b.injectedAs(b.vteps[1], victim, frame), true)
+		return
 	}
-	note(forged, b.injectedAs(address, victim, frame), !encrypted)
+	frame.to = netip.AddrPortFrom(b.wireguardAddr(b.host(1)), b.tunnel)
+	frame.from = b.wireguardAddr(b.host(2))
+	if !b.injected(b.host(2).PID(), victim, frame) {
+		b.Errorf("%s: the frame of the member's own host does not arrive", b.name)
+	}
+	frame.through = six(b.host(1))
+	for _, to := range []netip.Addr{frame.to.Addr(), frame.through} {
+		frame.to = netip.AddrPortFrom(to, b.tunnel)
+		note(forged, b.injectedAs(frame.from, victim, frame), false)
+	}
 }
 
-func (b besieged) frame(victim container) injection {
+// pastTunnels has a machine of the LAN route packets to the container's host, from its own
+// address and from another container's, which a host that routes in clear text can't tell
+// from that container's.
+func (b besieged) pastTunnels(found *findings, member, victim container) {
+	b.Helper()
+	to := netip.MustParseAddr(victim.addr(b.network))
+	packet := injection{to: netip.AddrPortFrom(to, intruderPort), through: b.vteps[0], payload: []byte(placeholder)}
+	for _, try := range []struct {
+		row  string
+		from netip.Addr
+	}{
+		{"a machine of the LAN", netip.Addr{}},
+		{"a machine of the LAN, with another container's address", netip.MustParseAddr(member.addr(b.network))},
+	} {
+		arrived := b.injectedAs(try.from, victim, packet)
+		found.note(try.row, b.name, map[bool]string{true: "**arrives**", false: "nothing"}[arrived])
+		if arrived && b.encrypted() {
+			b.Errorf("%s: the packet of %s arrives", b.name, try.row)
+		}
+	}
+}
+
+func (b besieged) frame(member, victim container) injection {
 	b.Helper()
 	if !b.theirs {
-		return b.frameFor(victim, b.network)
+		return b.frameFor(member, victim, b.network)
 	}
 	id := b.host(1).docker("network", "inspect", "--format", `{{index .Options "com.docker.network.driver.overlay.vxlanid_list"}}`, b.network)
 	vni, err := strconv.ParseUint(id, 10, 24)
 	if err != nil {
 		b.Fatal(err)
 	}
-	return b.frameTo(netip.AddrPortFrom(b.vteps[0], b.tunnel), uint32(vni), victim, b.network)
+	return b.frameTo(netip.AddrPortFrom(b.vteps[0], b.tunnel), uint32(vni), member, victim, b.network)
 }
 
 // fromInside has containers send what they must not, one with no more than docker run
