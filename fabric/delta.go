@@ -39,14 +39,14 @@ type Change struct {
 // nothing may have changed that Plan looks at.
 func PlanDelta(s State, network Network, self string, change Change) Delta {
 	var d Delta
-	put, gone := make(map[netip.Prefix]netip.Addr), make(map[netip.Prefix]netip.Addr)
-	routed := func(endpoint Endpoint, to map[netip.Prefix]netip.Addr) {
+	put, gone := make(map[netip.Prefix]Way), make(map[netip.Prefix]Way)
+	routed := func(endpoint Endpoint, to map[netip.Prefix]Way) {
 		if network.Mode != ModeRouted {
 			return
 		}
 		for _, route := range endpointRoutes(s, network, self, endpoint) {
-			if have, taken := to[route.Prefix]; !taken || have.IsValid() {
-				to[route.Prefix] = route.VTEP
+			if have, taken := to[route.Prefix]; !taken || have != (Way{}) {
+				to[route.Prefix] = route.Way
 			}
 		}
 	}
@@ -110,9 +110,9 @@ func (d Delta) From(before Segment) Segment {
 	}
 	d.Merge(remote)
 	d.Remote = slices.SortedFunc(maps.Values(remote), func(a, b Peer) int { return cmp.Compare(a.ID, b.ID) })
-	routes := make(map[netip.Prefix]netip.Addr, len(before.Routes)+len(d.PutRoutes))
+	routes := make(map[netip.Prefix]Way, len(before.Routes)+len(d.PutRoutes))
 	for _, route := range before.Routes {
-		routes[route.Prefix] = route.VTEP
+		routes[route.Prefix] = route.Way
 	}
 	d.MergeRoutes(routes)
 	d.Routes = sortedRoutes(routes)
@@ -129,12 +129,12 @@ func (d Delta) Merge(remote map[string]Peer) {
 	}
 }
 
-// MergeRoutes brings the change into the segment's routes: VTEPs by prefix.
-func (d Delta) MergeRoutes(routes map[netip.Prefix]netip.Addr) {
+// MergeRoutes brings the change into the segment's routes, by prefix.
+func (d Delta) MergeRoutes(routes map[netip.Prefix]Way) {
 	for _, prefix := range d.GoneRoutes {
 		delete(routes, prefix)
 	}
 	for _, route := range d.PutRoutes {
-		routes[route.Prefix] = route.VTEP
+		routes[route.Prefix] = route.Way
 	}
 }

@@ -50,7 +50,6 @@ func segmentOf(s State, network Network, self string) Segment {
 	segment := Segment{Network: network, VTEP: vtepOn(network, s.Hosts[self]), MTU: mtuOf(frames, network)}
 	if network.Mode == ModeRouted {
 		segment.TunnelMTU = mtuOf(frames, Network{Mode: ModeRouted, Via: ViaVXLAN, Encrypted: network.Encrypted})
-		segment.Sealed = sealedOf(s, network, self)
 	}
 	endpoints := s.Endpoints[network.ID]
 	remote := make(map[string]int)

@@ -48,9 +48,24 @@ type Block struct {
 // Route says where packets for a part of a routed network go.
 type Route struct {
 	Prefix netip.Prefix
-	// VTEP is that of the host that has the prefix; the zero Addr is this host: the
-	// address of a container here that lies in another host's block.
+	Way
+}
+
+// Way is what leads to the host that has a prefix; the zero Way is this host: the address
+// of a container here that lies in another host's block.
+type Way struct {
 	VTEP netip.Addr
+	// End is the host's WireGuard address, where an encrypted network's tunnel to it ends;
+	// the zero Addr for other networks. It changes with the host's key, and VTEP does not.
+	End netip.Addr
+}
+
+func wayTo(network Network, host Host) Way {
+	way := Way{VTEP: host.VTEP}
+	if network.Encrypted {
+		way.End = vtepOn(network, host)
+	}
+	return way
 }
 
 // routesOf gives the routes of a network, sorted: one for each block of another
@@ -60,20 +75,21 @@ func routesOf(s State, network Network, self string) []Route {
 	if network.Mode != ModeRouted {
 		return nil
 	}
-	routes := make(map[netip.Prefix]netip.Addr)
+	routes := make(map[netip.Prefix]Way)
 	for _, block := range s.Blocks[network.ID] {
 		host, known := s.Hosts[block.Host]
 		if known && block.Host != self && tunnelled(network, s.Hosts[self], host) && inSubnets(network, block.Prefix) {
+			way := wayTo(network, host)
 			for _, part := range partsOf(network, block.Prefix) {
-				routes[part] = host.VTEP
+				routes[part] = way
 			}
 		}
 	}
 	endpoints := s.Endpoints[network.ID]
 	for _, id := range slices.Sorted(maps.Keys(endpoints)) {
 		for _, route := range endpointRoutes(s, network, self, endpoints[id]) {
-			if have, taken := routes[route.Prefix]; !taken || have.IsValid() {
-				routes[route.Prefix] = route.VTEP
+			if have, taken := routes[route.Prefix]; !taken || have != (Way{}) {
+				routes[route.Prefix] = route.Way
 			}
 		}
 	}
@@ -105,7 +121,7 @@ func endpointRoutes(s State, network Network, self string, endpoint Endpoint) (r
 		switch {
 		case owner == endpoint.Host || !inSubnets(network, whole):
 		case !here:
-			routes = append(routes, Route{Prefix: whole, VTEP: host.VTEP})
+			routes = append(routes, Route{Prefix: whole, Way: wayTo(network, host)})
 		case owner != "":
 			routes = append(routes, Route{Prefix: whole})
 		}
@@ -135,10 +151,10 @@ func comparePrefixes(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
-func sortedRoutes(routes map[netip.Prefix]netip.Addr) []Route {
+func sortedRoutes(routes map[netip.Prefix]Way) []Route {
 	var list []Route
 	for _, prefix := range slices.SortedFunc(maps.Keys(routes), comparePrefixes) {
-		list = append(list, Route{Prefix: prefix, VTEP: routes[prefix]})
+		list = append(list, Route{Prefix: prefix, Way: routes[prefix]})
 	}
 	return list
 }

@@ -79,7 +79,7 @@ func TestRoutesGrowWithHosts(t *testing.T) {
 	put(7, borrowed.Next())
 	routes := Plan(s, "h0")[0].Routes
 	for addr, want := range map[netip.Addr]netip.Addr{borrowed: {}, borrowed.Next(): s.Hosts["h7"].VTEP} {
-		if !slices.Contains(routes, Route{netip.PrefixFrom(addr, 32), want}) {
+		if !slices.Contains(routes, Route{netip.PrefixFrom(addr, 32), Way{VTEP: want}}) {
 			t.Errorf("no route of %s's own to %q", addr, want)
 		}
 	}
@@ -94,7 +94,8 @@ func TestBlockOfWholeSubnet(t *testing.T) {
 		Endpoints: map[string]map[string]Endpoint{"n": {"a": {ID: "a", Network: "n", Host: "h0", Addrs: []netip.Prefix{prefix("10.0.0.2/26")}}}},
 		Blocks:    map[string][]Block{"n": {{prefix("10.0.0.0/26"), "h1"}}},
 	}
-	want := []Route{{prefix("10.0.0.0/27"), addr("192.0.2.2")}, {prefix("10.0.0.2/32"), netip.Addr{}}, {prefix("10.0.0.32/27"), addr("192.0.2.2")}}
+	there := Way{VTEP: addr("192.0.2.2")}
+	want := []Route{{prefix("10.0.0.0/27"), there}, {prefix("10.0.0.2/32"), Way{}}, {prefix("10.0.0.32/27"), there}}
 	if got := Plan(s, "h0")[0].Routes; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -207,9 +207,6 @@ type Segment struct {
 	// Routes are a routed network's, to other hosts and to what lies in their blocks;
 	// by prefix, without duplicates.
 	Routes []Route
-	// Sealed are the WireGuard addresses of the other hosts by their VTEPs, for the routes of
-	// an encrypted routed network: these stay as they are while keys change.
-	Sealed map[netip.Addr]netip.Addr
 	// Flood are the VTEPs of the other hosts with endpoints here: each gets one
 	// copy of a broadcast or multicast frame. Sorted, without duplicates.
 	Flood []netip.Addr

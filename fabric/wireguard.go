@@ -77,21 +77,6 @@ func vtepOn(network Network, host Host) netip.Addr {
 	return host.VTEP
 }
 
-// sealedOf gives the WireGuard addresses that an encrypted routed network's tunnels lead
-// to, by the VTEPs of their hosts; nil for other networks.
-func sealedOf(s State, network Network, self string) map[netip.Addr]netip.Addr {
-	if !network.Encrypted {
-		return nil
-	}
-	sealed := make(map[netip.Addr]netip.Addr)
-	for name, host := range s.Hosts {
-		if name != self && tunnelled(network, s.Hosts[self], host) {
-			sealed[host.VTEP] = vtepOn(network, host)
-		}
-	}
-	return sealed
-}
-
 // WireGuardOverhead is what WireGuard takes off the MTU of a path between hosts, in bytes
 // (4 of its type, 4 of the receiver, 8 of the counter, 16 of the tag).
 func WireGuardOverhead(vtep netip.Addr) int {

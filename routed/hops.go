@@ -30,25 +30,26 @@ func (to target) entries() [2]entry {
 	return [2]entry{{fdb: true, addr: to.vtep, mac: to.mac}, {addr: to.via, mac: to.mac}}
 }
 
-// plannedRoutes are the VTEPs behind the segment's prefixes.
-func plannedRoutes(want fabric.Segment) map[netip.Prefix]netip.Addr {
-	planned := make(map[netip.Prefix]netip.Addr, len(want.Routes))
+// plannedRoutes are the ways to the segment's prefixes.
+func plannedRoutes(want fabric.Segment) map[netip.Prefix]fabric.Way {
+	planned := make(map[netip.Prefix]fabric.Way, len(want.Routes))
 	for _, route := range want.Routes {
-		planned[route.Prefix] = route.VTEP
+		planned[route.Prefix] = route.Way
 	}
 	return planned
 }
 
-// targetOf says where a route of the network to prefix, which is behind vtep, leads.
-// Without a VTEP it is this host's bridge. An IPv6 prefix behind an IPv4 VTEP goes
+// targetOf says where a route of the network to prefix leads, which is behind the host that
+// way leads to. The zero Way is this host's bridge. An IPv6 prefix behind an IPv4 VTEP goes
 // through the tunnel: no kernel has an IPv4 next hop in an IPv6 route (the other way
 // round is RFC 8950).
-func (p *Plane) targetOf(n *network, prefix netip.Prefix, vtep netip.Addr) (target, error) {
+func (p *Plane) targetOf(n *network, prefix netip.Prefix, way fabric.Way) (target, error) {
+	vtep := way.VTEP
 	if !vtep.IsValid() {
 		return target{hop: hop{link: n.bridge, src: gatewayOf(n.segment.Network, prefix)}}, nil
 	}
 	if n.segment.Network.Encrypted {
-		return p.throughSealed(n, prefix, vtep)
+		return p.throughSealed(prefix, way)
 	}
 	via := n.segment.Network.Via
 	if via != fabric.ViaVXLAN && (prefix.Addr().Is4() || vtep.Is6()) {
@@ -72,11 +73,11 @@ func (p *Plane) targetOf(n *network, prefix netip.Prefix, vtep netip.Addr) (targ
 	return to, nil
 }
 
-// throughSealed leads to the WireGuard address of the host with that VTEP.
-func (p *Plane) throughSealed(n *network, prefix netip.Prefix, vtep netip.Addr) (target, error) {
-	to := p.through(p.sealed, prefix, vtep)
-	if to.vtep = n.segment.Sealed[vtep]; !to.vtep.IsValid() {
-		return target{}, fmt.Errorf("%w: the host with VTEP %s has told no key of encrypted networks", fabric.ErrPartial, vtep)
+// throughSealed leads to the WireGuard address of the host.
+func (p *Plane) throughSealed(prefix netip.Prefix, way fabric.Way) (target, error) {
+	to := p.through(p.sealed, prefix, way.VTEP)
+	if to.vtep = way.End; !to.vtep.IsValid() {
+		return target{}, fmt.Errorf("%w: the host with VTEP %s has told no key of encrypted networks", fabric.ErrPartial, way.VTEP)
 	}
 	return to, nil
 }

@@ -103,8 +103,8 @@ type network struct {
 	segment fabric.Segment // as applied last, without its routes
 	bridge  int32
 	ports   map[int]portfilter.Port // by the index of the host's end, as filtered last
-	// planned are the VTEPs behind each prefix, targets where that leads to here.
-	planned map[netip.Prefix]netip.Addr
+	// planned are the ways to each prefix, targets where that leads to here.
+	planned map[netip.Prefix]fabric.Way
 	targets map[netip.Prefix]target
 	// here are the ways to its containers on this host.
 	here map[netip.Prefix]fastpath.Way

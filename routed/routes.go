@@ -127,16 +127,16 @@ func (p *Plane) writeAll(n *network, failed *nl.Failures) (repaired int) {
 }
 
 func (p *Plane) writeDelta(n *network, d fabric.Delta, failed *nl.Failures) {
-	put := make(map[netip.Prefix]netip.Addr, len(d.PutRoutes))
+	put := make(map[netip.Prefix]fabric.Way, len(d.PutRoutes))
 	for _, route := range d.PutRoutes {
-		put[route.Prefix] = route.VTEP
+		put[route.Prefix] = route.Way
 	}
 	p.write(n, put, d.GoneRoutes, failed)
 }
 
 // write writes those routes that differ, and then deletes those that are gone: a
 // packet finds either the old or the new.
-func (p *Plane) write(n *network, put map[netip.Prefix]netip.Addr, gone []netip.Prefix, failed *nl.Failures) {
+func (p *Plane) write(n *network, put map[netip.Prefix]fabric.Way, gone []netip.Prefix, failed *nl.Failures) {
 	prefixes := make([]netip.Prefix, 0, len(put))
 	for prefix := range put {
 		prefixes = append(prefixes, prefix)
@@ -150,8 +150,8 @@ func (p *Plane) write(n *network, put map[netip.Prefix]netip.Addr, gone []netip.
 	}
 }
 
-func (p *Plane) put(n *network, prefix netip.Prefix, vtep netip.Addr) error {
-	to, err := p.targetOf(n, prefix, vtep)
+func (p *Plane) put(n *network, prefix netip.Prefix, way fabric.Way) error {
+	to, err := p.targetOf(n, prefix, way)
 	if err == nil && to.tunnel != nil {
 		if err = p.ensurePeer(n.segment, to); err == nil {
 			to.link = to.tunnel.index

@@ -92,9 +92,9 @@ func TestVerdictOfEachMode(t *testing.T) {
 
 func TestBehind(t *testing.T) {
 	one, two := netip.MustParseAddr("10.99.0.1"), netip.MustParseAddr("10.99.0.2")
-	routes := []fabric.Route{{Prefix: netip.MustParsePrefix("10.1.0.0/26"), VTEP: one}, {Prefix: netip.MustParsePrefix("10.1.0.7/32"), VTEP: two}}
+	routes := []fabric.Route{{Prefix: netip.MustParsePrefix("10.1.0.0/26"), Way: fabric.Way{VTEP: one}}, {Prefix: netip.MustParsePrefix("10.1.0.7/32"), Way: fabric.Way{VTEP: two}}}
 	for addr, want := range map[string]netip.Addr{"10.1.0.6": one, "10.1.0.7": two, "10.1.0.64": {}} {
-		if got := behind(routes, netip.MustParseAddr(addr)); got != want {
+		if got := behind(routes, netip.MustParseAddr(addr)).VTEP; got != want {
 			t.Errorf("%s: %s", addr, got)
 		}
 	}

@@ -75,7 +75,8 @@ func (t Tracer) routed(segment fabric.Segment, e end, w *watch) error {
 	if err := w.add(t.hop(Port, port.Attrs().Name, []Check{bridged(host, port, e.self.MAC)}), host, port, ethernetLen); err != nil || e.local {
 		return err
 	}
-	vtep := behind(segment.Routes, e.addr)
+	way := behind(segment.Routes, e.addr)
+	vtep := way.VTEP
 	check := Check{fmt.Sprintf("route to %s, which is behind %s", e.addr, vtep), nothing}
 	routes, err := host.RouteGet(nl.IP(e.addr))
 	if err != nil || len(routes) == 0 {
@@ -98,7 +99,7 @@ func (t Tracer) routed(segment fabric.Segment, e end, w *watch) error {
 		check.Have = check.Want
 	}
 	if segment.Network.Encrypted {
-		vtep = segment.Sealed[vtep]
+		vtep = way.End
 	}
 	mac, known := macOf(host, link, routes[0])
 	next := Check{"FDB of the next hop to " + vtep.String(), nothing}
@@ -111,15 +112,15 @@ func (t Tracer) routed(segment fabric.Segment, e end, w *watch) error {
 	return t.wire(segment.VTEP, vtep, udpTunnel, w)
 }
 
-// behind gives the VTEP that the routes lead to for an address: the longest prefix counts.
-func behind(routes []fabric.Route, addr netip.Addr) (vtep netip.Addr) {
+// behind gives the way that the routes lead for an address: the longest prefix counts.
+func behind(routes []fabric.Route, addr netip.Addr) (way fabric.Way) {
 	bits := -1
 	for _, route := range routes {
 		if route.Prefix.Contains(addr) && route.Prefix.Bits() > bits {
-			bits, vtep = route.Prefix.Bits(), route.VTEP
+			bits, way = route.Prefix.Bits(), route.Way
 		}
 	}
-	return vtep
+	return way
 }
 
 // macOf is that of a route's next hop.

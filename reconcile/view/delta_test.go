@@ -1,6 +1,7 @@
 package view
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/netip"
@@ -28,7 +29,8 @@ func TestDeltasLeadToThePlan(t *testing.T) {
 		v := New(hostOf(1), health.New(logrus.NewEntry(logger)))
 		subnets := []fabric.Subnet{{Prefix: netip.MustParsePrefix("192.168.1.0/24"), Pool: "pool"}}
 		mode := rapid.SampledFrom([]fabric.Mode{fabric.ModeVXLAN, fabric.ModeRouted}).Draw(t, "mode")
-		v.NetworksChanged(kvstore.Change[fabric.Network]{Put: map[string]fabric.Network{"foo": {ID: "foo", Mode: mode, Subnets: subnets}}})
+		encrypted := rapid.Bool().Draw(t, "encrypted")
+		v.NetworksChanged(kvstore.Change[fabric.Network]{Put: map[string]fabric.Network{"foo": {ID: "foo", Mode: mode, Subnets: subnets, Encrypted: encrypted}}})
 		v.AttachmentsChanged(kvstore.Change[records.Attachment]{})
 		v.HostsChanged(kvstore.Change[fabric.Host]{Put: map[string]fabric.Host{"h2": hostOf(2), "h3": hostOf(3)}})
 		var have fabric.Segment
@@ -37,11 +39,12 @@ func TestDeltasLeadToThePlan(t *testing.T) {
 			case 0:
 				host := hostOf(rapid.IntRange(2, 5).Draw(t, "host"))
 				host.VTEP = netip.AddrFrom4([4]byte{10, 99, 1, byte(rapid.IntRange(1, 4).Draw(t, "VTEP"))})
+				host.WireGuard = endOf(rapid.IntRange(2, 7).Draw(t, "key"))
 				v.HostsChanged(kvstore.Change[fabric.Host]{Put: map[string]fabric.Host{host.Name: host}})
 			case 1:
 				v.HostsChanged(kvstore.Change[fabric.Host]{Gone: []string{fmt.Sprint("h", rapid.IntRange(2, 5).Draw(t, "host"))}})
 			case 2:
-				foo := fabric.Network{ID: "foo", Mode: mode, Subnets: subnets, MTU: rapid.SampledFrom([]int{0, 1400}).Draw(t, "MTU")}
+				foo := fabric.Network{ID: "foo", Mode: mode, Subnets: subnets, Encrypted: encrypted, MTU: rapid.SampledFrom([]int{0, 1400}).Draw(t, "MTU")}
 				v.NetworksChanged(kvstore.Change[fabric.Network]{Put: map[string]fabric.Network{"foo": foo}})
 			case 3:
 				v.BlocksChanged("foo", "pool", drawBlocks(t))
@@ -75,7 +78,14 @@ func TestDeltasLeadToThePlan(t *testing.T) {
 }
 
 func hostOf(n int) fabric.Host {
-	return fabric.Host{Name: fmt.Sprint("h", n), VTEP: netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}), MTU: 1500}
+	return fabric.Host{
+		Name: fmt.Sprint("h", n), VTEP: netip.AddrFrom4([4]byte{10, 99, 0, byte(n)}), MTU: 1500,
+		Ends: fabric.Ends{WireGuard: endOf(n)},
+	}
+}
+
+func endOf(n int) fabric.WireGuard {
+	return fabric.WireGuard{Key: base64.StdEncoding.EncodeToString(append(make([]byte, 31), byte(n))), Port: 51822}
 }
 
 func drawChange(t *rapid.T) kvstore.Change[fabric.Endpoint] {

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"encoding/base64"
 	"io"
 	"net/netip"
 	"slices"
@@ -30,10 +29,7 @@ func TestKeysMoveEncryptedNetworks(t *testing.T) {
 		put[id] = fabric.Endpoint{ID: id, Network: secret, Host: host, MAC: fabric.DeriveMAC(secret, addr), Addrs: []netip.Prefix{netip.PrefixFrom(addr, 24)}}
 	}
 	v.EndpointsChanged(secret, kvstore.Change[fabric.Endpoint]{Put: put})
-	end := func(number byte) fabric.WireGuard {
-		return fabric.WireGuard{Key: base64.StdEncoding.EncodeToString(append(make([]byte, 31), number)), Port: 51822}
-	}
-	one, two, three := end(1), end(2), end(3)
+	one, two, three := endOf(1), endOf(2), endOf(3)
 	if got := v.Encrypt(fabric.Ends{WireGuard: one}); !slices.Equal(got, []string{secret}) {
 		t.Errorf("this host's key concerns %v", got)
 	}
