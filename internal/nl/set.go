@@ -9,17 +9,14 @@ import (
 
 // SetElements reads the elements of a set of nf_tables. The kernel goes on with a dump by a
 // count of elements, so where its hash table grows meanwhile, it gives some elements twice and
-// leaves out as many: such a dump is read again, for some seconds at most.
+// leaves out as many: such a dump is read again.
 func SetElements(conn *nftables.Conn, set *nftables.Set) ([]nftables.SetElement, error) {
-	const (
-		tries = 100
-		pause = 20 * time.Millisecond
-	)
+	const limit = 3 * time.Second
 	type element struct {
 		key string
 		end bool
 	}
-	for range tries {
+	for end := time.Now().Add(limit); time.Now().Before(end); {
 		found, err := conn.GetSetElements(set)
 		if err != nil {
 			return nil, fmt.Errorf("list the set %s of %s: %w", set.Name, set.Table.Name, err)
@@ -31,7 +28,6 @@ func SetElements(conn *nftables.Conn, set *nftables.Set) ([]nftables.SetElement,
 		if len(once) == len(found) {
 			return found, nil
 		}
-		time.Sleep(pause)
 	}
-	return nil, fmt.Errorf("list the set %s of %s: the kernel gave elements twice in each of %d dumps", set.Name, set.Table.Name, tries)
+	return nil, fmt.Errorf("list the set %s of %s: the kernel gives elements twice for %s", set.Name, set.Table.Name, limit)
 }
