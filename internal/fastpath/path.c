@@ -12,13 +12,11 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "../tc/headers.h"
+
 #define TCP_LENGTH 20
 #define SYN 0x02
 #define ACK 0x10
-
-struct address {
-	__u32 word[4]; // of IPv4 as IPv6 maps it (RFC 4291 §2.5.5.2)
-};
 
 struct prefix {
 	__u32 length;
@@ -69,21 +67,6 @@ struct {
 	__type(value, struct count);
 } counts SEC(".maps");
 
-struct ipv4 {
-	__u8 version_length, tos;
-	__be16 length, id, fragment;
-	__u8 ttl, protocol;
-	__be16 checksum;
-	__u32 from, to;
-};
-
-struct ipv6 {
-	__be32 version_flow;
-	__be16 length;
-	__u8 next, hops;
-	struct address from, to;
-};
-
 struct tcp {
 	__be16 from, to;
 	__be32 sequence, acknowledged;
@@ -98,6 +81,7 @@ struct packet {
 	__u8 flags;
 };
 
+// map4 gives an address of IPv4 as IPv6 maps it (RFC 4291 §2.5.5.2).
 static __always_inline void map4(struct address *to, __u32 addr)
 {
 	to->word[0] = to->word[1] = 0;
@@ -147,11 +131,6 @@ static __always_inline struct way *way_to(const struct address *addr)
 {
 	struct prefix key = {.length = 128, .address = *addr};
 	return bpf_map_lookup_elem(&ways, &key);
-}
-
-static __always_inline __u32 half(const __u8 *bytes)
-{
-	return bytes[0] | bytes[1] << 8;
 }
 
 static __always_inline int same_mac(const __u8 *a, const __u8 *b)

@@ -12,6 +12,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "../tc/headers.h"
+
 #define MAX_ADDRESSES 20
 #define BROADCAST_BURST 1000000000ULL // ns
 #define RATE_BURST 50000000ULL // ns
@@ -35,10 +37,6 @@ enum reason {
 	BROADCAST,
 	RATE,
 	REASONS,
-};
-
-struct address {
-	__u32 word[4];
 };
 
 // port is what one container may send, and what was dropped: entry in kernel.go.
@@ -68,21 +66,6 @@ struct ethernet {
 	__be16 type;
 } __attribute__((packed));
 
-struct ipv4 {
-	__u8 version_length, tos;
-	__be16 length, id, fragment;
-	__u8 ttl, protocol;
-	__be16 checksum;
-	__u32 from, to;
-};
-
-struct ipv6 {
-	__be32 version_flow;
-	__be16 length;
-	__u8 next, hops;
-	struct address from, to;
-};
-
 struct arp {
 	__be16 hardware, protocol;
 	__u8 hardware_length, protocol_length;
@@ -92,11 +75,6 @@ struct arp {
 	__u8 to_mac[ETH_ALEN];
 	__u32 to;
 } __attribute__((packed));
-
-static __always_inline __u32 half(const __u8 *bytes)
-{
-	return bytes[0] | bytes[1] << 8;
-}
 
 static __always_inline int is_own_mac(const struct port *port, const __u8 *mac)
 {
