@@ -220,11 +220,10 @@ func validateEncryption(n fabric.Network) error {
 	switch {
 	case !n.Encrypted:
 		return nil
-	case n.Mode == fabric.ModeOVS:
-		return fmt.Errorf("option encrypted is not for mode=%s, whose datapath in user space sends tunnels past the host's routes to WireGuard: use mode=%s or mode=%s",
-			n.Mode, fabric.ModeVXLAN, fabric.ModeRouted)
 	case n.Mode == fabric.ModeUnderlay:
-		return fmt.Errorf("option encrypted is for mode=%s and mode=%s: in mode=%s nothing leads through WireGuard", fabric.ModeVXLAN, fabric.ModeRouted, n.Mode)
+		return fmt.Errorf("option encrypted is not for mode=%s, where nothing is tunnelled: use mode=%s, mode=%s or mode=%s", n.Mode, fabric.ModeVXLAN, fabric.ModeOVS, fabric.ModeRouted)
+	case n.Tunnel != "" && n.Tunnel != "vxlan":
+		return fmt.Errorf("options encrypted and tunnel=%s exclude each other: what is encrypted goes through the kernel's VXLAN", n.Tunnel)
 	case n.Via == fabric.ViaDirect:
 		return fmt.Errorf("options encrypted and via=%s exclude each other: what is encrypted goes through a tunnel between the hosts", fabric.ViaDirect)
 	}

@@ -63,6 +63,9 @@ func (w WireGuard) Check() error {
 	return nil
 }
 
+// SealedPort names the VXLAN device by which an encrypted network of mode=ovs leaves the switch.
+func SealedPort(network Network) string { return DeviceName("cwx", network.ID) }
+
 // tunnelled says that a tunnel of network leads from one host to the other.
 func tunnelled(network Network, from, to Host) bool {
 	return sameFamily(vtepOn(network, from), vtepOn(network, to))

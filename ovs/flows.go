@@ -69,6 +69,10 @@ func (w *writer) done() []vswitch.Flow {
 
 // sources lets in what the VTEPs send.
 func (w *writer) sources(vteps []netip.Addr) {
+	if w.network.Encrypted { // its device takes what the host filter lets through
+		w.add(tableClassify, 100, fmt.Sprintf("in_port=%d", w.tunnel), fmt.Sprintf("set_field:%#x->reg0,set_field:0x1->reg1,%s", w.vni, to(tableLocal)))
+		return
+	}
 	for _, vtep := range vteps {
 		w.add(tableClassify, 100, fmt.Sprintf("tun_id=%#x,%s=%s,in_port=%d", w.vni, tunnelField(vtep, "src"), vtep, w.tunnel),
 			fmt.Sprintf("set_field:%#x->reg0,set_field:0x1->reg1,%s", w.vni, to(tableLocal)))
@@ -129,11 +133,14 @@ func (w *writer) flood(local []place, vteps int) {
 		}
 	}
 	everywhere = slices.Clone(ports)
-	if vteps > 0 {
+	switch {
+	case w.network.Encrypted: // its device sends to each VTEP
+		everywhere = append(everywhere, output(w.tunnel))
+	case vteps > 0:
 		everywhere = append(everywhere, fmt.Sprintf("set_field:%#x->tun_id", w.vni))
-	}
-	for _, id := range groupIDs(w.vni, vteps) {
-		everywhere = append(everywhere, fmt.Sprintf("group:%d", id))
+		for _, id := range groupIDs(w.vni, vteps) {
+			everywhere = append(everywhere, fmt.Sprintf("group:%d", id))
+		}
 	}
 	for fromTunnel, outputs := range [][]string{everywhere, ports} {
 		actions := "drop"
@@ -150,6 +157,9 @@ func (w *writer) at(mac fabric.MAC) string {
 }
 
 func (w *writer) send(vtep netip.Addr) string {
+	if w.network.Encrypted {
+		return output(w.tunnel)
+	}
 	return fmt.Sprintf("set_field:%#x->tun_id,set_field:%s->%s,%s", w.vni, vtep, tunnelField(vtep, "dst"), output(w.tunnel))
 }
 

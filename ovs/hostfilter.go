@@ -10,6 +10,7 @@ import (
 	"github.com/mdlayher/netlink"
 
 	"github.com/causeway-net/causeway/internal/forward"
+	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
 // filterTable has a chain for each port of the userspace datapath, of the port's
@@ -95,7 +96,7 @@ func (p *Plane) filterPorts() (repaired int, err error) {
 	return repaired, nil
 }
 
-// plugged are the ports whose pair is there.
+// plugged are the ports whose pair or device is there.
 func (p *Plane) plugged() (ports []string, err error) {
 	ends, err := p.links.pairs.List()
 	if err != nil {
@@ -106,7 +107,25 @@ func (p *Plane) plugged() (ports []string, err error) {
 			ports = append(ports, port.name)
 		}
 	}
+	for name, row := range p.have.tunnels {
+		if row.Type == vswitch.Device && p.links.has(name) {
+			ports = append(ports, name)
+		}
+	}
 	return ports, nil
+}
+
+// guard readies a device of the kernel, before a frame comes in by it, for the userspace
+// datapath, which takes no frame that is larger than the MTU.
+func (p *Plane) guard(device string) error {
+	if p.have.datapath != "netdev" {
+		return nil
+	}
+	if err := p.links.mergingOff(device); err != nil {
+		return err
+	}
+	_, err := p.links.filterHost([]string{device}, never)
+	return err
 }
 
 func never(string) bool { return false }

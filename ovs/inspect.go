@@ -42,6 +42,13 @@ func (p *Plane) inspect(ctx context.Context, segment fabric.Segment) (found []st
 	if have.tunnels[tunnelPort(segment.Network)].Port <= 0 {
 		found = append(found, "the tunnel's port "+tunnelPort(segment.Network)+" is not there")
 	}
+	if segment.Network.Encrypted {
+		flaws, err := p.devices.Inspect(segment)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, flaws...)
+	}
 	for id, number := range last.ports.local {
 		if there := have.ports[id].number; there != number {
 			found = append(found, fmt.Sprintf("the port of endpoint %.12s is number %d in place of %d", id, there, number))

@@ -116,9 +116,9 @@ func (have *inventory) sort(row vswitch.Interface, onBridge bool) {
 }
 
 // ensureBridge creates the bridge, and the flows that serve every network.
-func (p *Plane) ensureBridge(ctx context.Context, vtep netip.Addr) (repaired int, err error) {
+func (p *Plane) ensureBridge(ctx context.Context, network fabric.Network, vtep netip.Addr) (repaired int, err error) {
 	if !p.have.present || !p.have.right {
-		if err := p.leaves(vtep, p.have.internal); err != nil {
+		if err := p.leaves(network, vtep, p.have.internal); err != nil {
 			return 0, err
 		}
 		if err := p.vswitch.AddBridge(ctx, p.Datapath); err != nil {
@@ -140,24 +140,39 @@ func (p *Plane) ensureTunnel(ctx context.Context, segment fabric.Segment) (repai
 	name := tunnelPort(segment.Network)
 	want := p.tunnelOf(segment)
 	row, there := p.have.tunnels[name]
+	if segment.Network.Encrypted {
+		fresh, mended, err := p.devices.Ensure(segment)
+		if repaired = mended; err != nil {
+			return repaired, err
+		}
+		if there && fresh { // the switch would keep the device that is gone
+			if err := p.vswitch.DeletePorts(ctx, name); err != nil {
+				return repaired, err
+			}
+			want.Number, row.Port = row.Port, 0 // the flows have it
+		}
+	}
 	if there && row.Port > 0 && row.Type == want.Kind && maps.Equal(row.Options, want.Options()) {
-		return 0, nil
+		return repaired, nil
 	}
 	if err := p.vswitch.AddTunnel(ctx, name, want); err != nil {
-		return 0, err
+		return repaired, err
 	}
 	rows, err := p.vswitch.Attached(ctx, name)
 	if err != nil {
-		return 0, err
+		return repaired, err
 	}
 	p.have.tunnels[name] = rows[name]
 	if there {
-		repaired = 1
+		repaired++
 	}
 	return repaired, nil
 }
 
 func (p *Plane) tunnelOf(segment fabric.Segment) vswitch.Tunnel {
+	if segment.Network.Encrypted {
+		return vswitch.Tunnel{Kind: vswitch.Device}
+	}
 	t := vswitch.Tunnel{Kind: kindOf(segment.Network), VTEP: segment.VTEP}
 	if t.Kind == "vxlan" {
 		t.Port = p.VXLANPort
@@ -165,8 +180,14 @@ func (p *Plane) tunnelOf(segment fabric.Segment) vswitch.Tunnel {
 	return t
 }
 
-// tunnelPort names the port of network's tunnel type.
-func tunnelPort(network fabric.Network) string { return "cw" + kindOf(network) }
+// tunnelPort names the port that network's frames leave by: that of its tunnel type, or its
+// own where it is encrypted.
+func tunnelPort(network fabric.Network) string {
+	if network.Encrypted {
+		return fabric.SealedPort(network)
+	}
+	return "cw" + kindOf(network)
+}
 
 func kindOf(network fabric.Network) string {
 	if network.Tunnel == "" {

@@ -69,6 +69,22 @@ func (l links) pair(endpoint fabric.Endpoint, mtu int) error {
 // checksumsOff has the kernel fill in the checksums of what is sent on link
 // (ethtool -K … tx off), which turns segmentation offload off too.
 func (l links) checksumsOff(link string) error {
+	if err := l.offload(link, unix.ETHTOOL_STXCSUM); err != nil {
+		return fmt.Errorf("turn checksum offload of %s off: %w", link, err)
+	}
+	return nil
+}
+
+// mergingOff has the kernel not put packets together that come in on link (ethtool -K … gro off).
+func (l links) mergingOff(link string) error {
+	if err := l.offload(link, unix.ETHTOOL_SGRO); err != nil {
+		return fmt.Errorf("turn GRO of %s off: %w", link, err)
+	}
+	return nil
+}
+
+// offload turns one off, by a command of ethtool.
+func (l links) offload(link string, command uint32) error {
 	socket := -1
 	err := nl.Do(l.NS(), func() (err error) {
 		socket, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -78,8 +94,8 @@ func (l links) checksumsOff(link string) error {
 		return fmt.Errorf("open a socket for ethtool: %w", err)
 	}
 	defer unix.Close(socket)
-	value := struct{ command, data uint32 }{unix.ETHTOOL_STXCSUM, 0} // struct ethtool_value
-	request := struct {                                              // struct ifreq
+	value := struct{ command, data uint32 }{command, 0} // struct ethtool_value
+	request := struct {                                 // struct ifreq
 		name [unix.IFNAMSIZ]byte
 		data unsafe.Pointer
 		_    [24 - unsafe.Sizeof(uintptr(0))]byte
@@ -88,7 +104,7 @@ func (l links) checksumsOff(link string) error {
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
 	runtime.KeepAlive(&value)
 	if errno != 0 {
-		return fmt.Errorf("turn checksum offload of %s off: %w", link, errno)
+		return errno
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ import (
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/gateway"
+	"github.com/causeway-net/causeway/internal/hostfilter"
 	"github.com/causeway-net/causeway/internal/jsonrpc"
 	"github.com/causeway-net/causeway/internal/nl"
 	"github.com/causeway-net/causeway/internal/planetest"
@@ -108,7 +109,7 @@ func (m *machine) space() (planetest.Space, error) {
 	vsctl := "ovs-vsctl --db=unix:" + filepath.Join(m.runDir, "db.sock") + " "
 	at := "unix:" + filepath.Join(m.runDir, bridge+".mgmt")
 	return planetest.Space{
-		NS: netns.NsHandle(ns), Own: regexp.MustCompile(`\bcw|causeway|cookie=|group_id=`), Foreign: regexp.MustCompile(`brphy|proto kernel`),
+		NS: netns.NsHandle(ns), Own: regexp.MustCompile(`\bcw|causeway|cookie=|group_id=`), Foreign: regexp.MustCompile(`brphy|proto kernel|inet causeway-tunnels`),
 		Left: regexp.MustCompile(`ip link set causeway `), // no frame takes the bridge's own end
 		More: []planetest.Listing{
 			{Command: ofctl + "--no-stats dump-flows " + at, Lines: regexp.MustCompile(`^cookie=\S+ table=(\d+), (priority=\S+) actions=`), Harms: []string{
@@ -140,7 +141,12 @@ func (s *site) plane(t *testing.T, host *planetest.Host) *Plane {
 	m := s.machine(t, host)
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	plane, err := New(Config{Datapath: s.datapath, VTEP: host.VTEP, RunDir: m.runDir, HostNS: host.NS, Log: logrus.NewEntry(log)})
+	filter, err := hostfilter.Open(hostfilter.Config{NS: host.NS, VTEP: host.VTEP, Log: logrus.NewEntry(log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = filter.Close() })
+	plane, err := New(Config{Datapath: s.datapath, Senders: filter, VTEP: host.VTEP, RunDir: m.runDir, HostNS: host.NS, Log: logrus.NewEntry(log)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +307,7 @@ func (m *machine) text(t *testing.T, segment fabric.Segment) string {
 // links are the host's ends of the segment's containers and of its gateway, and the tables of nftables.
 func (m *machine) links(t *testing.T, segment fabric.Segment) string {
 	t.Helper()
-	names := []string{gateway.LinkName(segment.Network)}
+	names := []string{gateway.LinkName(segment.Network), fabric.SealedPort(segment.Network)}
 	for _, endpoint := range segment.Local {
 		names = append(names, nl.HostEnd(endpoint.ID))
 	}
@@ -315,6 +321,8 @@ func (m *machine) links(t *testing.T, segment fabric.Segment) string {
 			fmt.Fprintln(&b, name, facts.FindAllString(out, -1))
 		}
 	}
+	fdb, _ := planetest.Output(t, m.host.NS, "bridge", "fdb", "show", "dev", fabric.SealedPort(segment.Network))
+	fmt.Fprintln(&b, slices.Sorted(strings.Lines(fdb)))
 	for _, table := range []string{"netdev causeway-ovs", "ip causeway-gateway-ovs", "ip6 causeway-gateway-ovs"} {
 		out, _ := planetest.Output(t, m.host.NS, "nft", append([]string{"list", "table"}, strings.Fields(table)...)...)
 		fmt.Fprintln(&b, strings.Count(out, "\n"), "lines of", table)

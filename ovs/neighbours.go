@@ -47,7 +47,7 @@ func newNeighbours(p *Plane) *neighbours {
 // resolve has the switch know the next hops of a network's tunnels. It reads the
 // switch's table where there are new VTEPs or the network is stale.
 func (p *Plane) resolve(ctx context.Context, segment fabric.Segment) (repaired int, err error) {
-	if p.have.datapath != "netdev" {
+	if p.have.datapath != "netdev" || segment.Network.Encrypted {
 		return 0, nil
 	}
 	id, wait := segment.Network.ID, time.Duration(0)

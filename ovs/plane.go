@@ -15,6 +15,7 @@ import (
 	"github.com/causeway-net/causeway/internal/gateway"
 	"github.com/causeway-net/causeway/internal/health"
 	"github.com/causeway-net/causeway/internal/vswitch"
+	"github.com/causeway-net/causeway/internal/vxlanport"
 )
 
 // Config configures a Plane; the default of a field is in brackets.
@@ -27,6 +28,10 @@ type Config struct {
 	Datapath string
 	// VXLANPort is the UDP port of vxlan tunnels (8472); all hosts must have the same.
 	VXLANPort uint16
+	// SealedPort is that of encrypted networks, which are devices of the kernel (4789).
+	SealedPort uint16
+	// Senders keeps strangers out of encrypted networks.
+	Senders vxlanport.Senders
 	// VTEP is this host's, so that Check knows whether tunnels can leave from it.
 	VTEP netip.Addr
 	// RunDir has the daemons' sockets (/run/openvswitch).
@@ -53,6 +58,7 @@ type Plane struct {
 	have  *inventory // nil: to be read
 	known map[string]programme
 
+	devices  *vxlanport.Ports // of encrypted networks
 	gateways *gateway.Gateways
 	places   map[string]fabric.Endpoint // of the gateways on this host, by network
 }
@@ -82,6 +88,9 @@ func New(config Config) (*Plane, error) {
 		gateways: gateway.New(gateway.Config{Mode: fabric.ModeOVS, Host: links.Handle, Board: config.Board, Log: config.Log}),
 	}
 	plane.neighbours = newNeighbours(plane)
+	plane.devices = vxlanport.New(vxlanport.Config{
+		Host: links.Handle, Port: int(config.SealedPort), Senders: config.Senders, Guard: plane.guard, Log: config.Log,
+	})
 	return plane, nil
 }
 
@@ -111,7 +120,7 @@ func (p *Plane) check(ctx context.Context, network fabric.Network) error {
 	for _, row := range rows {
 		have.sort(row, false)
 	}
-	return p.leaves(p.VTEP, have.internal)
+	return p.leaves(network, p.VTEP, have.internal)
 }
 
 // missing says why the switch cannot be asked now. One that does not answer is not
@@ -123,14 +132,17 @@ func (p *Plane) missing(ctx context.Context) error {
 	return p.vswitch.Missing(ctx)
 }
 
-// leaves says why tunnels cannot leave from vtep: the kernel has no datapath, or
+// leaves says why network's tunnels cannot leave from vtep: the kernel has no datapath, or
 // the userspace one is to send them, which it does only through a bridge of its
-// own. The devices of bridges are internal.
-func (p *Plane) leaves(vtep netip.Addr, internal map[string]bool) error {
+// own. The devices of bridges are internal. The kernel sends those of encrypted networks.
+func (p *Plane) leaves(network fabric.Network, vtep netip.Addr, internal map[string]bool) error {
 	if p.Datapath == "system" {
 		if !kernelDatapath() {
 			return errors.New("the kernel has no Open vSwitch datapath, which the setting system asks for: load its module openvswitch, or use netdev")
 		}
+		return nil
+	}
+	if network.Encrypted {
 		return nil
 	}
 	device, err := p.links.holder(vtep)
@@ -148,7 +160,14 @@ func (p *Plane) leaves(vtep netip.Addr, internal map[string]bool) error {
 // and groups. It returns how many of them it repaired.
 func (p *Plane) Apply(ctx context.Context, segment fabric.Segment) (repaired int, err error) {
 	defer p.begin()()
-	repaired, err = p.apply(ctx, segment, func() (int, error) { return p.program(ctx, segment.Network.ID, p.programme(segment)) })
+	repaired, err = p.apply(ctx, segment, func() (int, error) {
+		if segment.Network.Encrypted {
+			if err := p.devices.Write(segment); err != nil {
+				return 0, err
+			}
+		}
+		return p.program(ctx, segment.Network.ID, p.programme(segment))
+	})
 	if err != nil {
 		p.invalidate()
 		if errors.Is(err, vswitch.ErrUnresponsive) {
@@ -167,7 +186,7 @@ func (p *Plane) apply(ctx context.Context, segment fabric.Segment, program func(
 		return 0, err
 	}
 	steps := []func() (int, error){
-		func() (int, error) { return p.ensureBridge(ctx, segment.VTEP) },
+		func() (int, error) { return p.ensureBridge(ctx, segment.Network, segment.VTEP) },
 		func() (int, error) { return p.ensureTunnel(ctx, segment) },
 		func() (int, error) { return p.connect(ctx, p.withGateway(segment)) },
 		func() (int, error) { return p.ensureGateway(ctx, segment) },
@@ -222,6 +241,7 @@ func (p *Plane) Invalidate() {
 func (p *Plane) invalidate() {
 	p.have = nil
 	p.gateways.Invalidate()
+	p.devices.Invalidate()
 	p.neighbours.reroute()
 	for id, programme := range p.known {
 		programme.stale = true

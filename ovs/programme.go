@@ -82,6 +82,9 @@ func (a place) equal(b place) bool {
 func (p programme) isStatic() bool { return p.segment.Network.ID == static }
 
 func (p programme) groups() []vswitch.Group {
+	if p.segment.Network.Encrypted { // its device floods
+		return nil
+	}
 	return groupsOf(p.segment.Network.VNI, p.segment.Flood, p.ports.tunnel)
 }
 

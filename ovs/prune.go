@@ -58,7 +58,13 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 	if err := p.links.pairs.Prune(endpoints); err != nil { // those that have lost their port
 		return err
 	}
-	names := make(map[string]bool)
+	if err := p.pruneTunnels(ctx, tunnels); err != nil {
+		return err
+	}
+	if err := p.devices.Prune(keep); err != nil {
+		return err
+	}
+	names := maps.Clone(tunnels)
 	for _, endpoint := range endpoints {
 		names[nl.HostEnd(endpoint.ID)] = true
 	}
@@ -72,9 +78,6 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 		return err
 	}
 	if err := p.pruneMeters(ctx); err != nil {
-		return err
-	}
-	if err := p.pruneTunnels(ctx, tunnels); err != nil {
 		return err
 	}
 	return p.pruneBridge(ctx, len(keep))

@@ -14,6 +14,13 @@ import (
 	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
+// TestSuiteSealed has the networks encrypted: devices of the kernel carry them.
+func TestSuiteSealed(t *testing.T) {
+	config := newSite(t).suite("10.99.0.0", "")
+	config.Encrypted, config.TunnelPort = true, 4789
+	planetest.Run(t, config)
+}
+
 func TestSuite(t *testing.T) { planetest.Run(t, newSite(t).suite("10.99.0.0", "")) }
 
 func v4(c *planetest.Container) netip.Addr { return c.Endpoint.Addrs[0].Addr() }

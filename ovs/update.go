@@ -17,7 +17,14 @@ func (p *Plane) Update(ctx context.Context, delta fabric.Delta) error {
 	if last, known := p.known[delta.Network.ID]; !known || last.stale || p.have == nil {
 		return fmt.Errorf("ovs: network %s is to be read back", delta.Network.Label())
 	}
-	if _, err := p.apply(ctx, delta.Segment, func() (int, error) { return 0, p.change(ctx, delta) }); err != nil {
+	if _, err := p.apply(ctx, delta.Segment, func() (int, error) {
+		if delta.Network.Encrypted {
+			if err := p.devices.Update(delta); err != nil {
+				return 0, err
+			}
+		}
+		return 0, p.change(ctx, delta)
+	}); err != nil {
 		p.invalidate()
 		return fmt.Errorf("ovs: %w", err)
 	}

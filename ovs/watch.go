@@ -35,7 +35,8 @@ func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	group.Go(func() error { return w.repeat(ctx, w.ends) })
 	group.Go(func() error { return w.repeat(ctx, w.hostFilter) })
 	group.Go(func() error { return w.neighbours(ctx) })
-	group.Go(func() error { return w.watchGateways(ctx) })
+	group.Go(func() error { return w.gateways.Watch(ctx, w.lookAgain) })
+	group.Go(func() error { return w.devices.Watch(ctx, w.lookAgain) })
 	return group.Wait()
 }
 
@@ -130,14 +131,12 @@ func (w watcher) changed(seen map[openflow.Change]int) []string {
 	return stale
 }
 
-// watchGateways has the next operation look at the switch and the gateways again.
-func (w watcher) watchGateways(ctx context.Context) error {
-	return w.gateways.Watch(ctx, func(network string) {
-		w.activity.mu.Lock()
-		w.activity.stale[network] = true
-		w.activity.mu.Unlock()
-		w.drifted(network)
-	})
+// lookAgain has the next operation look at the switch again, and at what drifted beside it.
+func (w watcher) lookAgain(network string) {
+	w.activity.mu.Lock()
+	w.activity.stale[network] = true
+	w.activity.mu.Unlock()
+	w.drifted(network)
 }
 
 // mark has the plane read back at its next operation.

@@ -1,7 +1,6 @@
 package routed
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -193,17 +192,8 @@ func (p *Plane) device(t *tunnel, segment fabric.Segment) *netlink.Vxlan {
 
 func (p *Plane) createTunnel(t *tunnel, segment fabric.Segment) error {
 	device := p.device(t, segment)
-	if err := p.kernel.LinkAdd(device); err != nil {
-		return fmt.Errorf("create %s with VNI %d on UDP port %d: %w", t.name, device.VxlanId, p.Port, err)
-	}
-	link, err := p.kernel.Link(t.name)
+	link, err := p.kernel.CreateVXLAN(device, mark+"tunnel")
 	if err != nil {
-		return err
-	}
-	if err := p.kernel.LinkSetAlias(link, mark+"tunnel"); err != nil {
-		return fmt.Errorf("mark %s: %w", t.name, err)
-	}
-	if err := p.kernel.Silence(link); err != nil {
 		return err
 	}
 	if err := p.kernel.LinkSetUp(link); err != nil {
@@ -225,15 +215,16 @@ func (p *Plane) repairTunnel(want fabric.Segment) (repaired int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	have, device := link.Attrs(), p.device(t, want)
-	if have.Alias != mark+"tunnel" {
+	device := p.device(t, want)
+	if link.Attrs().Alias != mark+"tunnel" {
 		return 0, fmt.Errorf("a link %s is there already that is not causeway's", t.name)
 	}
-	if old, ok := link.(*netlink.Vxlan); ok && !old.SrcAddr.Equal(device.SrcAddr) && p.kernel.SetVXLANSource(old, device.SrcAddr) == nil {
-		old.SrcAddr, repaired = device.SrcAddr, 1
+	repaired, reason, err := p.kernel.MendVXLAN(device, link)
+	if err != nil {
+		return repaired, err
 	}
-	if reason := nl.Incompatible(device, link); reason != "" || have.HardwareAddr.String() != device.HardwareAddr.String() {
-		p.Log.Infof("%s is recreated: it %s", t.name, cmp.Or(reason, "has another MAC"))
+	if reason != "" {
+		p.Log.Infof("%s is recreated: it %s", t.name, reason)
 		p.fresh = false
 		if err := p.kernel.Remove(t.name); err != nil {
 			return 0, err
@@ -241,18 +232,6 @@ func (p *Plane) repairTunnel(want fabric.Segment) (repaired int, err error) {
 		return 1, p.readBack()
 	}
 	t.mtu = device.MTU
-	if have.MTU != device.MTU {
-		repaired++
-		if err := p.kernel.LinkSetMTU(link, device.MTU); err != nil {
-			return repaired, fmt.Errorf("set MTU of %s to %d: %w", t.name, device.MTU, err)
-		}
-	}
-	if have.RawFlags&unix.IFF_UP == 0 {
-		repaired++
-		if err := p.kernel.LinkSetUp(link); err != nil {
-			return repaired, fmt.Errorf("set %s up: %w", t.name, err)
-		}
-	}
 	return repaired, nil
 }
 

@@ -61,10 +61,10 @@ func encryption(c *cluster) {
 	}
 	c.forges(from, to)
 	open := c.wall("udp dport 51822-51823")
-	if c.routed() {
-		c.finds(1, "Nothing comes back on networks of mode=routed from host h2.")
+	if found := "Nothing comes back through the encrypted tunnel from host h2."; len(c.options) == 0 {
+		c.finds(1, found)
 	} else {
-		c.finds(1, "Nothing comes back through the encrypted tunnel from host h2.")
+		c.finds(1, "Nothing comes back on networks of "+c.options[0]+" from host h2.")
 	}
 	open()
 }

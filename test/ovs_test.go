@@ -17,7 +17,7 @@ import (
 
 // TestOVS holds Open vSwitch to what VXLAN is held to, and to what is its own.
 func TestOVS(t *testing.T) {
-	c := up(t, lab.Options{Hosts: 2, OVS: true})
+	c := up(t, lab.Options{Hosts: 2, OVS: true, WireGuard: true})
 	c.options = []string{"mode=ovs"}
 	t.Run("first contact", func(t *testing.T) { firstContact(c.sub(t)) })
 	c.runAll(t)
@@ -29,6 +29,8 @@ func TestOVS(t *testing.T) {
 			of.runAll(t, "ping and TCP between hosts", "MTU")
 		})
 	}
+	t.Run("encryption", func(t *testing.T) { encryption(c.sub(t)) })
+	t.Run("key rotation", func(t *testing.T) { keyRotation(c.sub(t), func(func(*cluster)) {}) })
 	t.Run("sends as itself", func(t *testing.T) { sendsAsItself(c.sub(t)) })
 	t.Run("readable", func(t *testing.T) { readable(c.sub(t)) })
 	t.Run("switch restarted", func(t *testing.T) { switchRestarted(c.sub(t)) })

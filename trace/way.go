@@ -169,7 +169,8 @@ func (t Tracer) bridgedOut(segment fabric.Segment, e end, w *watch) error {
 	return w.add(t.hop(NIC, nic.Attrs().Name, []Check{check}), host, nic, ethernetLen)
 }
 
-// switched: Open vSwitch has the port, and sends what its flows wrap by the NIC.
+// switched: Open vSwitch has the port, and sends what its flows wrap by the NIC, or what is
+// encrypted by a VXLAN device of the network's own.
 func (t Tracer) switched(ctx context.Context, segment fabric.Segment, e end, w *watch) error {
 	host, port, err := t.port(e)
 	if err != nil {
@@ -188,6 +189,16 @@ func (t Tracer) switched(ctx context.Context, segment fabric.Segment, e end, w *
 	vtep, err := t.vtepOf(segment, e)
 	if err != nil {
 		return err
+	}
+	if segment.Network.Encrypted {
+		device, err := host.Link(fabric.SealedPort(segment.Network))
+		if err != nil {
+			return err
+		}
+		checks := []Check{entry(host, device, e.other.MAC, vtep)}
+		if err := w.add(t.hop(Tunnel, device.Attrs().Name, checks), host, device, ethernetLen); err != nil {
+			return err
+		}
 	}
 	wrap := udpTunnel
 	if segment.Network.Tunnel == "gre" {

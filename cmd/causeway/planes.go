@@ -109,7 +109,8 @@ func (p *planes) openTunnels(s settings, host fabric.Host, board *health.Board, 
 		return err
 	}
 	p.ovs, err = ovs.New(ovs.Config{
-		Datapath: s.ovsDatapath, VXLANPort: s.ovsVXLANPort, VTEP: host.VTEP, RunDir: cmp.Or(os.Getenv("OVS_RUNDIR"), s.onHost("/run/openvswitch")), HostNS: netns.None(), Board: board, Log: log,
+		Datapath: s.ovsDatapath, VXLANPort: s.ovsVXLANPort, SealedPort: s.vxlanPort, Senders: p.filter, VTEP: host.VTEP,
+		RunDir: cmp.Or(os.Getenv("OVS_RUNDIR"), s.onHost("/run/openvswitch")), HostNS: netns.None(), Board: board, Log: log,
 	})
 	return err
 }

@@ -1,12 +1,14 @@
 package nl
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	rtnl "github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 )
 
 // NewVXLAN gives a VXLAN device (RFC 7348) that learns nothing and sends from vtep.
@@ -56,4 +58,63 @@ func Incompatible(want *netlink.Vxlan, link netlink.Link) string {
 		return "has options that are not ours"
 	}
 	return ""
+}
+
+// CreateVXLAN creates a device that has an alias and no IPv6 address of its own; it is down.
+func (h *Handle) CreateVXLAN(device *netlink.Vxlan, alias string) (netlink.Link, error) {
+	if err := h.LinkAdd(device); err != nil {
+		return nil, fmt.Errorf("create %s with VNI %d on UDP port %d: %w", device.Name, device.VxlanId, device.Port, err)
+	}
+	link, err := h.Link(device.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.LinkSetAlias(link, alias); err != nil {
+		return nil, fmt.Errorf("mark %s: %w", device.Name, err)
+	}
+	return link, h.Silence(link)
+}
+
+// MendVXLAN makes link as want is, up, and counts what was not. It changes nothing where
+// link can't serve as want, and says why. The source, the MTU and the MAC change while it
+// carries.
+func (h *Handle) MendVXLAN(want *netlink.Vxlan, link netlink.Link) (repaired int, incompatible string, err error) {
+	if old, ok := link.(*netlink.Vxlan); ok && !old.SrcAddr.Equal(want.SrcAddr) && h.SetVXLANSource(old, want.SrcAddr) == nil {
+		old.SrcAddr, repaired = want.SrcAddr, 1
+	}
+	if incompatible = Incompatible(want, link); incompatible != "" {
+		return repaired, incompatible, nil
+	}
+	for _, flaw := range VXLANFlaws(want, link) {
+		if err := flaw.Repair(h, link); err != nil {
+			return repaired, "", fmt.Errorf("%s: %w", want.Name, err)
+		}
+		repaired++
+	}
+	return repaired, "", nil
+}
+
+// Flaw is what is wrong with a link, and what sets it right.
+type Flaw struct {
+	What   string
+	Repair func(*Handle, netlink.Link) error
+}
+
+// VXLANFlaws are those of a compatible link.
+func VXLANFlaws(want *netlink.Vxlan, link netlink.Link) (flaws []Flaw) {
+	have := link.Attrs()
+	if !bytes.Equal(have.HardwareAddr, want.HardwareAddr) {
+		flaws = append(flaws, Flaw{fmt.Sprintf("has MAC %s, not %s", have.HardwareAddr, want.HardwareAddr), func(h *Handle, link netlink.Link) error {
+			return h.LinkSetHardwareAddr(link, want.HardwareAddr)
+		}})
+	}
+	if have.MTU != want.MTU {
+		flaws = append(flaws, Flaw{fmt.Sprintf("has MTU %d, not %d", have.MTU, want.MTU), func(h *Handle, link netlink.Link) error {
+			return h.LinkSetMTU(link, want.MTU)
+		}})
+	}
+	if have.RawFlags&unix.IFF_UP == 0 {
+		flaws = append(flaws, Flaw{"is down", func(h *Handle, link netlink.Link) error { return h.LinkSetUp(link) }})
+	}
+	return flaws
 }

@@ -21,6 +21,7 @@ func strangers(t *testing.T, config Config) {
 	rig := NewRig(t, config, 4)
 	network := rig.Network(1)
 	to, member, host, stranger := rig.Hosts[0], rig.Hosts[1], rig.Hosts[2], rig.Hosts[3]
+	ends := rig.tunnelEnds()
 	delete(rig.state.Hosts, stranger.Name)
 	a, b := rig.Start(to, network, 2), rig.Start(member, network, 3)
 	mustReach(t, a, b)
@@ -42,7 +43,7 @@ func strangers(t *testing.T, config Config) {
 			}
 			socket := a.sniff(t)
 			frame := vxlanPacket(network.VNI, ethernet(a.Endpoint.MAC, fabric.MAC{2: 1}))
-			sendUDP(t, test.from.NS, netip.AddrPortFrom(test.from.VTEP, 0), netip.AddrPortFrom(to.VTEP, config.TunnelPort), frame)
+			sendUDP(t, test.from.NS, netip.AddrPortFrom(ends[test.from], 0), netip.AddrPortFrom(ends[to], config.TunnelPort), frame)
 			if n := heard(t, socket, a.Endpoint.MAC); n != test.want {
 				t.Errorf("%d frames arrived, not %d", n, test.want)
 			}

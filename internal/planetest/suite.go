@@ -81,6 +81,9 @@ func Run(t *testing.T, config Config) {
 			"a storm of broadcasts is held down": storm,
 		})
 	}
+	if config.Encrypted {
+		tests["a key changes"] = rekey
+	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -8,6 +8,7 @@
 package vswitch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -132,14 +133,22 @@ func (s *Switch) AddBridge(ctx context.Context, datapath string) error {
 	return nil
 }
 
+// Device is the kind of a tunnel that is a device of the kernel's.
+const Device = ""
+
 // Tunnel is what a Tunnel port must be.
 type Tunnel struct {
 	Kind string
 	VTEP netip.Addr
 	Port uint16 // UDP; zero where the kind has none, or has one by its standard
+	// Number is the OpenFlow port that is asked for; zero: any.
+	Number int
 }
 
 func (t Tunnel) Options() map[string]string {
+	if t.Kind == Device {
+		return nil
+	}
 	options := map[string]string{"remote_ip": "flow", "key": "flow", "local_ip": t.VTEP.String()}
 	if t.Port != 0 {
 		options["dst_port"] = fmt.Sprint(t.Port)
@@ -148,9 +157,12 @@ func (t Tunnel) Options() map[string]string {
 }
 
 func (s *Switch) AddTunnel(ctx context.Context, name string, t Tunnel) error {
-	args := []string{"--may-exist", "add-port", s.bridge, name, "--", "set", "Interface", name, "type=" + t.Kind}
+	args := []string{"--may-exist", "add-port", s.bridge, name, "--", "set", "Interface", name, "type=" + cmp.Or(t.Kind, quote(Device))}
 	args = append(args, pairs("options", t.Options())...)
-	args = append(args, "external_ids:"+IDTunnel+"="+quote(t.Kind))
+	args = append(args, "external_ids:"+IDTunnel+"="+quote(cmp.Or(t.Kind, "device")))
+	if t.Number != 0 {
+		args = append(args, fmt.Sprintf("ofport_request=%d", t.Number))
+	}
 	if _, err := s.Exec(ctx, nil, "ovs-vsctl", args...); err != nil {
 		return fmt.Errorf("add tunnel port %s: %w", name, err)
 	}
