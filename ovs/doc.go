@@ -14,6 +14,7 @@
 //	 0 classify       in_port=container                        reg0=VNI, to 10
 //	                  in_port=gateway, dl_src=its MAC          reg0=VNI, reg1=1, to 20
 //	                  in_port=tunnel, tun_id=VNI, tun_src=VTEP reg0=VNI, reg1=1, to 30
+//	                  in_port=an encrypted network's device    reg0=VNI, reg1=1, to 30
 //	10 MAC            in_port, dl_src=own                      to 11
 //	11 kind           what only routers, DHCP servers and      drop
 //	                  bridges say; another's MAC in ARP or ND
@@ -37,6 +38,9 @@
 //	50 flood          reg0, reg1=0                             local ports, tun_id=VNI, the network's groups
 //	                  reg0, reg1=1                             local ports
 //	groups            type all, a bucket for each VTEP         tun_dst=VTEP, to the tunnel
+//
+// An encrypted network has a device of the kernel, another port of the bridge, in place of
+// the tunnel and the groups (package vxlanport).
 //
 // reg0 holds the VNI, so that equal subnets never meet; reg1 is 1 for what came
 // from a tunnel or the gateway, so that it never leaves through a tunnel. Each flow carries the

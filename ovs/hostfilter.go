@@ -115,19 +115,6 @@ func (p *Plane) plugged() (ports []string, err error) {
 	return ports, nil
 }
 
-// guard readies a device of the kernel, before a frame comes in by it, for the userspace
-// datapath, which takes no frame that is larger than the MTU.
-func (p *Plane) guard(device string) error {
-	if p.have.datapath != "netdev" {
-		return nil
-	}
-	if err := p.links.mergingOff(device); err != nil {
-		return err
-	}
-	_, err := p.links.filterHost([]string{device}, never)
-	return err
-}
-
 func never(string) bool { return false }
 
 // hostFilter watches the chains.

@@ -16,11 +16,12 @@ import (
 
 // inventory is what the switch has of ours, as last read and as changed since.
 type inventory struct {
-	present  bool   // the bridge is there
-	made     bool   // and we made it
-	right    bool   // and it is set as we want it, or is not ours to set
-	datapath string // "netdev" for the userspace one
-	filtered bool   // the ports are kept from the host's stack
+	present  bool                // the bridge is there
+	made     bool                // and we made it
+	right    bool                // and it is set as we want it, or is not ours to set
+	datapath string              // "netdev" for the userspace one
+	filtered bool                // the ports are kept from the host's stack
+	unmerged map[netip.Addr]bool // WireGuard devices with GRO off, by their address
 	tunnels  map[string]vswitch.Interface
 	ports    map[string]portRow // by endpoint ID
 	groups   map[uint32]string  // buckets, by group ID
@@ -43,7 +44,7 @@ type portRow struct {
 func newInventory() *inventory {
 	return &inventory{
 		tunnels: map[string]vswitch.Interface{}, ports: map[string]portRow{}, internal: map[string]bool{},
-		groups: map[uint32]string{}, meters: map[uint32]openflow.Meter{}, gateways: map[string]bool{},
+		groups: map[uint32]string{}, meters: map[uint32]openflow.Meter{}, gateways: map[string]bool{}, unmerged: map[netip.Addr]bool{},
 	}
 }
 
@@ -141,7 +142,7 @@ func (p *Plane) ensureTunnel(ctx context.Context, segment fabric.Segment) (repai
 	want := p.tunnelOf(segment)
 	row, there := p.have.tunnels[name]
 	if segment.Network.Encrypted {
-		fresh, mended, err := p.devices.Ensure(segment)
+		fresh, mended, err := p.ensureDevice(segment)
 		if repaired = mended; err != nil {
 			return repaired, err
 		}

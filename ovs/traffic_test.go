@@ -21,6 +21,19 @@ func TestSuiteSealed(t *testing.T) {
 	planetest.Run(t, config)
 }
 
+// TestNothingIsMerged holds that the userspace datapath, which takes no frame that is larger
+// than the MTU, gets none of an encrypted network.
+func TestNothingIsMerged(t *testing.T) {
+	config := newSite(t).suite("10.99.0.0", "")
+	config.Encrypted = true
+	rig, network, _, _ := planetest.Two(t, config)
+	for _, device := range []string{"eth0", fabric.SealedPort(network)} { // eth0 has the ends of the tunnels
+		if out := within(t, rig.Hosts[0].NS, "ethtool", "-k", device); !strings.Contains(out, "generic-receive-offload: off") {
+			t.Errorf("%s", out)
+		}
+	}
+}
+
 func TestSuite(t *testing.T) { planetest.Run(t, newSite(t).suite("10.99.0.0", "")) }
 
 func v4(c *planetest.Container) netip.Addr { return c.Endpoint.Addrs[0].Addr() }

@@ -145,7 +145,7 @@ func (c *cluster) frameFor(member, victim container, network string) injection {
 			continue
 		}
 		vni = n.VNI
-		if n.Mode == fabric.ModeOVS {
+		if n.Mode == fabric.ModeOVS && !n.Encrypted {
 			port = tunnelPortOVS
 		}
 		if n.Mode == fabric.ModeRouted { // to the host's end of the encrypted ones' tunnel

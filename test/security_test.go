@@ -29,6 +29,7 @@ func attackedNetworks() []attacked {
 		{name: "`vxlan`", create: []string{"-d", "causeway"}, tunnel: tunnelPort},
 		{name: "`vxlan`, encrypted", create: []string{"-d", "causeway", "-o", "encrypted=true"}, tunnel: tunnelPort},
 		{name: "`ovs`", create: []string{"-d", "causeway", "-o", "mode=ovs"}, tunnel: tunnelPortOVS},
+		{name: "`ovs`, encrypted", create: []string{"-d", "causeway", "-o", "mode=ovs", "-o", "encrypted=true"}, tunnel: tunnelPort},
 		{name: "`routed`", create: []string{"-d", "causeway", "-o", "mode=routed"}},
 		{name: "`routed`, encrypted", create: []string{"-d", "causeway", "-o", "mode=routed", "-o", "encrypted=true"}, tunnel: tunnelPort},
 		{name: "`underlay`", create: []string{"-d", "causeway", "-o", "mode=underlay", "-o", "bridge=lan"}},

@@ -3,6 +3,7 @@ package vxlanport
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -50,33 +51,61 @@ func (e entries) lost(have entries) int {
 func (p *Ports) Write(segment fabric.Segment) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	d, err := p.ready(segment.Network)
+	if err != nil {
+		return err
+	}
 	want := entriesOf(segment.Remote, segment.Flood)
-	return p.write(segment.Network, want, func(s slot) bool { _, wanted := want[s]; return !wanted })
+	var gone []slot
+	for s := range d.entries {
+		if _, wanted := want[s]; !wanted {
+			gone = append(gone, s)
+		}
+	}
+	d.flood = segment.Flood
+	return p.write(d, want, gone)
 }
 
 // Update writes the entries of what changed. Ensure came before.
 func (p *Ports) Update(delta fabric.Delta) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	want, gone := entriesOf(delta.Put, delta.Flood), make(map[slot]bool)
+	d, err := p.ready(delta.Network)
+	if err != nil {
+		return err
+	}
+	want := entriesOf(delta.Put, nil)
+	var gone []slot
 	for _, endpoint := range delta.Gone {
 		s := slot{mac: endpoint.MAC}
 		_, wanted := want[s]
-		gone[s] = !wanted
+		if _, there := d.entries[s]; there && !wanted {
+			gone = append(gone, s)
+		}
 	}
-	return p.write(delta.Network, want, func(s slot) bool {
-		_, wanted := want[s]
-		return gone[s] || s.flood.IsValid() && !wanted
-	})
+	if !slices.Equal(d.flood, delta.Flood) {
+		maps.Copy(want, entriesOf(nil, delta.Flood))
+		for _, vtep := range d.flood {
+			if _, kept := want[slot{flood: vtep}]; !kept {
+				gone = append(gone, slot{flood: vtep})
+			}
+		}
+		d.flood = delta.Flood
+	}
+	return p.write(d, want, gone)
 }
 
-// write sets what is wanted, and deletes what is gone of what the device has. An entry
-// that changes is replaced in one step.
-func (p *Ports) write(network fabric.Network, want entries, gone func(slot) bool) error {
+func (p *Ports) ready(network fabric.Network) (*device, error) {
 	d := p.devices[network.ID]
 	if d == nil || !d.trusted {
-		return fmt.Errorf("device of encrypted network %s is to be read back", network.Label())
+		return nil, fmt.Errorf("device of encrypted network %s is to be read back", network.Label())
 	}
+	return d, nil
+}
+
+// write sets what is wanted and is not there, and deletes what is gone. An entry that
+// changes is replaced in one step.
+func (p *Ports) write(d *device, want entries, gone []slot) error {
 	var failed nl.Failures
 	for s, vtep := range want {
 		if d.entries[s] == vtep {
@@ -92,14 +121,11 @@ func (p *Ports) write(network fabric.Network, want entries, gone func(slot) bool
 		}
 		d.entries[s] = vtep
 	}
-	for s, vtep := range d.entries {
-		if !gone(s) {
-			continue
-		}
+	for _, s := range gone {
 		// ENODEV: the entry went with its link.
-		err := p.Host.NeighDel(d.message(s, vtep))
+		err := p.Host.NeighDel(d.message(s, d.entries[s]))
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
-			failed.Add(fmt.Errorf("delete %s: %w", describe(s, vtep), err))
+			failed.Add(fmt.Errorf("delete %s: %w", describe(s, d.entries[s]), err))
 			continue
 		}
 		delete(d.entries, s)

@@ -59,7 +59,8 @@ type device struct {
 	want    *netlink.Vxlan
 	index   int // 0: it was not looked at
 	entries entries
-	trusted bool // nobody else has changed it since it was read
+	flood   []netip.Addr // as written last
+	trusted bool         // nobody else has changed it since it was read
 }
 
 // New returns Ports; nothing is changed before Ensure.
