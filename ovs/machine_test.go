@@ -102,6 +102,19 @@ func (s *site) suite(vtep, tunnel string) planetest.Config {
 	}
 }
 
+// sealedSuite has the networks encrypted: devices of the kernel carry them. What the switch
+// does at the containers' ports is the same for all networks, and left out.
+func (s *site) sealedSuite() planetest.Config {
+	config := s.suite("10.99.0.0", "")
+	config.Encrypted, config.TunnelPort, config.Filters = true, 4789, false
+	config.Space = func(t *testing.T, host *planetest.Host, _ fabric.Segment) (planetest.Space, error) {
+		space, err := s.machine(t, host).space()
+		space.Own, space.More = regexp.MustCompile(`\bcwx|table netdev causeway-ovs`), nil
+		return space, err
+	}
+	return config
+}
+
 // space is the host's namespace, and its switch.
 func (m *machine) space() (planetest.Space, error) {
 	ns, err := unix.Dup(int(m.host.NS))

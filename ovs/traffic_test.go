@@ -14,19 +14,13 @@ import (
 	"github.com/causeway-net/causeway/internal/vswitch"
 )
 
-// TestSuiteSealed has the networks encrypted: devices of the kernel carry them.
-func TestSuiteSealed(t *testing.T) {
-	config := newSite(t).suite("10.99.0.0", "")
-	config.Encrypted, config.TunnelPort = true, 4789
-	planetest.Run(t, config)
-}
+// TestSuiteSealed has the networks encrypted.
+func TestSuiteSealed(t *testing.T) { planetest.Run(t, newSite(t).sealedSuite()) }
 
 // TestNothingIsMerged holds that the userspace datapath, which takes no frame that is larger
 // than the MTU, gets none of an encrypted network.
 func TestNothingIsMerged(t *testing.T) {
-	config := newSite(t).suite("10.99.0.0", "")
-	config.Encrypted = true
-	rig, network, _, _ := planetest.Two(t, config)
+	rig, network, _, _ := planetest.Two(t, newSite(t).sealedSuite())
 	for _, device := range []string{"eth0", fabric.SealedPort(network)} { // eth0 has the ends of the tunnels
 		if out := within(t, rig.Hosts[0].NS, "ethtool", "-k", device); !strings.Contains(out, "generic-receive-offload: off") {
 			t.Errorf("%s", out)
