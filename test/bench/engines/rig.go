@@ -72,7 +72,7 @@ func setUp(ctx context.Context, name, binary string, wanted []row, log io.Writer
 			continue
 		}
 		options := lab.Options{
-			Name: name, Hosts: 2, Engine: "28.5", OVS: switched, WireGuard: !switched, Causeway: binary, Log: log,
+			Name: name, Hosts: 2, Engine: "28.5", OVS: switched, WireGuard: true, Causeway: binary, Log: log,
 			CausewayArgs: []string{"--log-level=debug"},
 		}
 		if switched {

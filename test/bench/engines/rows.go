@@ -54,6 +54,7 @@ func rows() []row {
 		{name: "underlay", what: "causeway, `mode=underlay` on a NIC of its own", create: ours("-o", "mode=underlay", "-o", "parent=eth2"), noFirst: true, kinds: own},
 		{name: "ovs host", what: "from host to host where the NIC is a port of Open vSwitch's datapath in user space: the limit of ovs here", hosts: true, switched: true, kinds: []string{traffic}},
 		{name: "ovs", what: "causeway, `mode=ovs`, on that datapath: this kernel has none of its own", create: ours("-o", "mode=ovs"), switched: true, kinds: own},
+		{name: "ovs encrypted", what: "the same with `-o encrypted=true`, by `wireguard-go`", create: ours("-o", "mode=ovs", "-o", "encrypted=true"), switched: true, noFirst: true, kinds: []string{traffic}},
 	}
 }
 
