@@ -67,9 +67,10 @@ func (w *writer) done() []vswitch.Flow {
 	return flows
 }
 
-// sources lets in what the VTEPs send.
+// sources lets in what the VTEPs send. Of an encrypted network that is what its device
+// brings, whichever they are.
 func (w *writer) sources(vteps []netip.Addr) {
-	if w.network.Encrypted { // its device takes what the host filter lets through
+	if w.network.Encrypted { // the host filter knows them
 		w.add(tableClassify, 100, fmt.Sprintf("in_port=%d", w.tunnel), fmt.Sprintf("set_field:%#x->reg0,set_field:0x1->reg1,%s", w.vni, to(tableLocal)))
 		return
 	}

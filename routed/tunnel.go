@@ -186,13 +186,13 @@ func (e entry) String() string {
 func (p *Plane) device(t *tunnel, segment fabric.Segment) *netlink.Vxlan {
 	device := nl.NewVXLAN(t.name, t.vni, segment.VTEP, p.Port)
 	device.HardwareAddr = t.mac(p.VTEP).HardwareAddr()
-	device.MTU = segment.TunnelMTU
+	device.MTU, device.Alias = segment.TunnelMTU, mark+"tunnel"
 	return device
 }
 
 func (p *Plane) createTunnel(t *tunnel, segment fabric.Segment) error {
 	device := p.device(t, segment)
-	link, err := p.kernel.CreateVXLAN(device, mark+"tunnel")
+	link, err := p.kernel.CreateVXLAN(device)
 	if err != nil {
 		return err
 	}
@@ -216,9 +216,6 @@ func (p *Plane) repairTunnel(want fabric.Segment) (repaired int, err error) {
 		return 0, err
 	}
 	device := p.device(t, want)
-	if link.Attrs().Alias != mark+"tunnel" {
-		return 0, fmt.Errorf("a link %s is there already that is not causeway's", t.name)
-	}
 	repaired, reason, err := p.kernel.MendVXLAN(device, link)
 	if err != nil {
 		return repaired, err

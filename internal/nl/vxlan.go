@@ -60,8 +60,8 @@ func Incompatible(want *netlink.Vxlan, link netlink.Link) string {
 	return ""
 }
 
-// CreateVXLAN creates a device that has an alias and no IPv6 address of its own; it is down.
-func (h *Handle) CreateVXLAN(device *netlink.Vxlan, alias string) (netlink.Link, error) {
+// CreateVXLAN creates a device with its alias and without an IPv6 address; it is down.
+func (h *Handle) CreateVXLAN(device *netlink.Vxlan) (netlink.Link, error) {
 	if err := h.LinkAdd(device); err != nil {
 		return nil, fmt.Errorf("create %s with VNI %d on UDP port %d: %w", device.Name, device.VxlanId, device.Port, err)
 	}
@@ -69,16 +69,21 @@ func (h *Handle) CreateVXLAN(device *netlink.Vxlan, alias string) (netlink.Link,
 	if err != nil {
 		return nil, err
 	}
-	if err := h.LinkSetAlias(link, alias); err != nil {
+	if err := h.LinkSetAlias(link, device.Alias); err != nil {
 		return nil, fmt.Errorf("mark %s: %w", device.Name, err)
 	}
 	return link, h.Silence(link)
 }
 
-// MendVXLAN makes link as want is, up, and counts what was not. It changes nothing where
-// link can't serve as want, and says why. The source, the MTU and the MAC change while it
-// carries.
+// MendVXLAN makes link, of the same name, as want is, up, and counts what was not. It changes
+// nothing where link can't serve as want, and says why; one that bears another's alias is an
+// error. The source, the MTU and the MAC change while it carries.
 func (h *Handle) MendVXLAN(want *netlink.Vxlan, link netlink.Link) (repaired int, incompatible string, err error) {
+	if alias := link.Attrs().Alias; alias == "" && Incompatible(want, link) == "" {
+		return 0, "was left half made", nil
+	} else if alias != want.Alias {
+		return 0, "", fmt.Errorf("a link %s is there already that is not causeway's", want.Name)
+	}
 	if old, ok := link.(*netlink.Vxlan); ok && !old.SrcAddr.Equal(want.SrcAddr) && h.SetVXLANSource(old, want.SrcAddr) == nil {
 		old.SrcAddr, repaired = want.SrcAddr, 1
 	}

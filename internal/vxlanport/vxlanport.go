@@ -21,6 +21,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/nl"
@@ -126,13 +127,15 @@ func (p *Ports) mend(d *device, network fabric.Network) (fresh bool, repaired in
 		if d.index != 0 {
 			repaired = 1
 		}
-		return true, repaired, p.create(d, network)
+		return true, repaired, p.create(d)
 	}
 	if err != nil {
 		return false, 0, err
 	}
-	if link.Attrs().Alias != mark+network.ID {
-		return false, 0, fmt.Errorf("a link %s is there already that is not causeway's", d.want.Name)
+	if link.Attrs().RawFlags&unix.IFF_UP == 0 { // its maker may have been killed before it was up
+		if err := p.Guard(d.want.Name); err != nil {
+			return false, 0, err
+		}
 	}
 	repaired, reason, err := p.Host.MendVXLAN(d.want, link)
 	if err != nil || reason == "" {
@@ -143,11 +146,11 @@ func (p *Ports) mend(d *device, network fabric.Network) (fresh bool, repaired in
 	if err := p.Host.Remove(d.want.Name); err != nil {
 		return false, 0, err
 	}
-	return true, 1, p.create(d, network)
+	return true, 1, p.create(d)
 }
 
-func (p *Ports) create(d *device, network fabric.Network) error {
-	link, err := p.Host.CreateVXLAN(d.want, mark+network.ID)
+func (p *Ports) create(d *device) error {
+	link, err := p.Host.CreateVXLAN(d.want)
 	if err != nil {
 		return err
 	}
@@ -164,7 +167,7 @@ func (p *Ports) create(d *device, network fabric.Network) error {
 func (p *Ports) deviceOf(segment fabric.Segment) *netlink.Vxlan {
 	device := nl.NewVXLAN(fabric.SealedPort(segment.Network), segment.Network.VNI, segment.VTEP, p.Port)
 	device.HardwareAddr = fabric.DeriveMAC(segment.Network.ID, segment.VTEP).HardwareAddr()
-	device.MTU = segment.MTU
+	device.MTU, device.Alias = segment.MTU, mark+segment.Network.ID
 	return device
 }
 

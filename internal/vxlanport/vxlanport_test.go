@@ -128,7 +128,9 @@ func TestKernelHasTheLastSegment(t *testing.T) {
 func TestAnothersDevice(t *testing.T) {
 	ports := alone(t)
 	segment := rapid.Custom(drawSegment).Example(1)
-	if _, err := ports.Host.CreateVXLAN(nl.NewVXLAN(fabric.SealedPort(segment.Network), 7, end(1), 4789), "another's"); err != nil {
+	device := nl.NewVXLAN(fabric.SealedPort(segment.Network), 7, end(1), 4789)
+	device.Alias = "another's"
+	if _, err := ports.Host.CreateVXLAN(device); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := ports.Ensure(segment); err == nil {
@@ -141,5 +143,21 @@ func TestAnothersDevice(t *testing.T) {
 	}
 	if _, err := ports.Host.Link(fabric.SealedPort(segment.Network)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDeviceOfAKilledCauseway has no alias yet: it is made anew.
+func TestDeviceOfAKilledCauseway(t *testing.T) {
+	ports := alone(t)
+	segment := rapid.Custom(drawSegment).Example(1)
+	if err := ports.Host.LinkAdd(ports.deviceOf(segment)); err != nil {
+		t.Fatal(err)
+	}
+	if fresh, _, err := ports.Ensure(segment); err != nil || !fresh {
+		t.Fatalf("fresh: %t, %v", fresh, err)
+	}
+	link, err := ports.Host.Link(fabric.SealedPort(segment.Network))
+	if err != nil || link.Attrs().Alias != mark+"n" {
+		t.Errorf("got %+v, %v", link, err)
 	}
 }
