@@ -34,10 +34,11 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 		return err
 	}
 	var endpoints []fabric.Endpoint
-	kept, tunnels := make(map[string]bool), make(map[string]bool)
+	kept, tunnels, ids := make(map[string]bool), make(map[string]bool), make(map[string]bool)
 	var networks []fabric.Network
 	for _, segment := range keep {
 		networks = append(networks, segment.Network)
+		ids[segment.Network.ID] = true
 		tunnels[tunnelPort(segment.Network)] = true
 		local := segment.Local
 		if wanted, ok := gateway.Of(segment.Network); ok {
@@ -49,6 +50,7 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 		}
 	}
 	maps.DeleteFunc(p.places, func(_ string, place fabric.Endpoint) bool { return !kept[place.ID] })
+	maps.DeleteFunc(p.have.gateways, func(id string, _ bool) bool { return !ids[id] })
 	if err := p.unplug(ctx, func(endpoint string, _ portRow) bool { return !kept[endpoint] }); err != nil {
 		return err
 	}
@@ -71,7 +73,7 @@ func (p *Plane) prune(ctx context.Context, keep []fabric.Segment) error {
 	if _, err := p.links.filterHost(nil, func(port string) bool { return !names[port] }); err != nil {
 		return err
 	}
-	if err := p.pruneFlows(ctx, keep); err != nil {
+	if err := p.pruneFlows(ctx, keep, ids); err != nil {
 		return err
 	}
 	if err := p.pruneGroups(ctx, keep); err != nil {
@@ -100,12 +102,10 @@ func (p *Plane) pruneTunnels(ctx context.Context, kept map[string]bool) error {
 
 // pruneFlows deletes the flows of networks that are not kept. Every network on
 // the switch has flows in the flood table, so that one is read.
-func (p *Plane) pruneFlows(ctx context.Context, keep []fabric.Segment) error {
+func (p *Plane) pruneFlows(ctx context.Context, keep []fabric.Segment, ids map[string]bool) error {
 	kept := []uint64{}
-	ids := make(map[string]bool, len(keep))
 	for _, segment := range keep {
 		kept = append(kept, cookieOf(segment.Network))
-		ids[segment.Network.ID] = true
 	}
 	for id := range p.known {
 		if id != static && !ids[id] {
