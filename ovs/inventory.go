@@ -150,7 +150,7 @@ func (p *Plane) ensureTunnel(ctx context.Context, segment fabric.Segment) (repai
 			if err := p.vswitch.DeletePorts(ctx, name); err != nil {
 				return repaired, err
 			}
-			want.Number, row.Port = row.Port, 0 // the flows have it
+			want.Number, row.Port = p.known[segment.Network.ID].ports.tunnel, 0 // which the flows have
 		}
 	}
 	if there && row.Port > 0 && row.Type == want.Kind && maps.Equal(row.Options, want.Options()) {
