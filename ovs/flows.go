@@ -71,13 +71,18 @@ func (w *writer) done() []vswitch.Flow {
 // brings, whichever they are.
 func (w *writer) sources(vteps []netip.Addr) {
 	if w.network.Encrypted { // the host filter knows them
-		w.add(tableClassify, 100, fmt.Sprintf("in_port=%d", w.tunnel), fmt.Sprintf("set_field:%#x->reg0,set_field:0x1->reg1,%s", w.vni, to(tableLocal)))
+		w.add(tableClassify, 100, fmt.Sprintf("in_port=%d", w.tunnel), w.entered(tableLocal))
 		return
 	}
 	for _, vtep := range vteps {
-		w.add(tableClassify, 100, fmt.Sprintf("tun_id=%#x,%s=%s,in_port=%d", w.vni, tunnelField(vtep, "src"), vtep, w.tunnel),
-			fmt.Sprintf("set_field:%#x->reg0,set_field:0x1->reg1,%s", w.vni, to(tableLocal)))
+		w.add(tableClassify, 100, fmt.Sprintf("tun_id=%#x,%s=%s,in_port=%d", w.vni, tunnelField(vtep, "src"), vtep, w.tunnel), w.entered(tableLocal))
 	}
+}
+
+// entered notes the network of a frame that comes from a tunnel or the gateway: reg1 keeps
+// it from leaving through a tunnel.
+func (w *writer) entered(next int) string {
+	return fmt.Sprintf("set_field:%#x->reg0,set_field:0x1->reg1,%s", w.vni, to(next))
 }
 
 // places sends to endpoints, and answers for them.

@@ -91,7 +91,6 @@ func (p *Plane) Gateways(segment fabric.Segment) []netip.Addr {
 // gateway lets the host's frames in, as those of a tunnel: reg1 keeps them from leaving
 // through one.
 func (w *writer) gateway(e fabric.Endpoint, number int) {
-	w.add(tableClassify, 100, fmt.Sprintf("in_port=%d,dl_src=%s", number, e.MAC),
-		fmt.Sprintf("set_field:%#x->reg0,set_field:0x1->reg1,%s", w.vni, to(tableNeighbours)))
+	w.add(tableClassify, 100, fmt.Sprintf("in_port=%d,dl_src=%s", number, e.MAC), w.entered(tableNeighbours))
 	w.add(tableLocal, 100, fmt.Sprintf("reg0=%#x,reg1=0,dl_dst=%s", w.vni, e.MAC), output(number))
 }

@@ -35,8 +35,8 @@ func (p *Plane) Watch(ctx context.Context, drifted func(network string)) error {
 	group.Go(func() error { return w.repeat(ctx, w.ends) })
 	group.Go(func() error { return w.repeat(ctx, w.hostFilter) })
 	group.Go(func() error { return w.neighbours(ctx) })
-	group.Go(func() error { return w.gateways.Watch(ctx, w.lookAgain) })
-	group.Go(func() error { return w.devices.Watch(ctx, w.lookAgain) })
+	group.Go(func() error { return w.gateways.Watch(ctx, w.resync) })
+	group.Go(func() error { return w.devices.Watch(ctx, w.resync) })
 	return group.Wait()
 }
 
@@ -131,10 +131,10 @@ func (w watcher) changed(seen map[openflow.Change]int) []string {
 	return stale
 }
 
-// lookAgain has the next operation look at the switch again, and at what drifted beside it.
-func (w watcher) lookAgain(network string) {
+// resync reports a network of which a gateway or device drifted, and has it read back.
+func (w watcher) resync(network string) {
 	w.activity.mu.Lock()
-	w.activity.stale[network] = true
+	w.mark([]string{network})
 	w.activity.mu.Unlock()
 	w.drifted(network)
 }

@@ -185,10 +185,10 @@ func (p *Plane) sharedDiffers(seen *changes) bool {
 			return true
 		}
 	}
-	return p.tunnelDiffers(p.open, seen) || p.tunnelDiffers(p.sealed, seen) || p.fast.Wrong(seen.tc)
+	return p.open.differs(seen) || p.sealed.differs(seen) || p.fast.Wrong(seen.tc)
 }
 
-func (p *Plane) tunnelDiffers(t *tunnel, seen *changes) bool {
+func (t *tunnel) differs(seen *changes) bool {
 	if t.index == 0 {
 		return false
 	}
@@ -201,8 +201,7 @@ func (p *Plane) tunnelDiffers(t *tunnel, seen *changes) bool {
 		return true
 	}
 	link, changed := seen.links[int(t.index)]
-	return changed && (link == nil || link.Attrs().RawFlags&unix.IFF_UP == 0 || link.Attrs().MTU != t.mtu ||
-		link.Attrs().HardwareAddr.String() != t.mac(p.VTEP).String())
+	return changed && (link == nil || t.written == nil || len(nl.VXLANFlaws(t.written, link)) > 0)
 }
 
 func (t *tunnel) lostNeighbour(seen *changes) bool {

@@ -21,7 +21,8 @@ type tunnel struct {
 	name  string
 	vni   uint32
 	index int32 // 0: there is none
-	mtu   int   // as it was written
+	// written is the device as it was written last.
+	written *netlink.Vxlan
 	// uses counts the routes by the entries that they need.
 	uses map[entry]int
 	have map[entry]bool
@@ -199,7 +200,7 @@ func (p *Plane) createTunnel(t *tunnel, segment fabric.Segment) error {
 	if err := p.kernel.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", t.name, err)
 	}
-	t.index, t.mtu = int32(link.Attrs().Index), device.MTU
+	t.index, t.written = int32(link.Attrs().Index), device
 	return nil
 }
 
@@ -228,7 +229,7 @@ func (p *Plane) repairTunnel(want fabric.Segment) (repaired int, err error) {
 		}
 		return 1, p.readBack()
 	}
-	t.mtu = device.MTU
+	t.written = device
 	return repaired, nil
 }
 

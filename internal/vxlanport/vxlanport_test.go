@@ -146,8 +146,9 @@ func TestAnothersDevice(t *testing.T) {
 	}
 }
 
-// TestDeviceOfAKilledCauseway has no alias yet: it is made anew.
-func TestDeviceOfAKilledCauseway(t *testing.T) {
+// TestUnmarkedDeviceIsRecreated has a device without an alias, as one is left where causeway
+// is killed while it creates it.
+func TestUnmarkedDeviceIsRecreated(t *testing.T) {
 	ports := alone(t)
 	segment := rapid.Custom(drawSegment).Example(1)
 	if err := ports.Host.LinkAdd(ports.deviceOf(segment)); err != nil {

@@ -130,8 +130,8 @@ func (p *Ports) flaw(d *device) string {
 	if reason := nl.Incompatible(d.want, link); reason != "" {
 		return reason
 	}
-	for _, flaw := range nl.VXLANFlaws(d.want, link) {
-		return flaw.What
+	if flaws := nl.VXLANFlaws(d.want, link); len(flaws) > 0 {
+		return flaws[0].What
 	}
 	return ""
 }
