@@ -50,10 +50,9 @@ func TestUI(t *testing.T) {
 	followsTalk(c, page, one, two)
 
 	c.host(2).remove("db")
-	page.Until(`document.querySelectorAll(".grid .used").length === 1 && document.querySelectorAll(".grid .resting").length === 3`)
-	if browser.Eval[bool](page, `[...document.querySelectorAll("td a")].some((it) => it.textContent === "db")`) {
-		t.Error("the page has the container that was removed")
-	}
+	// Addresses and containers are watched apart: the page has them in either order.
+	page.Until(`document.querySelectorAll(".grid .used").length === 1 && document.querySelectorAll(".grid .resting").length === 3 &&
+		![...document.querySelectorAll("td a")].some((it) => it.textContent === "db")`)
 
 	began := time.Now()
 	if err := c.host(1).Causeway.Stop(t.Context()); err != nil {
