@@ -75,8 +75,9 @@ MIXED := Test(Plugin|Mirror)$$
 test: SKIP = $(MIXED)
 test: deps build test-unit fuzz-short test-e2e test-smoke ## All tests, the end-to-end ones on one engine, a part of them on mixed ones
 
+# -p=3: some packages wait more than they work.
 test-unit: deps build $(GOTESTSUM) ## Tests of the packages, with the race detector
-	bin/causeway-lab tools $(TESTSUM) -race -parallel=6 $$($(GO) list ./... | grep -v /test$$)
+	bin/causeway-lab tools $(TESTSUM) -race -p=3 -parallel=6 $$($(GO) list ./... | grep -v /test$$)
 
 # ENGINE=28.5,20.10 gives h1, h2, … one each. MANAGED=1 runs causeway as a managed plugin in all tests.
 # LABS=1 runs one lab after the other, on a slow machine.

@@ -14,7 +14,7 @@ func TestRouted(t *testing.T) {
 	c := up(t, lab.Options{Hosts: 3, Far: 1, WireGuard: true})
 	c.options, c.overhead = []string{"mode=routed"}, 0
 	c.runAll(t, "ping and TCP between hosts", "internal", "dual stack", "published port and way out", "connect and disconnect",
-		"shared sandbox", "from none onto the network", "restart and recreate", "MTU", "plugin restarted under traffic", "trace")
+		"shared sandbox", "from none onto the network", "restart and recreate", "MTU", "causeway restarted under traffic", "trace")
 	t.Run("key rotation", func(t *testing.T) { keyRotation(c.sub(t), func(func(*cluster)) {}) })
 	t.Run("encryption", func(t *testing.T) { encryption(c.sub(t)) })
 	t.Run("routes", func(t *testing.T) { routes(c.sub(t)) })

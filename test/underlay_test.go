@@ -54,7 +54,7 @@ func TestUnderlay(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) { test.run(c.sub(t)) })
 	}
 	c.runAll(t, "MTU", "broadcast and multicast", "connect and disconnect", "dual stack",
-		"ping and TCP between hosts", "plugin restarted under traffic", "restart and recreate", "trace")
+		"ping and TCP between hosts", "causeway restarted under traffic", "restart and recreate", "trace")
 	t.Run("sends as itself", func(t *testing.T) { sendsAsItself(c.sub(t)) })
 	if diff := lines(c.host(1).iptables(), firewall); diff != "" {
 		t.Logf("what is ours in the firewall:\n%s", diff)
