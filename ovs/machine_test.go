@@ -125,8 +125,8 @@ func (m *machine) space() (planetest.Space, error) {
 		NS: netns.NsHandle(ns), Own: regexp.MustCompile(`\bcw|causeway|cookie=|group_id=`), Foreign: regexp.MustCompile(`brphy|proto kernel|inet causeway-tunnels`),
 		Left: regexp.MustCompile(`ip link set causeway `), // no frame takes the bridge's own end
 		More: []planetest.Listing{
-			{Command: ofctl + "--no-stats dump-flows " + at, Lines: regexp.MustCompile(`^cookie=\S+ table=(\d+), (priority=\S+) actions=`), Harms: []string{
-				ofctl + "--strict del-flows " + at + " table=$1,$2",
+			{Command: ofctl + "--no-stats dump-flows " + at, Lines: regexp.MustCompile(`^cookie=\S+ (?P<sort>table=(\d+), (priority=\d+))(\S*) actions=`), Harms: []string{
+				ofctl + "--strict del-flows " + at + " table=$2,$3$4",
 			}},
 			{Command: ofctl + "dump-groups " + at, Lines: regexp.MustCompile(`group_id=(\d+)`), Harms: []string{
 				ofctl + "del-groups " + at + " group_id=$1", ofctl + "mod-group " + at + " group_id=$1,type=all",

@@ -29,7 +29,9 @@ func (s Space) has(line string) bool {
 	return (s.Own == nil || s.Own.MatchString(line)) && (s.Foreign == nil || !s.Foreign.MatchString(line))
 }
 
-// Listing is a command that lists objects of a kind, and what harms each of its lines.
+// Listing is a command that lists objects of a kind, and what harms each of its lines. Of
+// those with the same text in the group "sort", if Lines has one, the first stands for all:
+// the same code reads and writes them.
 type Listing struct {
 	Command string
 	Lines   *regexp.Regexp // those that can be harmed
@@ -72,11 +74,19 @@ func (s Space) harms(t *testing.T) []harm {
 	t.Helper()
 	var found []harm
 	for _, l := range append(listings(), s.More...) {
+		sort, sorts := l.Lines.SubexpIndex("sort"), map[string]bool{}
 		for line := range strings.Lines(s.list(t, l.Command)) {
 			line = strings.TrimSpace(line)
 			match := l.Lines.FindStringSubmatchIndex(line)
 			if match == nil {
 				continue
+			}
+			if sort > 0 {
+				text := line[match[2*sort]:match[2*sort+1]]
+				if sorts[text] {
+					continue
+				}
+				sorts[text] = true
 			}
 			for _, template := range l.Harms {
 				if s.Own != nil && strings.Contains(template, " alias ") {
