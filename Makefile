@@ -82,10 +82,10 @@ test-unit: deps build $(GOTESTSUM) ## Tests of the packages, with the race detec
 # ENGINE=28.5,20.10 gives h1, h2, … one each. MANAGED=1 runs causeway as a managed plugin in all tests.
 # LABS=1 runs one lab after the other, on a slow machine.
 test-e2e: deps build $(GOTESTSUM) ## End-to-end tests on real engines (RUN=regexp ENGINE=20.10|26.1|28.5 MANAGED=1)
-	CAUSEWAY_ENGINE=$(ENGINE) CAUSEWAY_MANAGED=$(MANAGED) $(TESTSUM) -count=1 -parallel=$(LABS) -timeout=40m -run '$(RUN)' -skip '$(SKIP)' ./test
+	CAUSEWAY_ENGINE=$(ENGINE) CAUSEWAY_MANAGED=$(MANAGED) $(TESTSUM) -count=1 -parallel=$(LABS) -timeout=40m -run '$(value RUN)' -skip '$(SKIP)' ./test
 
 test-smoke: ## A part of the end-to-end tests on different engines at once
-	$(MAKE) test-e2e ENGINE=28.5,20.10,26.1 RUN='$(subst $$,$$$$,$(MIXED))'
+	$(MAKE) test-e2e ENGINE=28.5,20.10,26.1 RUN='$(MIXED)'
 
 # Without chromium these tests are skipped elsewhere. SHOTS=FOLDER keeps their pictures, as in docs/ui.
 SHOTS ?=
