@@ -12,9 +12,9 @@ import (
 // between hosts on one link, and on this host. The rest needs what the stack alone does.
 
 // leads says that connections of a network are: it is not encrypted, its containers send as
-// themselves alone, and what they get is not slowed down.
-func leads(network fabric.Network) bool {
-	return !network.Encrypted && !network.Spoofing && network.Rate == 0
+// themselves alone, what they get is not slowed down, and the host's owner does not forbid it.
+func (p *Plane) leads(network fabric.Network) bool {
+	return !p.StackOnly && !network.Encrypted && !network.Spoofing && network.Rate == 0
 }
 
 // lead has connections to a prefix take the route's way, or none where it is not suited.
@@ -23,7 +23,7 @@ func (p *Plane) lead(n *network, prefix netip.Prefix, to target) error {
 	if _, here := n.here[prefix]; here {
 		return nil
 	}
-	if to.tunnel != nil || !to.via.IsValid() || !leads(n.segment.Network) || p.mtuOf(to.link) == 0 {
+	if to.tunnel != nil || !to.via.IsValid() || !p.leads(n.segment.Network) || p.mtuOf(to.link) == 0 {
 		return p.fast.Remove(prefix)
 	}
 	p.fast.Put(prefix, fastpath.Way{Network: n.segment.Network.ID, Link: int(to.link), MTU: p.mtuOf(to.link), Via: to.via})
@@ -46,7 +46,10 @@ func (p *Plane) mtuOf(index int32) int {
 // leadHere has connections to the network's containers on this host lead to them, and to
 // those that are gone no longer.
 func (p *Plane) leadHere(n *network) error {
-	ways := n.waysHere()
+	var ways map[netip.Prefix]fastpath.Way
+	if p.leads(n.segment.Network) {
+		ways = n.waysHere()
+	}
 	for prefix := range n.here {
 		if _, still := ways[prefix]; still {
 			continue
@@ -66,9 +69,6 @@ func (p *Plane) leadHere(n *network) error {
 // waysHere leaves out an address that two have.
 func (n *network) waysHere() map[netip.Prefix]fastpath.Way {
 	ways := make(map[netip.Prefix]fastpath.Way)
-	if !leads(n.segment.Network) {
-		return ways
-	}
 	ends := make(map[string]int) // by endpoint
 	for index, port := range n.ports {
 		ends[port.Rule.Endpoint] = index

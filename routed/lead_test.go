@@ -182,6 +182,48 @@ func TestWhatTheStackKeeps(t *testing.T) {
 	}
 }
 
+// TestStackOnly has a host that was told so forward what was led past, also of connections
+// that are open.
+func TestStackOnly(t *testing.T) {
+	config := direct(func(*fabric.Network) {})
+	stackOnly, open := false, config.New
+	config.New = func(t *testing.T, host *planetest.Host) planetest.Plane {
+		plane := open(t, host).(*Plane)
+		plane.StackOnly = stackOnly
+		return plane
+	}
+	rig, network, a, b := planetest.Two(t, config)
+	rig.Prune()
+	var conns []net.Conn
+	for _, addr := range b.Endpoint.Addrs {
+		conns = append(conns, connected(t, a, b, addr.Addr()))
+	}
+	check := func() {
+		for _, conn := range conns {
+			if err := exchange(conn); err != nil {
+				t.Errorf("%s: %v", conn.RemoteAddr(), err)
+			}
+		}
+	}
+	check()
+	host := rig.Hosts[0]
+	if ledPast(host, network) == (fastpath.Counted{}) {
+		t.Fatal("nothing was led past")
+	}
+	stackOnly = true
+	rig.Restart(host)
+	rig.Prune()
+	check()
+	if got := ledPast(host, network); got != (fastpath.Counted{}) {
+		t.Errorf("it has led past %+v", got)
+	}
+	for _, link := range []string{"eth0", nl.HostEnd(a.Endpoint.ID)} {
+		if out := run(t, host, "tc filter show dev "+link+" ingress"); strings.Contains(out, "causeway_fast") {
+			t.Errorf("%s has %q", link, out)
+		}
+	}
+}
+
 // TestSmallerWire has the host tell containers that their packets are too large, and lead
 // past those that are not.
 func TestSmallerWire(t *testing.T) {

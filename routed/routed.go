@@ -60,8 +60,10 @@ type Config struct {
 	HostNS netns.NsHandle
 	// Senders keeps strangers out of the tunnel.
 	Senders Senders
-	Board   *health.Board
-	Log     *logrus.Entry
+	// StackOnly has the host forward all packets itself: no connection is led past that.
+	StackOnly bool
+	Board     *health.Board
+	Log       *logrus.Entry
 }
 
 // Senders say which VTEPs may deliver into a tunnel.

@@ -105,7 +105,7 @@ func (p *planes) openTunnels(s settings, host fabric.Host, board *health.Board, 
 	}); err != nil {
 		return err
 	}
-	if p.routed, err = routed.New(routed.Config{Senders: p.filter, Port: int(s.vxlanPort), VTEP: host.VTEP, HostNS: netns.None(), Board: board, Log: log}); err != nil {
+	if p.routed, err = routed.New(routed.Config{Senders: p.filter, StackOnly: !s.fastPath, Port: int(s.vxlanPort), VTEP: host.VTEP, HostNS: netns.None(), Board: board, Log: log}); err != nil {
 		return err
 	}
 	p.ovs, err = ovs.New(ovs.Config{

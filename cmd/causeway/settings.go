@@ -60,6 +60,8 @@ type settings struct {
 	faultPoints   bool
 	profiles      bool
 	names         bool
+	// fastPath leads connections of routed networks past the host's forwarding.
+	fastPath bool
 }
 
 // registerData has the flags that say where the records are.
@@ -97,6 +99,7 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.agentSocket, "agent-socket", defaultAgentSocket, "`path` of the socket that causeway status asks")
 	flags.StringVar(&s.docker, "docker-socket", "/run/docker.sock", "`path` of the engine's own socket, to make the cluster's networks there; none: they are made by hand")
 	flags.BoolVar(&s.names, "names", true, "answer this host's containers by name, for containers on all hosts")
+	flags.BoolVar(&s.fastPath, "fast-path", true, "lead established connections of routed networks past the host's own forwarding, whose filters and counters then see each one's beginning alone")
 	flags.StringVar(&s.metricsListen, "metrics-listen", "", "`address` to offer figures in Prometheus' format at, such as 127.0.0.1:9468; others than loopback take this host's certificate")
 	flags.BoolVar(&s.faultPoints, "fault-points", false, "let tests end this process, or another, at a step that they name on --agent-socket, below "+faults.Path)
 	flags.BoolVar(&s.profiles, "pprof", false, "offer Go's profiles of this process on --agent-socket, below /debug/pprof/")
