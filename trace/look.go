@@ -105,6 +105,12 @@ func bridged(inside *nl.Handle, port netlink.Link, mac fabric.MAC) Check {
 	return check
 }
 
+// flooded is how a bridge that learns has a MAC that has sent nothing lately.
+func flooded(mac fabric.MAC) Check {
+	text := fmt.Sprintf("FDB of the bridge: %s not learned, its frames go to all ports", mac)
+	return Check{text, text}
+}
+
 // learned gives the interface that a MAC is behind, in the bridge that port is in; 0 for none.
 func learned(inside *nl.Handle, port netlink.Link, mac fabric.MAC) (index int) {
 	for _, n := range fdb(inside, mac) {

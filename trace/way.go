@@ -141,19 +141,24 @@ func macOf(host *nl.Handle, link netlink.Link, route netlink.Route) (mac fabric.
 	return mac, false
 }
 
-// bridgedOut: the network is a bridge with the NIC in it.
+// bridgedOut: the network is a bridge with the NIC in it, which learns where MACs are.
 func (t Tracer) bridgedOut(segment fabric.Segment, e end, w *watch) error {
 	host, port, err := t.port(e)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
-	if err := w.add(t.hop(Port, port.Attrs().Name, []Check{bridged(host, port, e.self.MAC)}), host, port, ethernetLen); err != nil || e.local {
+	check := flooded(e.self.MAC)
+	if learned(host, port, e.self.MAC) != 0 {
+		check = bridged(host, port, e.self.MAC)
+	}
+	if err := w.add(t.hop(Port, port.Attrs().Name, []Check{check}), host, port, ethernetLen); err != nil || e.local {
 		return err
 	}
 	nic, err := host.LinkByName(t.Device(segment.Network))
-	check := Check{fmt.Sprintf("FDB of the bridge: %s behind the NIC", e.other.MAC), nothing}
+	check = flooded(e.other.MAC)
 	if index := learned(host, port, e.other.MAC); index != 0 {
+		check.Want = fmt.Sprintf("FDB of the bridge: %s behind the NIC", e.other.MAC)
 		check.Have = fmt.Sprintf("FDB of the bridge: %s behind %s", e.other.MAC, nameOf(host, index))
 		if err == nil && nic.Attrs().Index == index {
 			check.Have = check.Want
