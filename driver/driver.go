@@ -54,6 +54,10 @@ type Engine interface {
 	// Configured says whether a container of the engine, a stopped one included, is
 	// configured for its network dockerID, of that name. It answers within two seconds.
 	Configured(ctx context.Context, dockerID, name string) (bool, error)
+	// Name has the cluster know the engine's network dockerID, which is its network id, by
+	// its name. The error is [records.ErrNameTaken] where another network has the name. It
+	// answers within two seconds.
+	Name(ctx context.Context, dockerID, id string) error
 	// Removing is told that the engine is removing its network dockerID, which is the
 	// cluster's network: if it stays in the cluster, it is put back.
 	Removing(dockerID, network string)

@@ -25,7 +25,7 @@ func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndp
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPorts(found, request); err != nil {
+	if err := errors.Join(checkPorts(found, request), d.checkName(ctx, found, request.NetworkID)); err != nil {
 		return nil, err
 	}
 	endpoint, derived, err := d.newEndpoint(found, request)
@@ -49,6 +49,18 @@ func (d *Driver) attached(ctx context.Context, dockerID string) (fabric.Network,
 		return network, attachment, nil
 	}
 	return d.records.Attached(ctx, dockerID)
+}
+
+// checkName refuses a container on a network that was created here a moment ago and whose
+// name another host took first: it is about to be removed, and a container would hold it.
+func (d *Driver) checkName(ctx context.Context, found fabric.Network, dockerID string) error {
+	if found.Name != "" || found.Swarm || d.Engine == nil {
+		return nil
+	}
+	if err := d.Engine.Name(ctx, dockerID, found.ID); errors.Is(err, records.ErrNameTaken) {
+		return errors.New("another host has created a network of this one's name first, which takes its place here in a moment: start the container again")
+	}
+	return nil // what else is wrong with a name stops no container
 }
 
 // putEndpoint records the endpoint, probes addresses that Docker's own allocator

@@ -145,6 +145,7 @@ type engine struct {
 	lists      map[string]bool
 	configured bool
 	removing   []string // the cluster's networks
+	naming     error
 	err        error
 }
 
@@ -155,6 +156,8 @@ func (e *engine) HasEndpoint(_ context.Context, _, endpoint string) (bool, error
 func (e *engine) Configured(context.Context, string, string) (bool, error) {
 	return e.configured, e.err
 }
+
+func (e *engine) Name(context.Context, string, string) error { return e.naming }
 
 func (e *engine) Removing(_, network string) { e.removing = append(e.removing, network) }
 

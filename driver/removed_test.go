@@ -3,11 +3,13 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/docker/go-plugins-helpers/network"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/causeway-net/causeway/fabric"
 	"github.com/causeway-net/causeway/internal/storetest"
@@ -52,6 +54,23 @@ func TestStoppedContainersKeepTheirNetwork(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A network whose name another host took first takes no container: it is to go.
+func TestContainerOnANetworkThatIsToGo(t *testing.T) {
+	store, asked := storetest.New(t), &engine{naming: fmt.Errorf("network foo cannot be named: %w", records.ErrNameTaken)}
+	h1 := startWith(t, store, 1, func(c *Config) { c.Engine = asked })
+	must[empty](h1, "CreateNetwork", creation(dockerID1, "192.168.1.0/24"))
+	before := contents(t, store)
+	_, err := call[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
+	if err == nil || !strings.Contains(err.Error(), "another host has created a network of this one's name first") {
+		t.Errorf("got %v", err)
+	}
+	if diff := cmp.Diff(before, contents(t, store)); diff != "" {
+		t.Errorf("it has changed (-before +after):\n%s", diff)
+	}
+	asked.naming = errors.New("the engine is busy")
+	must[network.CreateEndpointResponse](h1, "CreateEndpoint", endpointOn(dockerID1, "e1", "192.168.1.2/24"))
 }
 
 // While a removed network is to come back, another of its name is refused; the

@@ -12,20 +12,27 @@ import (
 	"github.com/causeway-net/causeway/records"
 )
 
-// adopt writes into the record what only the engine knows. A name that another
-// network of the cluster has is not given twice: the network here is removed.
+// adopt names a network in the cluster. A name that another network of the cluster has is
+// not given twice: the network here is removed.
 func (m *Mirror) adopt(ctx context.Context, s step) error {
-	named, err := m.records().NameNetwork(ctx, s.cluster.ID, s.local.Name, func(record *fabric.Network) {
-		m.describe(record, s.local)
-	})
+	err := m.name(ctx, s.cluster.ID, s.local)
 	if errors.Is(err, records.ErrNameTaken) {
 		return m.yieldName(ctx, s)
 	}
+	return err
+}
+
+// name writes into the record what only the engine knows. The error is
+// [records.ErrNameTaken] where another network has the name.
+func (m *Mirror) name(ctx context.Context, id string, local network.Network) error {
+	named, err := m.records().NameNetwork(ctx, id, local.Name, func(record *fabric.Network) {
+		m.describe(record, local)
+	})
 	if err != nil {
-		return fmt.Errorf("network %s cannot be named in the cluster: %w", s.local.Name, err)
+		return fmt.Errorf("network %s cannot be named in the cluster: %w", local.Name, err)
 	}
 	if named {
-		m.Log.WithField("network", s.local.Name).Info("network is known to the cluster by its name")
+		m.Log.WithField("network", local.Name).Info("network is known to the cluster by its name")
 	}
 	return nil
 }

@@ -37,6 +37,24 @@ func (m *Mirror) Configured(ctx context.Context, dockerID, name string) (bool, e
 	return len(found) > 0, nil
 }
 
+// Name has the cluster know the engine's network dockerID, which is its network id, by its
+// name; nothing is done where the engine does not list it. The error is
+// [records.ErrNameTaken] where another network has the name.
+func (m *Mirror) Name(ctx context.Context, dockerID, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	networks, err := m.engine.Networks(ctx)
+	if err != nil {
+		return fmt.Errorf("name of network %.12s in the engine: %w", dockerID, err)
+	}
+	for _, local := range networks {
+		if local.ID == dockerID {
+			return m.name(ctx, id, local)
+		}
+	}
+	return nil
+}
+
 // PutBack waits until the networks that were removed here a moment ago are back.
 // The engine does not tell the driver the name of a network that it creates. But
 // from 25.0 on, a network that cannot be put back while the driver answers

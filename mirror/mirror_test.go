@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -9,6 +10,37 @@ import (
 	"github.com/causeway-net/causeway/kvstore"
 	"github.com/causeway-net/causeway/records"
 )
+
+// The driver has a network named before a container comes to it, unless another host was
+// first with the name.
+func TestNameBeforeTheFirstContainer(t *testing.T) {
+	const mine, other = "0123456789ab", "bbbbbbbbbbbb"
+	dockerID := mine + strings.Repeat("0", 52)
+	for name, test := range map[string]struct {
+		first []kvstore.Op
+		want  error
+		named string
+	}{
+		"free": {named: "foo"},
+		"taken": {want: records.ErrNameTaken, first: []kvstore.Op{
+			kvstore.Put(records.NetworkKey(other), fabric.Network{ID: other, Name: "foo"}), kvstore.Put(records.NameKey("foo"), other),
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			engine := newFakeEngine(object{"Id": dockerID, "Name": "foo", "Scope": "local", "Driver": "causeway"})
+			r := start(t, engine, storetest.New(t), append(test.first,
+				kvstore.Put(records.NetworkKey(mine), fabric.Network{ID: mine}),
+				kvstore.Put(records.AttachmentKey("h2", dockerID), records.Attachment{Network: mine}))...)
+			if err := r.mirror.Name(t.Context(), dockerID, mine); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			got, _, err := kvstore.Read[fabric.Network](t.Context(), r.store, records.NetworkKey(mine))
+			if err != nil || got.Name != test.named {
+				t.Errorf("its name is %q: %v", got.Name, err)
+			}
+		})
+	}
+}
 
 // A host was released while it was away: its networks are attached again, and its
 // containers, which lost their links, are named.
