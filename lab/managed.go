@@ -67,16 +67,29 @@ func (p managed) Start(ctx context.Context) error {
 
 func (p managed) Stop(ctx context.Context) error { return p.switchTo(ctx, "disable", "--force") }
 
-// Kill also disables the plugin, which the engine would start again at once.
+// Kill also disables the plugin, which the engine would start again at once. An engine that
+// is asked to disable one while it starts it again may start and end it by turns from then
+// on. So the process is stopped first, and killed when the engine's SIGTERM waits for it.
 func (p managed) Kill(ctx context.Context) error {
 	running, err := p.process()
 	if err != nil {
 		return err
 	}
-	if err := running.signal(syscall.SIGKILL); err != nil {
+	if !p.host.Docker.Running() {
+		return errors.Join(running.signal(syscall.SIGKILL), running.wait(ctx))
+	}
+	if err := running.signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	return errors.Join(running.wait(ctx), p.Stop(ctx))
+	disabled := make(chan error, 1)
+	go func() { disabled <- p.Stop(ctx) }()
+	told := until(ctx, func(context.Context) error {
+		if pending, err := running.pending(syscall.SIGTERM); err == nil && !pending {
+			return errors.New("the engine has not told the plugin to end")
+		}
+		return nil
+	})
+	return errors.Join(told, running.signal(syscall.SIGKILL), running.wait(ctx), <-disabled)
 }
 
 func (p managed) Restart(ctx context.Context) error {

@@ -75,6 +75,22 @@ func (p process) alive() bool {
 	return err == nil && !over
 }
 
+// pending says whether a signal waits for the process, as while it is stopped: ShdPnd of
+// /proc/PID/status, proc(5).
+func (p process) pending(sig syscall.Signal) (bool, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
+	if err != nil {
+		return false, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if mask, found := strings.CutPrefix(line, "ShdPnd:"); found {
+			signals, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+			return signals&(1<<(sig-1)) != 0, err
+		}
+	}
+	return false, fmt.Errorf("process %d has no ShdPnd", p.PID)
+}
+
 // signal does nothing if the process is gone.
 func (p process) signal(sig syscall.Signal) error {
 	fd, err := p.open()
