@@ -12,7 +12,7 @@ import (
 // containers that were started before and since, keep running and keep their places.
 func TestBackup(t *testing.T) {
 	c := up(t, lab.Options{Hosts: 2})
-	if _, binary := c.host(1).Causeway.(*lab.Daemon); !binary {
+	if c.host(1).managed() {
 		t.Skip("the folder of a managed plugin is found by hand")
 	}
 	c.network("saved", "--subnet=10.62.0.0/24")

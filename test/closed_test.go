@@ -113,7 +113,7 @@ func tokens(c *cluster) {
 		c.Fatalf("%v in %s", err, out)
 	}
 	plugin := "PLUGIN"
-	if _, binary := h.Causeway.(*lab.Daemon); !binary {
+	if h.managed() {
 		if plugin, err = h.PluginName(c.Context()); err != nil {
 			c.Fatal(err)
 		}

@@ -157,6 +157,12 @@ type host struct {
 	c *cluster
 }
 
+// managed says that causeway runs as a managed plugin.
+func (h *host) managed() bool {
+	_, binary := h.Causeway.(*lab.Daemon)
+	return !binary
+}
+
 // docker runs the client on the host and returns what it prints.
 func (h *host) docker(args ...string) string {
 	h.c.Helper()

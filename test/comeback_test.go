@@ -28,7 +28,7 @@ func TestComeback(t *testing.T) {
 	if err := c.host(2).Causeway.Kill(c.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, binary := c.host(3).Causeway.(*lab.Daemon); binary {
+	if !c.host(3).managed() {
 		c.signal(3, syscall.SIGSTOP) // now: their leases run out together
 	}
 	t.Run("died", func(t *testing.T) {

@@ -96,7 +96,7 @@ func TestFaults(t *testing.T) {
 
 // twoFaults has two of the faults on a lab of three hosts, other ones at each commit.
 func twoFaults(c *cluster) {
-	if _, binary := c.host(1).Causeway.(*lab.Daemon); !binary {
+	if c.host(1).managed() {
 		c.Skip("the faults are those of a process")
 	}
 	random := faultRandom(c.T)

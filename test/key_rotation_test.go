@@ -31,6 +31,7 @@ func TestKeyRotation(t *testing.T) {
 // none readable between the hosts, also where causeway is killed at its steps. Under the
 // traffic, then is given a wait for the last keys to be gone, which takes three minutes.
 func keyRotation(c *cluster, then func(gone func(*cluster))) {
+	c.encrypts()
 	c.network("turning", "--subnet=192.168.94.0/24", "-o", "encrypted=true")
 	from := c.host(1).run("turner", "--net=turning")
 	to := c.host(2).run("facing", "--net=turning")

@@ -20,6 +20,9 @@ import (
 
 // reports has a maintainer given what h2 and h1 know, while causeway runs and while not.
 func reports(c *cluster) {
+	if c.host(1).managed() {
+		c.Skip("the folder of a managed plugin is found by hand")
+	}
 	token, err := c.host(1).try("causeway", "token", "--quiet", "--ttl", "1h")
 	if err != nil {
 		c.Fatal(err)
