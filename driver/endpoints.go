@@ -25,7 +25,10 @@ func (d *Driver) createEndpoint(ctx context.Context, request *network.CreateEndp
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(checkPorts(found, request), d.checkName(ctx, found, request.NetworkID)); err != nil {
+	if err := checkPorts(found, request); err != nil {
+		return nil, err
+	}
+	if err := d.checkName(ctx, found, request.NetworkID); err != nil {
 		return nil, err
 	}
 	endpoint, derived, err := d.newEndpoint(found, request)

@@ -98,6 +98,16 @@ func exchange(conn net.Conn) error {
 	return errors.Join(err, <-failed)
 }
 
+// exchangeAll has all connections carry what they are given.
+func exchangeAll(t *testing.T, when string, conns []net.Conn) {
+	t.Helper()
+	for _, conn := range conns {
+		if err := exchange(conn); err != nil {
+			t.Errorf("%s: %s: %v", when, conn.RemoteAddr(), err)
+		}
+	}
+}
+
 func ledPast(host *planetest.Host, network fabric.Network) fastpath.Counted {
 	return host.Plane.(*Plane).LedPast(network.ID)
 }
@@ -127,17 +137,10 @@ func TestConnectionsAreLedPast(t *testing.T) {
 			t.Errorf("%s has led past %+v", host.Name, got)
 		}
 	}
-	check := func(when string) {
-		for _, conn := range open {
-			if err := exchange(conn); err != nil {
-				t.Errorf("%s: %s: %v", when, conn.RemoteAddr(), err)
-			}
-		}
-	}
-	check("as it was opened")
+	exchangeAll(t, "as it was opened", open)
 	before := ledPast(rig.Hosts[0], network)
 	rig.Restart(rig.Hosts[0])
-	check("after a restart")
+	exchangeAll(t, "after a restart", open)
 	if after := ledPast(rig.Hosts[0], network); after.OutBytes <= before.OutBytes || after.LocalBytes <= before.LocalBytes {
 		t.Errorf("it has led past %+v before the restart, and %+v after it", before, after)
 	}
@@ -198,14 +201,7 @@ func TestStackOnly(t *testing.T) {
 	for _, addr := range b.Endpoint.Addrs {
 		conns = append(conns, connected(t, a, b, addr.Addr()))
 	}
-	check := func() {
-		for _, conn := range conns {
-			if err := exchange(conn); err != nil {
-				t.Errorf("%s: %v", conn.RemoteAddr(), err)
-			}
-		}
-	}
-	check()
+	exchangeAll(t, "led past", conns)
 	host := rig.Hosts[0]
 	if ledPast(host, network) == (fastpath.Counted{}) {
 		t.Fatal("nothing was led past")
@@ -213,7 +209,7 @@ func TestStackOnly(t *testing.T) {
 	stackOnly = true
 	rig.Restart(host)
 	rig.Prune()
-	check()
+	exchangeAll(t, "forwarded by the stack", conns)
 	if got := ledPast(host, network); got != (fastpath.Counted{}) {
 		t.Errorf("it has led past %+v", got)
 	}

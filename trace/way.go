@@ -148,9 +148,9 @@ func (t Tracer) bridgedOut(segment fabric.Segment, e end, w *watch) error {
 		return err
 	}
 	defer host.Close()
-	check := flooded(e.self.MAC)
-	if learned(host, port, e.self.MAC) != 0 {
-		check = bridged(host, port, e.self.MAC)
+	check := bridged(host, port, e.self.MAC)
+	if check.Have == nothing {
+		check = flooded(e.self.MAC)
 	}
 	if err := w.add(t.hop(Port, port.Attrs().Name, []Check{check}), host, port, ethernetLen); err != nil || e.local {
 		return err
